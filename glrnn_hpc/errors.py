@@ -1,0 +1,35 @@
+"""The errors that a user can cause; anything else that is raised is a bug."""
+
+from __future__ import annotations
+
+
+class GlrnnError(Exception):
+    """Base class: its message says what was given, what is allowed and what to do."""
+
+
+class ConfigError(GlrnnError):
+    """A key or value of a configuration or sweep file is wrong; the message starts with the key path."""
+
+
+class DataError(GlrnnError):
+    """A data file is missing, broken, or does not fit what was asked of it."""
+
+
+class WindowError(GlrnnError):
+    """Windows of the wanted size do not fit into the sequences."""
+
+
+class ModelError(GlrnnError):
+    """A model folder is incomplete, or a model does not fit the data it was given."""
+
+
+class SweepError(GlrnnError):
+    """A sweep folder is not in the state that a command needs."""
+
+
+class LaunchError(GlrnnError):
+    """Workers cannot be started or do not run as they were asked to."""
+
+
+class TrainingDiverged(GlrnnError):
+    """The training loss is no longer a finite number."""

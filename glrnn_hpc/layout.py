@@ -1,0 +1,190 @@
+"""Every file name of a sweep or a run, and the ways to write a file that another process reads."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MODEL_WHOLE = "model-best.keras"
+MODEL_WEIGHTS = "model-best.weights.h5"
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; on success flush it and move it into place, else remove it.
+
+    The temporary name keeps the suffixes of `path`, because Keras and matplotlib choose a format by them.
+    """
+    partial = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    try:
+        yield partial
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        # replace(), not unlink + rename: a reader or a killed writer must never find no file at all.
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` so that a reader sees the old content or the new, never a part."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented JSON, like `write_text`."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that `write_json` or `publish_once` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def publish_once(path: Path, content: Any) -> bool:
+    """Write `content` as JSON to `path` unless that name exists; exactly one of many writers gets True.
+
+    `os.link` is atomic and exclusive on shared file systems, which `os.replace` is not.
+    """
+    partial = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(content, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            return False
+        return True
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def keep_aside(folder: Path) -> Path | None:
+    """Rename an existing `folder` to the first free `<name>-<k>`; return the new path, None if there was nothing."""
+    if not folder.exists():
+        return None
+    number = 1
+    while True:
+        aside = folder.with_name(f"{folder.name}-{number}")
+        if not aside.exists():
+            return folder.rename(aside)
+        number += 1
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one training: a trial, a single run or the export."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def train_stats(self) -> Path:
+        return self.root / "train_stats.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.csv"
+
+    @property
+    def provenance(self) -> Path:
+        return self.root / "provenance.json"
+
+    def model(self, *, weights_only: bool) -> Path:
+        return self.root / (MODEL_WEIGHTS if weights_only else MODEL_WHOLE)
+
+
+@dataclass(frozen=True)
+class TrialFolder(RunFolder):
+    """The files of one trial; `lease`, `checkpoint` are per generation, the rest is shared by all of them."""
+
+    @property
+    def result(self) -> Path:
+        return self.root / "result.json"
+
+    def lease(self, generation: int) -> Path:
+        return self.root / f"lease-{generation}.json"
+
+    def checkpoint(self, generation: int) -> Path:
+        return self.root / f"checkpoint-{generation}"
+
+    def newest_generation(self) -> int:
+        """Return the newest generation that holds the trial; 0 if nobody ever did."""
+        numbers = [int(path.stem.removeprefix("lease-")) for path in self.root.glob("lease-*.json")]
+        return max(numbers, default=0)
+
+
+@dataclass(frozen=True)
+class WorkerFolder:
+    """The files of one worker."""
+
+    root: Path
+
+    @property
+    def record(self) -> Path:
+        return self.root / "worker.json"
+
+    @property
+    def ended(self) -> Path:
+        return self.root / "ended.json"
+
+    @property
+    def stdout(self) -> Path:
+        return self.root / "stdout"
+
+    @property
+    def stderr(self) -> Path:
+        return self.root / "stderr"
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """The files of one execution of a sweep."""
+
+    root: Path
+
+    @property
+    def sweep(self) -> Path:
+        return self.root / "sweep.yaml"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "study.journal"
+
+    @property
+    def state(self) -> Path:
+        return self.root / "state.json"
+
+    @property
+    def workers(self) -> Path:
+        return self.root / "workers"
+
+    @property
+    def trials(self) -> Path:
+        return self.root / "trials"
+
+    @property
+    def best(self) -> RunFolder:
+        return RunFolder(self.root / "best")
+
+    def trial(self, number: int) -> TrialFolder:
+        return TrialFolder(self.trials / str(number))
+
+    def worker(self, job: str) -> WorkerFolder:
+        return WorkerFolder(self.workers / job)
+
+    def all_workers(self) -> list[WorkerFolder]:
+        """Return the folders of all workers that were ever started, in the order of their names."""
+        return [WorkerFolder(path) for path in sorted(self.workers.glob("*")) if path.is_dir()]
