@@ -37,11 +37,16 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Quote the strings that `_Loader` would read as numbers, such as the group name 0.2e6."""
+
+
+for _dialect in (_Loader, _Dumper):
+    _dialect.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),
+        list("-+.0123456789"),
+    )
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -82,7 +87,8 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 
 def dump_yaml(content: Mapping[str, Any]) -> str:
     """Write a mapping as YAML text in the order of its keys."""
-    return yaml.safe_dump(dict(content), sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
+    options = {"sort_keys": False, "default_flow_style": None, "allow_unicode": True, "width": 120}
+    return str(yaml.dump(dict(content), Dumper=_Dumper, **options))
 
 
 def nearest(name: str, names: Collection[str]) -> str | None:

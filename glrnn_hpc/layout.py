@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,16 @@ def publish_once(path: Path, content: Any) -> bool:
         return True
     finally:
         partial.unlink(missing_ok=True)
+
+
+def partial_folder(folder: Path) -> Path:
+    """Return a new name beside `folder`, to build it there and rename it when it is complete."""
+    return folder.with_name(f".{secrets.token_hex(4)}.{folder.name}")
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder and all that is in it; a missing one is no error."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def keep_aside(folder: Path) -> Path | None:
