@@ -1,0 +1,164 @@
+"""Workers on this machine: started in sessions of their own, so that they outlive the launcher."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from glrnn_hpc import layout
+from glrnn_hpc.errors import LaunchError, SweepError
+from glrnn_hpc.search import workers
+from glrnn_hpc.search.study import SweepStudy
+
+logger = logging.getLogger(__name__)
+
+MAX_RESTARTS = 3
+POLL_SECONDS = 0.5
+
+
+def mpiexec() -> Path | None:
+    """Return the launcher of MPI programs: the wheel's beside this Python first, else the one on the PATH."""
+    try:
+        metadata.version("mpich")
+    except metadata.PackageNotFoundError:
+        found = shutil.which("mpiexec")
+        return Path(found) if found else None
+    # By its absolute path: another MPI's mpiexec on the PATH would give this library's ranks a world of size 1.
+    return Path(sys.executable).parent / "mpiexec"
+
+
+def default_ranks(n_trials: int, n_cpus: int) -> int:
+    """Return the ranks of a local worker if the user does not choose: one per CPU where there is MPI, else one."""
+    return 1 if mpiexec() is None else max(1, min(n_cpus, n_trials))
+
+
+def command(root: Path, job: str, n_ranks: int) -> list[str]:
+    """Return the command of a worker.
+
+    Raises
+    ------
+    LaunchError
+        If more than one rank is wanted and there is no MPI.
+    """
+    worker = [sys.executable, "-m", "glrnn_hpc", "worker", str(root), "--job", job, "--ranks", str(n_ranks)]
+    if n_ranks == 1:
+        return worker
+    launcher = mpiexec()
+    if launcher is None:
+        raise LaunchError(
+            f"{n_ranks} ranks need MPI and there is no mpiexec: `pip install glrnn_hpc[embedded-mpi]` brings one, "
+            "or use --ranks-per-worker 1."
+        )
+    return [str(launcher), "-n", str(n_ranks), *worker]
+
+
+@dataclass
+class _Seat:
+    """A worker that the sweep should have: its process if this launcher started it, its folder in any case."""
+
+    folder: layout.WorkerFolder
+    process: subprocess.Popen[bytes] | None = None
+    restarts: int = 0
+
+
+@dataclass
+class LocalLauncher:
+    """Start, watch and restart the workers of one sweep on this machine."""
+
+    folder: layout.SweepFolder
+    n_workers: int
+    n_ranks: int
+    _seats: list[_Seat] = field(default_factory=list)
+
+    def start(self) -> int:
+        """Start the workers that are missing; return how many were.
+
+        Raises
+        ------
+        LaunchError
+            If the ranks cannot be started here.
+        """
+        command(self.folder.root, "check", self.n_ranks)
+        alive = [folder for folder in self.folder.all_workers() if workers.is_alive(folder)]
+        self._seats = [_Seat(folder) for folder in alive]
+        missing = max(0, self.n_workers - len(alive))
+        for _ in range(missing):
+            folder, process = self._start_one()
+            self._seats.append(_Seat(folder, process))
+        return missing
+
+    def wait(self, report: Callable[[SweepStudy], None]) -> None:
+        """Wait until every worker has ended; restart one that died up to `MAX_RESTARTS` times.
+
+        Raises
+        ------
+        SweepError
+            If the workers ended and trials are left.
+        """
+        study = SweepStudy(self.folder)
+        while True:
+            running = [seat for seat in self._seats if self._is_running(seat, study)]
+            report(study)
+            if not running:
+                break
+            time.sleep(POLL_SECONDS)
+        if layout.read_json(self.folder.state)["state"] == "running" and not study.is_finished():
+            raise SweepError(
+                f"{self.folder.root}: every worker has ended, but trials are left; {self._last_words()} "
+                f"`glrnn resume {self.folder.root}` starts workers again."
+            )
+
+    def _start_one(self) -> tuple[layout.WorkerFolder, subprocess.Popen[bytes]]:
+        number = len(self.folder.all_workers())
+        folder = self.folder.worker(f"local-{number:03d}")
+        while True:
+            try:
+                folder.root.mkdir(parents=True)
+                break
+            except FileExistsError:  # another launcher was faster
+                number += 1
+                folder = self.folder.worker(f"local-{number:03d}")
+        with folder.stdout.open("wb") as stdout, folder.stderr.open("wb") as stderr:
+            process = subprocess.Popen(
+                command(self.folder.root, folder.root.name, self.n_ranks),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        logger.info("worker %s started: pid %d, %d ranks", folder.root.name, process.pid, self.n_ranks)
+        return folder, process
+
+    def _is_running(self, seat: _Seat, study: SweepStudy) -> bool:
+        if seat.process is None:
+            if workers.is_alive(seat.folder):
+                return True
+            status = None  # somebody else's child: how it ended cannot be known
+        else:
+            status = seat.process.poll()
+            if status is None:
+                return True
+        if not seat.folder.ended.exists():
+            layout.write_json(seat.folder.ended, {"status": status, "time": time.time()})
+        if status == 0 or study.is_finished() or layout.read_json(self.folder.state)["state"] != "running":
+            return False
+        if seat.restarts == MAX_RESTARTS:
+            return False
+        logger.warning("worker %s died with status %s; it is started again", seat.folder.root.name, status)
+        seat.folder, seat.process = self._start_one()
+        seat.restarts += 1
+        return True
+
+    def _last_words(self) -> str:
+        stderr = self._seats[-1].folder.stderr if self._seats else None
+        if stderr is None or not stderr.exists():
+            return ""
+        lines = stderr.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return f"the last one said: {lines[-1]}; see {stderr}." if lines else ""

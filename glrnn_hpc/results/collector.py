@@ -1,0 +1,128 @@
+"""Pick the best trial of a sweep, prove it by evaluating its files again, export it."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import shutil
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from glrnn_hpc import layout
+from glrnn_hpc.data.hdf5 import DemData
+from glrnn_hpc.errors import GlrnnError, SweepError
+from glrnn_hpc.predict import validation_loss
+from glrnn_hpc.results.status import best_first, summarize
+from glrnn_hpc.search.study import SweepStudy
+
+logger = logging.getLogger(__name__)
+
+#: Relative difference that the logged and the recomputed validation loss may have.
+TOLERANCE = 1e-5
+
+
+def collect(root: Path, top: int = 5, source: DemData | None = None) -> dict[str, Any]:
+    """Verify the finished trials in the order of their metric until one holds, and export it to `best/`.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the sweep; it may still be running.
+    top : int
+        How many of the best trials to list.
+    source : DemData, optional
+        The data of the sweep, where they are in memory already.
+
+    Returns
+    -------
+    dict
+        What `status.summarize` returns, and of the best trial its parameters and the path of the export; `top`,
+        `refused` (trials whose files do not give the loss that was logged), `rank_hours`.
+
+    Raises
+    ------
+    SweepError
+        If no trial has finished, or none of them can be verified.
+    """
+    study = SweepStudy(layout.SweepFolder(root))
+    summary = summarize(root)
+    ranking = best_first(study.slots(), study.spec.goal)
+    if not ranking:
+        raise SweepError(f"{root}: no trial has finished yet; `glrnn status {root}` shows how far they are.")
+    results = {slot.number: layout.read_json(study.folder.trial(slot.number).result) for slot in ranking}
+    refused = []
+    for slot in ranking:
+        problem = _refutation(study.folder.trial(slot.number), results[slot.number], source)
+        if problem is None:
+            break
+        logger.warning("trial %d is refused: %s", slot.number, problem)
+        refused.append({"number": slot.number, "reason": problem})
+    else:
+        raise SweepError(f"{root}: none of {len(ranking)} finished trials can be verified: {refused[0]['reason']}")
+    export = _export(study, slot.number, results[slot.number])
+    summary["best"] = {
+        "number": slot.number,
+        "value": slot.value,
+        "config": results[slot.number]["point"],
+        "metrics": results[slot.number]["metrics"],
+        "path": str(export),
+    }
+    summary["top"] = [{"number": s.number, "value": s.value, "config": results[s.number]["point"]} for s in ranking[:top]]
+    summary["refused"] = refused
+    summary["rank_hours"] = _rank_hours(study.folder)
+    return summary
+
+
+def _refutation(trial: layout.TrialFolder, result: dict[str, Any], source: DemData | None) -> str | None:
+    """Return why the files of a trial do not give what was logged; None if they do."""
+    logged = result["metrics"]["val_loss"]
+    try:
+        computed = validation_loss(trial.root, source=source, model_file=_model_file(trial, result))["loss"]
+    except GlrnnError as error:
+        return str(error)
+    if abs(computed - logged) > TOLERANCE * abs(logged):
+        return f"val_loss was logged as {logged:.8g}, its files give {computed:.8g}"
+    return None
+
+
+def _model_file(trial: layout.TrialFolder, result: dict[str, Any]) -> Path:
+    """Return where the model lies: a worker that died after publishing left it in its generation's folder."""
+    folders = (trial.root, trial.checkpoint(result["generation"]))
+    for folder in folders:
+        for name in (layout.MODEL_WHOLE, layout.MODEL_WEIGHTS):
+            if (folder / name).exists():
+                return folder / name
+    raise SweepError(f"{trial.root}: has a result but no {layout.MODEL_WHOLE} or {layout.MODEL_WEIGHTS}.")
+
+
+def _export(study: SweepStudy, number: int, result: dict[str, Any]) -> Path:
+    trial = study.folder.trial(number)
+    best = study.folder.best
+    partial = layout.RunFolder(layout.partial_folder(best.root))
+    partial.root.mkdir()
+    model = _model_file(trial, result)
+    for path in (trial.config, trial.train_stats, trial.metrics, model):
+        shutil.copyfile(path, partial.root / path.name)
+    provenance = {
+        "sweep": study.spec.labels.get("name", study.folder.root.resolve().name),
+        "trial": number,
+        "exported": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in ("glrnn_hpc", "tensorflow", "keras", "numpy", "h5py")},
+        **{key: result[key] for key in ("point", "metrics", "epochs", "best_epoch", "generation")},
+    }
+    layout.write_json(partial.provenance, provenance)
+    earlier = layout.partial_folder(best.root)
+    if best.root.exists():
+        best.root.rename(earlier)
+    partial.root.rename(best.root)
+    layout.remove_folder(earlier)
+    return best.root
+
+
+def _rank_hours(folder: layout.SweepFolder) -> float:
+    """Return the time that ranks spent on trials that have a result [h]."""
+    results = folder.trials.glob("*/result.json")
+    return float(sum(layout.read_json(path)["seconds"] for path in results)) / 3600

@@ -1,0 +1,107 @@
+"""The program of a worker: every rank pulls trials until the sweep has none left."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+from glrnn_hpc import layout
+from glrnn_hpc.data import ranks
+from glrnn_hpc.data.hdf5 import DemData, read_data
+from glrnn_hpc.errors import GlrnnError, LaunchError
+from glrnn_hpc.search import workers
+from glrnn_hpc.search.study import SweepStudy
+from glrnn_hpc.search.sweep import SweepSpec
+from glrnn_hpc.worker import devices
+
+logger = logging.getLogger(__name__)
+
+
+def run(root: Path, job: str | None = None, n_ranks: int | None = None) -> None:
+    """Work on the sweep in `root` until no trial waits. Collective on the world.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the sweep.
+    job : str, optional
+        Name of this worker, the launcher's choice; by default host and pid.
+    n_ranks : int, optional
+        Number of ranks that the launcher asked for.
+
+    Raises
+    ------
+    SweepError
+        If `root` is not the folder of a sweep.
+    LaunchError
+        If the number of ranks is another one than asked for.
+    """
+    world = ranks.world()
+    try:
+        _work(world, root, job, n_ranks)
+    except BaseException as error:
+        if world.size == 1:
+            raise
+        # The other ranks would wait for this one in MPI_Finalize for ever.
+        text = str(error) if isinstance(error, GlrnnError) else traceback.format_exc()
+        sys.stderr.write(f"rank {world.rank}: {text}\n")
+        sys.stderr.flush()
+        world.abort(2 if isinstance(error, GlrnnError) else 1)
+
+
+def _work(world: ranks.World, root: Path, job: str | None, n_ranks: int | None) -> None:
+    if n_ranks is not None and world.size != n_ranks:
+        raise LaunchError(
+            f"{n_ranks} ranks were asked for, but this worker has {world.size}: mpiexec and mpi4py use different "
+            "MPI libraries. Use the mpiexec of the library that mpi4py loads, or set MPI4PY_LIBMPI."
+        )
+    study = SweepStudy(layout.SweepFolder(root.resolve()))
+    name = world.bcast(job or f"{socket.gethostname()}-{os.getpid()}")
+    _register(world, study.folder.worker(name))
+    # Only now: importing TensorFlow takes seconds, and a worker is to be seen at once.
+    devices.limit_threads(devices.threads_per_rank(world.node_size))
+    from glrnn_hpc.worker import trial
+
+    data = _read(study.spec)
+    host = socket.gethostname()
+    while layout.read_json(study.folder.state)["state"] == "running":
+        claim = study.claim(name, host, world.rank) or study.adopt(
+            name, host, world.rank, lambda other: workers.is_dead(study.folder, other)
+        )
+        if claim is None:
+            break
+        trial.run(study, claim, data)
+    if study.is_finished():
+        layout.write_json(study.folder.state, {**layout.read_json(study.folder.state), "state": "finished"})
+
+
+def _register(world: ranks.World, folder: layout.WorkerFolder) -> None:
+    processes = world.gather(workers.this_process())
+    if processes is not None:
+        folder.root.mkdir(parents=True, exist_ok=True)
+        workers.register(folder, processes)
+    # No rank may hold a lease before its worker can be looked up.
+    world.barrier()
+
+
+def _read(spec: SweepSpec) -> DemData:
+    """Read every group that a trial of the sweep can select."""
+    values = {parameter.name: parameter.extremes() for parameter in spec.parameters}
+    return read_data(
+        values["raw_data"][0],
+        _union(values.get("pressure", ["All"])),
+        _union(values.get("experiment_type", ["All"])),
+    )
+
+
+def _union(choices: list[str | float | list[str | float]]) -> str | list[str | float]:
+    names: list[str | float] = []
+    for choice in choices:
+        if choice == "All":
+            return "All"
+        names.extend(choice if isinstance(choice, list) else [choice])
+    return list(dict.fromkeys(names))
