@@ -1,0 +1,292 @@
+"""The HDF5 file of DEM data: its schema, which groups are meant, reading and writing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from glrnn_hpc import layout
+from glrnn_hpc.config import nearest
+from glrnn_hpc.errors import DataError
+
+CONTACT_KEYS = ("E", "v", "kr", "eta", "mu")
+INPUT_KEYS = ("e_x", "e_y", "e_z")
+OUTPUT_KEYS = ("e", "p", "q", "f0", "a_c", "a_n", "a_t")
+UNUSED_SEQUENCE_KEYS = ("dt", "numIter", "K", "A")
+UNUSED_CONSTANT_KEYS = ("conf", "mode", "num")
+
+_DATASETS = ("contact_params", "inputs", "outputs")
+_RANKS = {"contact_params": 2, "inputs": 3, "outputs": 3}
+
+Array = NDArray[Any]
+GroupChoice = str | float | Sequence[str | float]
+
+
+@dataclass(frozen=True)
+class GroupShape:
+    """One group `pressure/experiment_type` of a file and the sizes of its data sets."""
+
+    name: str
+    pressure: str
+    experiment_type: str
+    n_samples: int
+    n_steps: int
+    n_inputs: int
+    n_params: int
+    n_outputs: int
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a file holds: the names of its columns and its groups in the order of their names."""
+
+    path: Path
+    contact_params: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    groups: tuple[GroupShape, ...]
+
+
+@dataclass(frozen=True)
+class GroupArrays:
+    """The data of one group.
+
+    Attributes
+    ----------
+    inputs : ndarray, shape (n_samples, n_steps, n_inputs), float32
+        Load sequences; strains are dimensionless.
+    params : ndarray, shape (n_samples, n_params), float32
+        Contact parameters.
+    outputs : ndarray, shape (n_samples, n_steps, n_outputs), float32
+        Macroscopic response; p and q in MPa.
+    """
+
+    shape: GroupShape
+    inputs: Array
+    params: Array
+    outputs: Array
+
+
+@dataclass(frozen=True)
+class DemData:
+    """The groups of a file that were read, by name."""
+
+    schema: Schema
+    groups: dict[str, GroupArrays]
+
+
+def read_schema(path: str | Path) -> Schema:
+    """Read names and shapes, no data.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, broken or no HDF5, or a group lacks a data set or has one of a wrong shape.
+    """
+    path = Path(path)
+    with open_file(path) as file:
+        groups = []
+        for pressure in sorted(file):
+            if not isinstance(file[pressure], h5py.Group):
+                raise DataError(f"{path}: {pressure} is a data set; groups pressure/experiment_type are expected.")
+            for experiment_type in sorted(file[pressure]):
+                groups.append(_shape_of(path, file, pressure, experiment_type))
+        if not groups:
+            raise DataError(f"{path}: holds no group pressure/experiment_type.")
+        names = {
+            "contact_params": _column_names(path, file, "contact_params", CONTACT_KEYS, [g.n_params for g in groups]),
+            "inputs": _column_names(path, file, "inputs", INPUT_KEYS, [g.n_inputs for g in groups]),
+            "outputs": _column_names(path, file, "outputs", OUTPUT_KEYS, [g.n_outputs for g in groups]),
+        }
+    return Schema(path=path, groups=tuple(groups), **names)
+
+
+def open_file(path: Path) -> h5py.File:
+    """Open a file for reading.
+
+    Raises
+    ------
+    DataError
+        If it is missing, truncated or no HDF5.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file.")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise DataError(f"{path}: is truncated or no HDF5 file ({error}).") from error
+
+
+def select_groups(schema: Schema, pressure: GroupChoice = "All", experiment_type: GroupChoice = "All") -> tuple[GroupShape, ...]:
+    """Return the groups that are meant, in the order of their names.
+
+    Parameters
+    ----------
+    schema : Schema
+        Of the file.
+    pressure, experiment_type : str, float or list
+        `All`, one or several; a pressure matches by its name first, then by its value in Pa.
+
+    Raises
+    ------
+    DataError
+        If one of them is not in the file.
+    """
+    pressures = _matches(schema, "pressure", pressure)
+    types = _matches(schema, "experiment_type", experiment_type)
+    chosen = tuple(group for group in schema.groups if group.pressure in pressures and group.experiment_type in types)
+    if not chosen:
+        raise DataError(
+            f"{schema.path}: no group has pressure={pressure!r} and experiment_type={experiment_type!r}; "
+            f"there are {', '.join(group.name for group in schema.groups)}."
+        )
+    return chosen
+
+
+def read_data(path: str | Path, pressure: GroupChoice = "All", experiment_type: GroupChoice = "All") -> DemData:
+    """Read the chosen groups into memory as float32.
+
+    Raises
+    ------
+    DataError
+        If the file or one of the groups cannot be read.
+    """
+    schema = read_schema(path)
+    groups = {}
+    with open_file(schema.path) as file:
+        for shape in select_groups(schema, pressure, experiment_type):
+            try:
+                arrays = {name: file[shape.name][name].astype("float32")[...] for name in _DATASETS}
+            except OSError as error:
+                raise DataError(f"{schema.path}: {shape.name} cannot be read: {error}") from error
+            groups[shape.name] = GroupArrays(shape, arrays["inputs"], arrays["contact_params"], arrays["outputs"])
+    return DemData(schema, groups)
+
+
+def write_file(
+    path: str | Path,
+    groups: Mapping[str, tuple[Array, Array, Array]],
+    *,
+    contact_params: Sequence[str],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    unused_constant: Sequence[str] = (),
+    unused_sequence: Sequence[str] = (),
+    dtype: str = "float32",
+    extra: Mapping[str, Mapping[str, Array]] | None = None,
+) -> None:
+    """Write a file; it replaces an older one only when it is complete.
+
+    Parameters
+    ----------
+    path : path
+        Where to write.
+    groups : mapping of str to tuple
+        Group name to (params, inputs, outputs), shapes (n, c), (n, T, x), (n, T, y).
+    contact_params, inputs, outputs, unused_constant, unused_sequence : sequence of str
+        Names of the columns, stored as attributes of the file.
+    dtype : str
+        float32 or float64.
+    extra : mapping, optional
+        Of a group, more data sets by name.
+    """
+    path = Path(path)
+    attributes = {
+        "contact_params": contact_params,
+        "inputs": inputs,
+        "outputs": outputs,
+        "unused_keys_constant": unused_constant,
+        "unused_keys_sequence": unused_sequence,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with layout.replacing(path) as partial:
+        with h5py.File(partial, "w", track_order=False) as file:
+            for name, columns in attributes.items():
+                file.attrs.create(name, list(columns), shape=(len(columns),), dtype=h5py.string_dtype())
+            for name in sorted(groups):
+                group = file.create_group(name)
+                for dataset, values in zip(_DATASETS, groups[name], strict=True):
+                    _create(group, dataset, np.asarray(values, dtype=dtype))
+                for dataset, values in ((extra or {}).get(name) or {}).items():
+                    _create(group, dataset, np.asarray(values))
+
+
+def _create(group: h5py.Group, name: str, values: Array) -> None:
+    # A chunk holds whole samples of about 256 kB: a rank reads a contiguous block of samples.
+    per_sample = max(1, int(np.prod(values.shape[1:])) * values.itemsize)
+    chunk = (max(1, min(values.shape[0], 2**18 // per_sample)), *values.shape[1:])
+    is_empty = values.size == 0
+    group.create_dataset(
+        name,
+        data=values,
+        chunks=None if is_empty else chunk,
+        compression=None if is_empty else "gzip",
+        shuffle=not is_empty,
+        track_times=False,
+    )
+
+
+def _shape_of(path: Path, file: h5py.File, pressure: str, experiment_type: str) -> GroupShape:
+    name = f"{pressure}/{experiment_type}"
+    group = file[name]
+    shapes: dict[str, tuple[int, ...]] = {}
+    for dataset in _DATASETS:
+        if not isinstance(group, h5py.Group) or dataset not in group:
+            has = ", ".join(group) if isinstance(group, h5py.Group) else "no data sets"
+            raise DataError(f"{path}: {name} has no `{dataset}`; it has {has or 'nothing'}.")
+        shape = group[dataset].shape
+        if len(shape) != _RANKS[dataset]:
+            raise DataError(f"{path}: {name}/{dataset} has shape {shape}; {_RANKS[dataset]} dimensions are expected.")
+        shapes[dataset] = shape
+    counts = {dataset: shape[0] for dataset, shape in shapes.items()}
+    if len(set(counts.values())) > 1:
+        raise DataError(f"{path}: {name} has different numbers of samples: {counts}.")
+    if shapes["inputs"][1] != shapes["outputs"][1]:
+        raise DataError(
+            f"{path}: {name} has {shapes['inputs'][1]} steps of inputs, but {shapes['outputs'][1]} of outputs."
+        )
+    n_samples, n_steps, n_inputs = shapes["inputs"]
+    return GroupShape(
+        name, pressure, experiment_type, n_samples, n_steps, n_inputs, shapes["contact_params"][1], shapes["outputs"][2]
+    )
+
+
+def _column_names(path: Path, file: h5py.File, kind: str, defaults: tuple[str, ...], counts: list[int]) -> tuple[str, ...]:
+    count = max(counts)
+    if kind in file.attrs:
+        names = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in np.atleast_1d(file.attrs[kind]))
+        if len(names) != count and len(set(counts)) == 1:
+            raise DataError(f"{path}: attribute {kind} names {len(names)} columns, the data have {count}.")
+        return names
+    return defaults if len(defaults) == count else tuple(f"{kind.rstrip('s')}_{column}" for column in range(count))
+
+
+def _matches(schema: Schema, kind: str, wanted: GroupChoice) -> set[str]:
+    present = sorted({getattr(group, kind) for group in schema.groups})
+    if wanted == "All":
+        return set(present)
+    matched = set()
+    for choice in [wanted] if isinstance(wanted, str | int | float) else wanted:
+        if isinstance(choice, str) and choice == "All":
+            return set(present)
+        names = {name for name in present if name == choice} or {name for name in present if _is_same(name, choice)}
+        if not names:
+            guess = nearest(str(choice), present)
+            hint = f" did you mean {guess}?" if guess else ""
+            raise DataError(f"{schema.path}: no {kind} {choice!r}; there are {', '.join(present)}.{hint}")
+        matched |= names
+    return matched
+
+
+def _is_same(name: str, choice: str | float) -> bool:
+    try:
+        return math.isclose(float(name), float(choice), rel_tol=1e-6)
+    except ValueError:
+        return False
