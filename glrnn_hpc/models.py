@@ -1,0 +1,74 @@
+"""The recurrent network that stands in for the DEM code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from glrnn_hpc.config import RUN_KEYS, nearest
+from glrnn_hpc.errors import ConfigError
+
+#: The names that GrainLearning's older files use for the shapes.
+_OLD_SHAPES = {"num_input_features": "num_load_features", "num_params": "num_contact_params", "num_labels": "num_labels"}
+
+
+def rnn_model(
+    input_shapes: Mapping[str, Any],
+    window_size: int = 20,
+    lstm_units: int = 50,
+    dense_units: int = 20,
+    seed: int = 42,
+    **other_keys: Any,
+) -> keras.Model:
+    """Build the LSTM whose initial state comes from the contact parameters.
+
+    Parameters
+    ----------
+    input_shapes : mapping
+        `num_input_features`, `num_params` and `num_labels`, such as `train_stats` holds them.
+    window_size : int
+        Steps of a window.
+    lstm_units, dense_units : int
+        Units of the LSTM, and of the dense layer after it.
+    seed : int
+        Seed of the initial weights.
+    **other_keys
+        Other keys of the training configuration; they are ignored.
+
+    Returns
+    -------
+    keras.Model
+        From ``{'inputs': (n, window_size, num_input_features), 'params': (n, num_params)}`` to ``(n, num_labels)``.
+
+    Raises
+    ------
+    ConfigError
+        If a key is none of the training configuration, or a shape is missing.
+
+    References
+    ----------
+    Hochreiter and Schmidhuber 1997, Neural Computation 9, doi:10.1162/neco.1997.9.8.1735
+    """
+    for key in other_keys:
+        if key not in RUN_KEYS:
+            guess = nearest(key, RUN_KEYS)
+            raise ConfigError(f"{key}: unknown key" + (f"; did you mean {guess}?" if guess else "."))
+    n_inputs, n_params, n_labels = (_shape(input_shapes, name) for name in _OLD_SHAPES)
+    # Not tf.random.set_seed: it does not reach the initialisers of Keras 3.
+    keras.utils.set_random_seed(seed)
+    sequence = keras.Input((window_size, n_inputs), name="inputs")
+    params = keras.Input((n_params,), name="params")
+    state = [keras.layers.Dense(lstm_units, "tanh", name=name)(params) for name in ("state_h", "state_c")]
+    hidden = keras.layers.LSTM(lstm_units, name="lstm")(sequence, initial_state=state)
+    hidden = keras.layers.Dense(dense_units, "relu", name="dense")(hidden)
+    response = keras.layers.Dense(n_labels, name="response")(hidden)
+    return keras.Model({"inputs": sequence, "params": params}, response)
+
+
+def _shape(shapes: Mapping[str, Any], name: str) -> int:
+    for known in (name, _OLD_SHAPES[name]):
+        if known in shapes:
+            return int(shapes[known])
+    raise ConfigError(f"input_shapes: {name} is missing; it has {', '.join(shapes) or 'nothing'}.")

@@ -1,0 +1,371 @@
+"""From simulations to data sets: merge, extend, pad, split, standardise."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from glrnn_hpc import windows
+from glrnn_hpc.config import (
+    PREPROCESSING_KEYS,
+    RUN_KEYS,
+    SPLIT_SEED,
+    PreprocessingConfig,
+    nearest,
+    parse,
+)
+from glrnn_hpc.data.hdf5 import DemData, GroupShape, read_data, select_groups
+from glrnn_hpc.errors import ConfigError, DataError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Whole sequences of one split.
+
+    Attributes
+    ----------
+    inputs : ndarray, shape (n, n_steps, n_inputs), float32
+        Raw load sequences.
+    params : ndarray, shape (n, n_params), float32
+        Raw parameters.
+    labels : ndarray, shape (n, n_steps, n_labels), float32
+        Responses, standardised where the configuration says so.
+    sequence_ids : ndarray, shape (n,)
+        Positions in the merged order.
+    """
+
+    inputs: Array
+    params: Array
+    labels: Array
+    sequence_ids: Array
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """The splits `train`, `val` and `test`, and the shapes and statistics of the training split."""
+
+    splits: dict[str, Split]
+    train_stats: dict[str, Any]
+    window_size: int
+    window_step: int
+
+
+class Preprocessor(ABC):
+    """What `train` needs to know of an experiment; subclass it for another one than triaxial compression."""
+
+    @abstractmethod
+    def prepare_datasets(self, seed: int = SPLIT_SEED) -> tuple[dict[str, tf.data.Dataset], dict[str, Any]]:
+        """Return the data sets `train`, `val` (windows) and `test` (whole sequences), unbatched, and `train_stats`.
+
+        Elements are ``({'inputs', 'params'}, labels)``. `train_stats` holds at least `sequence_length`,
+        `num_input_features`, `num_params`, `num_labels`, and `mean` and `std` of standardised labels.
+        """
+
+    @abstractmethod
+    def prepare_single_dataset(self) -> tf.data.Dataset:
+        """Return all whole sequences, unbatched, with labels in original units."""
+
+    @classmethod
+    @abstractmethod
+    def get_default_config(cls) -> dict[str, Any]:
+        """Return the keys of this preprocessor and their defaults."""
+
+
+class ArrayPreprocessor(Preprocessor):
+    """A preprocessor that has its sequences as arrays, so that windows are gathered from them batch by batch."""
+
+    @abstractmethod
+    def prepare_arrays(self, seed: int = SPLIT_SEED) -> PreparedData:
+        """Return the splits as whole sequences."""
+
+    def prepare_datasets(self, seed: int = SPLIT_SEED) -> tuple[dict[str, tf.data.Dataset], dict[str, Any]]:
+        """Return the data sets `train`, `val` (windows) and `test` (whole sequences), unbatched, and `train_stats`."""
+        prepared = self.prepare_arrays(seed)
+        datasets = {
+            name: windows.window_dataset(
+                split.inputs, split.params, split.labels, prepared.window_size, prepared.window_step
+            )
+            for name, split in prepared.splits.items()
+            if name != "test"
+        }
+        datasets["test"] = sequence_dataset(prepared.splits["test"])
+        return datasets, prepared.train_stats
+
+
+class PreprocessorTriaxialCompression(ArrayPreprocessor):
+    """Triaxial compressions from an HDF5 file.
+
+    Parameters
+    ----------
+    source : DemData, optional
+        The file's data where they are in memory already; `raw_data` is then a name only.
+    **config
+        Keys of `config.PreprocessingConfig`; those of the training are accepted and ignored.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown or a value not allowed.
+    """
+
+    def __init__(self, source: DemData | None = None, **config: Any) -> None:
+        for key in config:
+            if key not in RUN_KEYS:
+                guess = nearest(key, RUN_KEYS)
+                raise ConfigError(f"{key}: unknown key" + (f"; did you mean {guess}?" if guess else "."))
+        known = {key: value for key, value in config.items() if key in PREPROCESSING_KEYS}
+        self.config = parse(PreprocessingConfig, known, "preprocessor")
+        self._source = source
+
+    @classmethod
+    def get_default_config(cls) -> dict[str, Any]:
+        """Return the keys of this preprocessor and their defaults; `raw_data` has none and must be given."""
+        return PreprocessingConfig(raw_data="data/sequences.hdf5").as_dict()
+
+    def prepare_arrays(self, seed: int = SPLIT_SEED) -> PreparedData:
+        """Return the splits as whole sequences.
+
+        Raises
+        ------
+        DataError
+            If the file cannot be read, its groups do not fit together, or a split would be empty.
+        WindowError
+            If a window is not shorter than the sequences.
+        """
+        data = self._data()
+        inputs, params, outputs = self._merge(data)
+        names = {
+            "input_names": list(data.schema.inputs),
+            "param_names": self._param_names(data),
+            "label_names": list(data.schema.outputs),
+        }
+        return split_and_scale(inputs, params, outputs, self.config, names, seed)
+
+    def prepare_single_dataset(self) -> tf.data.Dataset:
+        """Return all whole sequences, unbatched, padded as in training, with labels in original units."""
+        return sequence_dataset(self.all_sequences())
+
+    def all_sequences(self) -> Split:
+        """Return all whole sequences, padded as in training, with labels in original units."""
+        inputs, params, outputs = self._merge(self._data())
+        pad = self.config.pad_length
+        return Split(pad_front(inputs, pad), params, pad_front(outputs, pad), np.arange(len(params)))
+
+    def groups(self) -> tuple[GroupShape, ...]:
+        """Return the merged groups in their order."""
+        return select_groups(self._data().schema, self.config.pressure, self.config.experiment_type)
+
+    def _data(self) -> DemData:
+        if self._source is None:
+            self._source = read_data(self.config.raw_data, self.config.pressure, self.config.experiment_type)
+        return self._source
+
+    def _merge(self, data: DemData) -> tuple[Array, Array, Array]:
+        shapes = select_groups(data.schema, self.config.pressure, self.config.experiment_type)
+        for shape in shapes[1:]:
+            _check_same_columns(data, shapes[0], shape)
+        groups = [data.groups[shape.name] for shape in shapes]
+        inputs = np.concatenate([group.inputs for group in groups])
+        outputs = np.concatenate([group.outputs for group in groups])
+        params = np.concatenate([self._extended(group.params, group.shape, data) for group in groups])
+        if self.config.add_e0:
+            column = self._e0_column(data)
+            params = np.concatenate([params, outputs[:, 0, column, None]], axis=1)
+        return inputs, params.astype("float32"), outputs
+
+    def _extended(self, params: Array, shape: GroupShape, data: DemData) -> Array:
+        columns = [params]
+        if self.config.add_pressure:
+            try:
+                pressure = float(shape.pressure) / 1e6
+            except ValueError as error:
+                raise DataError(
+                    f"{data.schema.path}: group {shape.pressure!r} is no pressure in Pa; set add_pressure to False."
+                ) from error
+            columns.append(np.full((len(params), 1), pressure))
+        if self.config.add_experiment_type:
+            columns.append(np.full((len(params), 1), float(shape.experiment_type == "drained")))
+        return np.concatenate(columns, axis=1)
+
+    def _param_names(self, data: DemData) -> list[str]:
+        config = self.config
+        extra = {"pressure": config.add_pressure, "experiment_type": config.add_experiment_type, "e0": config.add_e0}
+        return [*data.schema.contact_params, *(name for name, is_added in extra.items() if is_added)]
+
+    def _e0_column(self, data: DemData) -> int:
+        if "e" not in data.schema.outputs:
+            raise DataError(
+                f"{data.schema.path}: add_e0 needs an output named e; there are {', '.join(data.schema.outputs)}."
+            )
+        return data.schema.outputs.index("e")
+
+
+class PreprocessorLSTM(ArrayPreprocessor):
+    """Arrays in memory: one load sequence for all samples, as GrainLearning's calibrations have it.
+
+    Parameters
+    ----------
+    input_data : ndarray, shape (n_steps,)
+        The load sequence.
+    param_data : ndarray, shape (n_samples, n_params)
+        Parameters.
+    output_data : ndarray, shape (n_samples, n_labels, n_steps)
+        Responses; time is the last axis.
+    train_frac, val_frac : float
+        Fractions of the samples; the rest is the test split.
+    window_size, window_step : int
+        Steps; the sequences are padded by `window_size`, so that every step is predicted.
+    standardize_outputs : bool
+        Whether to train on labels of zero mean and unit variance.
+    """
+
+    def __init__(
+        self,
+        input_data: Array,
+        param_data: Array,
+        output_data: Array,
+        train_frac: float,
+        val_frac: float,
+        window_size: int,
+        window_step: int = 1,
+        standardize_outputs: bool = True,
+    ) -> None:
+        keys = {"train_frac": train_frac, "val_frac": val_frac, "window_size": window_size, "window_step": window_step}
+        keys |= {"pad_length": window_size, "standardize_outputs": standardize_outputs}
+        self.config = parse(PreprocessingConfig, {"raw_data": "arrays in memory", **keys}, "preprocessor")
+        self._load = np.asarray(input_data, dtype="float32").reshape(-1, 1)
+        self._params = np.asarray(param_data, dtype="float32")
+        self._outputs = np.swapaxes(np.asarray(output_data, dtype="float32"), 1, 2)
+        if len(self._params) != len(self._outputs) or self._outputs.shape[1] != len(self._load):
+            raise DataError(
+                f"input_data has {len(self._load)} steps and param_data {len(self._params)} samples, "
+                f"but output_data has {self._outputs.shape[1]} steps and {len(self._outputs)} samples."
+            )
+
+    @classmethod
+    def from_dict(cls, keys: Mapping[str, Any]) -> PreprocessorLSTM:
+        """Make one from a mapping of the arguments."""
+        return cls(**keys)
+
+    @classmethod
+    def get_default_config(cls) -> dict[str, Any]:
+        """Return the arguments and their defaults; the arrays have none."""
+        arrays = {"input_data": None, "param_data": None, "output_data": None}
+        numbers = {"train_frac": 0.7, "val_frac": 0.15, "window_size": 10, "window_step": 1}
+        return {**arrays, **numbers, "standardize_outputs": True}
+
+    def prepare_arrays(self, seed: int = SPLIT_SEED) -> PreparedData:
+        """Return the splits as whole sequences."""
+        return split_and_scale(self._inputs(len(self._params)), self._params, self._outputs, self.config, {}, seed)
+
+    def prepare_single_dataset(self) -> tf.data.Dataset:
+        """Return all whole sequences, unbatched and padded, with labels in original units."""
+        pad = self.config.pad_length
+        inputs = pad_front(self._inputs(len(self._params)), pad)
+        ids = np.arange(len(self._params))
+        return sequence_dataset(Split(inputs, self._params, pad_front(self._outputs, pad), ids))
+
+    def prepare_input_data(self, param_data: Array) -> tf.data.Dataset:
+        """Return the padded load sequence with other parameters; the place of the labels holds the inputs."""
+        params = np.asarray(param_data, dtype="float32")
+        inputs = pad_front(self._inputs(len(params)), self.config.pad_length)
+        return sequence_dataset(Split(inputs, params, inputs, np.arange(len(params))))
+
+    def _inputs(self, n_samples: int) -> Array:
+        return np.repeat(self._load[None], n_samples, axis=0)
+
+
+def sequence_dataset(split: Split) -> tf.data.Dataset:
+    """Return whole sequences one by one: elements ``({'inputs', 'params'}, labels)``."""
+    return tf.data.Dataset.from_tensor_slices(({"inputs": split.inputs, "params": split.params}, split.labels))
+
+
+def pad_front(sequences: Array, pad_length: int) -> Array:
+    """Repeat the first step of (n, n_steps, n_features) `pad_length` times in front."""
+    if pad_length == 0:
+        return sequences
+    return np.concatenate([np.repeat(sequences[:, :1], pad_length, axis=1), sequences], axis=1)
+
+
+def split_ids(n: int, train_frac: float, val_frac: float, seed: int) -> dict[str, Array]:
+    """Split whole sequences as GrainLearning does, so that its models' test sequences stay test sequences.
+
+    Raises
+    ------
+    DataError
+        If a split would be empty.
+    """
+    # RandomState, not default_rng: it gives the permutation of GrainLearning's seeds.
+    order = np.random.RandomState(seed).permutation(n)
+    n_train, n_val = int(train_frac * n), int(val_frac * n)
+    parts = np.split(order, [n_train, n_train + n_val])
+    splits = dict(zip(("train", "val", "test"), parts, strict=True))
+    for name, ids in splits.items():
+        if len(ids) == 0:
+            sizes = ", ".join(f"{key} {len(value)}" for key, value in splits.items())
+            raise DataError(
+                f"train_frac={train_frac} and val_frac={val_frac} of {n} sequences leave the {name} split empty "
+                f"({sizes}); change the fractions or select more groups."
+            )
+    return splits
+
+
+def split_and_scale(
+    inputs: Array, params: Array, outputs: Array, config: PreprocessingConfig, names: dict[str, Any], seed: int
+) -> PreparedData:
+    """Split by whole sequences, take statistics of the training split before padding, standardise labels, pad."""
+    windows.n_windows(inputs.shape[1] + config.pad_length, config.window_size, config.window_step)
+    ids = split_ids(len(params), config.train_frac, config.val_frac, seed)
+    stats: dict[str, Any] = {
+        "sequence_length": inputs.shape[1] + config.pad_length,
+        "num_input_features": inputs.shape[2],
+        "num_params": params.shape[1],
+        "num_labels": outputs.shape[2],
+        "split_seed": seed,
+        **names,
+    }
+    train = ids["train"]
+    mean, std = _moments(outputs[train])
+    stats["inputs_mean"], stats["inputs_std"] = _moments(inputs[train])
+    stats["params_mean"], stats["params_std"] = _moments(params[train])
+    labels = outputs
+    if config.standardize_outputs:
+        stats["mean"], stats["std"] = mean, std
+        labels = standardize(outputs, mean, std)
+    pad = config.pad_length
+    splits = {
+        name: Split(pad_front(inputs[part], pad), params[part], pad_front(labels[part], pad), part)
+        for name, part in ids.items()
+    }
+    return PreparedData(splits, stats, config.window_size, config.window_step)
+
+
+def standardize(values: Array, mean: Array, std: Array) -> Array:
+    """Return ``(values - mean) / std`` as float32; a constant column (std 0) is divided by 1."""
+    scaled: Array = ((values - mean) / np.where(np.asarray(std) > 0, std, 1.0)).astype("float32")
+    return scaled
+
+
+def _moments(values: Array) -> tuple[Array, Array]:
+    axes = tuple(range(values.ndim - 1))
+    wide = values.astype("float64")
+    mean, std = wide.mean(axis=axes), wide.std(axis=axes)
+    # Rounding leaves a constant column with a tiny std; dividing by it would blow up the noise.
+    return mean, np.where(std <= 1e-7 * np.abs(mean), 0.0, std)
+
+
+def _check_same_columns(data: DemData, first: GroupShape, other: GroupShape) -> None:
+    for what in ("n_inputs", "n_params", "n_outputs", "n_steps"):
+        if getattr(first, what) != getattr(other, what):
+            raise DataError(
+                f"{data.schema.path}: {first.name} has {what.removeprefix('n_')} {getattr(first, what)}, but "
+                f"{other.name} has {getattr(other, what)}; groups that are merged must agree. Select fewer groups."
+            )
