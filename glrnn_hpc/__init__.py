@@ -1,0 +1,1 @@
+"""LSTM surrogates of DEM simulations, searched for on HPC clusters."""

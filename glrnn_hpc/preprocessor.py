@@ -140,7 +140,7 @@ class PreprocessorTriaxialCompression(ArrayPreprocessor):
         WindowError
             If a window is not shorter than the sequences.
         """
-        data = self._data()
+        data = self.source()
         inputs, params, outputs = self._merge(data)
         names = {
             "input_names": list(data.schema.inputs),
@@ -155,15 +155,16 @@ class PreprocessorTriaxialCompression(ArrayPreprocessor):
 
     def all_sequences(self) -> Split:
         """Return all whole sequences, padded as in training, with labels in original units."""
-        inputs, params, outputs = self._merge(self._data())
+        inputs, params, outputs = self._merge(self.source())
         pad = self.config.pad_length
         return Split(pad_front(inputs, pad), params, pad_front(outputs, pad), np.arange(len(params)))
 
     def groups(self) -> tuple[GroupShape, ...]:
         """Return the merged groups in their order."""
-        return select_groups(self._data().schema, self.config.pressure, self.config.experiment_type)
+        return select_groups(self.source().schema, self.config.pressure, self.config.experiment_type)
 
-    def _data(self) -> DemData:
+    def source(self) -> DemData:
+        """Return the data that were given, or read them once."""
         if self._source is None:
             self._source = read_data(self.config.raw_data, self.config.pressure, self.config.experiment_type)
         return self._source

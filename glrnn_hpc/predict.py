@@ -1,0 +1,305 @@
+"""Predict macroscopic responses with a trained surrogate, in original units."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from glrnn_hpc import layout, windows
+from glrnn_hpc.config import SPLIT_SEED, RunConfig, parse
+from glrnn_hpc.data.hdf5 import DemData, GroupShape, write_file
+from glrnn_hpc.errors import DataError, ModelError, WindowError
+from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression, Split, sequence_dataset, split_ids, standardize
+from glrnn_hpc.surrogate import artifact
+from glrnn_hpc.surrogate.fit import ordered, with_new_names
+
+logger = logging.getLogger(__name__)
+
+Array = NDArray[Any]
+
+#: Windows that the network sees at once; bounds the memory of a prediction.
+_WINDOWS_PER_CALL = 8192
+
+
+def get_pretrained_model(path: str | Path) -> tuple[keras.Model, dict[str, Any], dict[str, Any]]:
+    """Load a trained model.
+
+    Parameters
+    ----------
+    path : path
+        Folder of a trial, a single run or an export.
+
+    Returns
+    -------
+    tuple
+        The Keras model, `train_stats` and `config`, both plain dicts.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing, broken, or the model does not fit its description.
+    """
+    folder = layout.RunFolder(Path(path))
+    config, stats = artifact.load_description(folder)
+    return artifact.load_model(artifact.find_model(folder.root), config, stats), stats, config
+
+
+def predict_macroscopics(
+    model: keras.Model,
+    data: tf.data.Dataset,
+    train_stats: Mapping[str, Any],
+    config: Mapping[str, Any],
+    batch_size: int = 256,
+    single_batch: bool = False,
+) -> tf.Tensor:
+    """Predict the response over all windows of whole sequences.
+
+    Parameters
+    ----------
+    model : keras.Model
+        The trained network.
+    data : tf.data.Dataset
+        Unbatched whole sequences, ``({'inputs': (T, x), 'params': (c,)}, labels)``, raw and padded as in training.
+    train_stats, config : mapping
+        Of the trained model.
+    batch_size : int
+        Sequences that are prepared at once.
+    single_batch : bool
+        Whether to predict the first batch only.
+
+    Returns
+    -------
+    tf.Tensor, shape (n, T - window_size, n_labels), float32
+        In original units; element ``k`` is the response at step ``window_size + k``.
+
+    Raises
+    ------
+    ModelError
+        If the data have another number of features or parameters than the model was trained with.
+    WindowError
+        If the sequences are not longer than a window.
+    """
+    batches = data.map(with_new_names).batch(batch_size)
+    parts = []
+    for inputs, _ in batches.take(1) if single_batch else batches:
+        parts.append(_predict_batch(model, inputs, train_stats, config))
+    if not parts:
+        raise DataError("there is no sequence to predict.")
+    return tf.concat(parts, axis=0)
+
+
+def predict_sequences(
+    model: keras.Model, inputs: Array, params: Array, train_stats: Mapping[str, Any], config: Mapping[str, Any]
+) -> Array:
+    """Predict from arrays (n, T, x) and (n, c), like `predict_macroscopics`."""
+    data = sequence_dataset(Split(inputs, params, inputs, np.arange(len(params))))
+    predicted: Array = predict_macroscopics(model, data, train_stats, config).numpy()
+    return predicted
+
+
+def validation_loss(
+    path: str | Path, source: DemData | None = None, model_file: Path | None = None
+) -> dict[str, float]:
+    """Evaluate a trained model on the windows of its validation split, as its training did.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the run.
+    source : DemData, optional
+        The data, where they are in memory already.
+    model_file : Path, optional
+        The model, if it lies elsewhere.
+
+    Returns
+    -------
+    dict
+        `loss` (MSE) and `mae` in the units of the training's labels.
+
+    Raises
+    ------
+    ModelError, DataError
+        If the files of the model or its data cannot be read.
+    """
+    folder = layout.RunFolder(Path(path))
+    config, stats = artifact.load_description(folder)
+    model = artifact.load_model(model_file or artifact.find_model(folder.root), config, stats)
+    run_config = parse(RunConfig, config, str(folder.config))
+    preprocessor = PreprocessorTriaxialCompression(source=source, **config)
+    prepared = preprocessor.prepare_arrays(stats.get("split_seed", SPLIT_SEED))
+    batches = ordered(
+        prepared.splits["val"], prepared, run_config.batch_size, is_scaled=run_config.standardize_inputs
+    )
+    model.compile(loss="mse", metrics=["mae"])
+    values = model.evaluate(batches, verbose=0, return_dict=True)
+    return {name: float(values[name]) for name in ("loss", "mae")}
+
+
+def metrics_per_label(predicted: Array, simulated: Array, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return MAE, RMSE (units of the label) and R² (coefficient of determination) of each label.
+
+    Parameters
+    ----------
+    predicted, simulated : ndarray, shape (n, n_steps, n_labels)
+        Over all sequences and steps.
+    names : sequence of str
+        Of the labels.
+    """
+    errors = predicted.astype("float64") - simulated
+    mae = np.abs(errors).mean(axis=(0, 1))
+    mse = (errors**2).mean(axis=(0, 1))
+    variance = simulated.astype("float64").var(axis=(0, 1))
+    r2 = 1 - np.divide(mse, variance, out=np.full_like(mse, np.nan), where=variance > 0)
+    return {
+        name: {"mae": float(mae[k]), "rmse": float(np.sqrt(mse[k])), "r2": float(r2[k])} for k, name in enumerate(names)
+    }
+
+
+def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, split: str = "test") -> dict[str, Any]:
+    """Predict the sequences of an HDF5 file and write them in the same structure.
+
+    Parameters
+    ----------
+    model_dir : path
+        Folder of the trained model.
+    data_path : path
+        The data; the groups that the model was trained on are selected.
+    out : path
+        File to write: each group holds `inputs`, `contact_params`, `outputs` (predicted), `simulated`, all from the
+        first predicted step on, and `samples`, the positions in the group of the data file.
+    split : str
+        `test`: the sequences that the training never saw; `all`: every one.
+
+    Returns
+    -------
+    dict
+        `metrics` per label in original units, `mse_standardised`, `n_sequences`, `output`.
+
+    Raises
+    ------
+    DataError, ModelError, WindowError
+        If the data cannot be read or do not fit the model.
+    """
+    model, stats, config = get_pretrained_model(model_dir)
+    config = {**config, "raw_data": str(data_path)}
+    preprocessor = PreprocessorTriaxialCompression(**config)
+    sequences = preprocessor.all_sequences()
+    ids = np.arange(len(sequences.params))
+    if split == "test":
+        seed = stats.get("split_seed", SPLIT_SEED)
+        ids = np.sort(split_ids(len(ids), config["train_frac"], config["val_frac"], seed)["test"])
+    simulated = sequences.labels[ids][:, config["window_size"] :]
+    predicted = predict_sequences(model, sequences.inputs[ids], sequences.params[ids], stats, config)
+    data = preprocessor.source()
+    _write(Path(out), data, preprocessor.groups(), ids, predicted, simulated, config)
+    scale = np.asarray(stats.get("std", simulated.std(axis=(0, 1))))
+    standardised = (predicted.astype("float64") - simulated) / np.where(scale > 0, scale, 1.0)
+    return {
+        "metrics": metrics_per_label(predicted, simulated, data.schema.outputs),
+        "mse_standardised": float((standardised**2).mean()),
+        "n_sequences": len(ids),
+        "output": str(out),
+    }
+
+
+def _predict_batch(
+    model: keras.Model, inputs: Mapping[str, Any], stats: Mapping[str, Any], config: Mapping[str, Any]
+) -> tf.Tensor:
+    sequences, params = tf.cast(inputs["inputs"], tf.float32), tf.cast(inputs["params"], tf.float32)
+    _check_size("features of the load sequence", sequences.shape[-1], _stat(stats, "num_input_features"))
+    _check_size("parameters", params.shape[-1], _stat(stats, "num_params"))
+    window_size, n_steps = int(config["window_size"]), int(sequences.shape[1])
+    if n_steps <= window_size:
+        raise WindowError(
+            f"sequences of {n_steps} steps are too short for a model with window_size={window_size}; "
+            f"at least {window_size + 1} steps are needed."
+        )
+    if config.get("standardize_inputs", False):
+        sequences = tf.constant(standardize(sequences.numpy(), *_moments(stats, "inputs_mean", "inputs_std")))
+        params = tf.constant(standardize(params.numpy(), *_moments(stats, "params_mean", "params_std")))
+    predicted = _all_windows(model, sequences, params, window_size)
+    if config.get("standardize_outputs", True):
+        mean, std = _moments(stats, "mean", "std")
+        predicted = predicted * np.where(std > 0, std, 1.0).astype("float32") + mean.astype("float32")
+    return predicted
+
+
+def _all_windows(model: keras.Model, sequences: Any, params: Any, window_size: int) -> Any:
+    """Run the network over the windows that end at steps window_size .. T-1, some thousand per compiled call."""
+    n, n_steps = int(sequences.shape[0]), int(sequences.shape[1])
+    # The first training window ends at window_size - 1; the first prediction is one step later.
+    index = windows.window_index(n, n_steps - 1, window_size) if n_steps - 1 > window_size else None
+    if index is None:
+        index = np.stack([np.arange(n), np.full(n, window_size - 1)], axis=1).astype("int32")
+    index = index + np.array([0, 1], dtype="int32")
+    call = _compiled(model, window_size)
+    parts = [call(sequences, params, index[at : at + _WINDOWS_PER_CALL]) for at in range(0, len(index), _WINDOWS_PER_CALL)]
+    return tf.reshape(tf.concat(parts, axis=0), (n, n_steps - window_size, -1))
+
+
+@functools.lru_cache(maxsize=4)
+def _compiled(model: keras.Model, window_size: int) -> Any:
+    """Return the compiled call of a model; kept, because tracing costs more than a prediction."""
+
+    def call(sequences: Any, params: Any, index: Any) -> Any:
+        batch, _ = windows.gather(sequences, params, sequences, index, window_size)
+        return model(batch, training=False)
+
+    return tf.function(call, autograph=False, reduce_retracing=True)
+
+
+def _check_size(what: str, given: int, expected: int) -> None:
+    if given != expected:
+        raise ModelError(f"the data have {given} {what}, the model was trained with {expected}.")
+
+
+def _stat(stats: Mapping[str, Any], name: str) -> int:
+    if name not in stats:
+        raise ModelError(f"train_stats has no {name}; it has {', '.join(stats)}.")
+    return int(stats[name])
+
+
+def _moments(stats: Mapping[str, Any], mean: str, std: str) -> tuple[Array, Array]:
+    for name in (mean, std):
+        if name not in stats:
+            raise ModelError(f"train_stats has no {name}, but the configuration says that the model needs it.")
+    return np.asarray(stats[mean]), np.asarray(stats[std])
+
+
+def _write(
+    out: Path,
+    data: DemData,
+    shapes: Sequence[GroupShape],
+    ids: Array,
+    predicted: Array,
+    simulated: Array,
+    config: Mapping[str, Any],
+) -> None:
+    first = int(config["window_size"]) - int(config["pad_length"])
+    groups, extra, start = {}, {}, 0
+    for shape in shapes:
+        chosen = np.flatnonzero((ids >= start) & (ids < start + shape.n_samples))
+        samples = ids[chosen] - start
+        start += shape.n_samples
+        if len(samples) == 0:
+            continue
+        arrays = data.groups[shape.name]
+        groups[shape.name] = (arrays.params[samples], arrays.inputs[samples][:, first:], predicted[chosen])
+        extra[shape.name] = {"simulated": simulated[chosen], "samples": samples}
+    schema = data.schema
+    write_file(
+        out,
+        groups,
+        contact_params=schema.contact_params,
+        inputs=schema.inputs,
+        outputs=schema.outputs,
+        extra=extra,
+    )

@@ -1,0 +1,86 @@
+"""The files of a trained model: write them so that they are whole, read them without trusting them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from glrnn_hpc import layout
+from glrnn_hpc.config import dump_yaml, load_yaml
+from glrnn_hpc.errors import ModelError
+from glrnn_hpc.models import rnn_model
+
+
+def save_description(folder: layout.RunFolder, config: dict[str, Any], train_stats: dict[str, Any]) -> None:
+    """Write `config.yaml` and `train_stats.json`."""
+    layout.write_text(folder.config, dump_yaml(config))
+    layout.write_json(folder.train_stats, {key: _plain(value) for key, value in train_stats.items()})
+
+
+def load_description(folder: layout.RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read `config.yaml` and `train_stats.json` as plain dicts.
+
+    Raises
+    ------
+    ModelError
+        If one of them is missing or broken.
+    """
+    for path in (folder.config, folder.train_stats):
+        if not path.exists():
+            has = ", ".join(sorted(item.name for item in folder.root.iterdir())) if folder.root.is_dir() else None
+            state = f"it has {has or 'nothing'}" if folder.root.is_dir() else "there is no such folder"
+            wanted = f"{folder.config.name}, {folder.train_stats.name} and {layout.MODEL_WHOLE} or {layout.MODEL_WEIGHTS}"
+            raise ModelError(f"{folder.root}: is no folder of a trained model: {wanted} are needed; {state}.")
+    try:
+        stats: dict[str, Any] = layout.read_json(folder.train_stats)
+    except ValueError as error:
+        raise ModelError(f"{folder.train_stats}: is broken: {error}") from error
+    return load_yaml(folder.config), stats
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Write a whole model or its weights, by the name of `path`; an older file stays until the new one is whole."""
+    with layout.replacing(path) as partial:
+        if path.name == layout.MODEL_WEIGHTS:
+            model.save_weights(partial)
+        else:
+            model.save(partial)
+
+
+def load_model(path: Path, config: dict[str, Any], train_stats: dict[str, Any]) -> keras.Model:
+    """Read a whole model, or build it from its description and read its weights.
+
+    Raises
+    ------
+    ModelError
+        If the file is broken or does not fit the description.
+    """
+    try:
+        if path.name == layout.MODEL_WEIGHTS:
+            model = rnn_model(train_stats, **config)
+            model.load_weights(path)
+            return model
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: cannot be loaded as the model of its folder: {error}") from error
+
+
+def find_model(folder: Path) -> Path:
+    """Return the model file of a folder, the whole model first.
+
+    Raises
+    ------
+    ModelError
+        If there is none.
+    """
+    for name in (layout.MODEL_WHOLE, layout.MODEL_WEIGHTS):
+        if (folder / name).exists():
+            return folder / name
+    raise ModelError(f"{folder}: holds neither {layout.MODEL_WHOLE} nor {layout.MODEL_WEIGHTS}.")
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

@@ -1,0 +1,203 @@
+"""Train a model: compile, loop, callbacks. It knows neither search nor tracking; those come as callbacks."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from glrnn_hpc import layout, windows
+from glrnn_hpc.config import RunConfig
+from glrnn_hpc.errors import TrainingDiverged
+from glrnn_hpc.preprocessor import ArrayPreprocessor, PreparedData, Preprocessor, Split, standardize
+from glrnn_hpc.surrogate.artifact import save_model
+
+#: Names of the elements in GrainLearning's older data sets.
+_OLD_NAMES = {"load_sequence": "inputs", "contact_parameters": "params"}
+
+
+@dataclass(frozen=True)
+class FitData:
+    """What `fit` trains on: batches of all epochs, and batches in order to validate and test on."""
+
+    train: tf.data.Dataset
+    n_batches: int
+    val: tf.data.Dataset
+    test: tf.data.Dataset
+    train_stats: dict[str, Any]
+
+
+def prepare(preprocessor: Preprocessor, config: RunConfig) -> FitData:
+    """Turn what a preprocessor gives into batches, inputs standardised where the configuration says so."""
+    is_scaled = config.standardize_inputs
+    if isinstance(preprocessor, ArrayPreprocessor):
+        return _from_arrays(preprocessor.prepare_arrays(), config, is_scaled)
+    datasets, stats = preprocessor.prepare_datasets()
+    train, val = (datasets[name].map(with_new_names) for name in ("train", "val"))
+    n_windows = sum(1 for _ in train)
+    # One data set for all epochs: fit takes n_batches of it per epoch, and each repetition has another order.
+    shuffled = train.shuffle(n_windows, seed=config.seed, reshuffle_each_iteration=True).batch(config.batch_size)
+    test = _windows_of(datasets["test"].map(with_new_names), config.window_size, config.batch_size)
+    batches = (shuffled.repeat(), val.batch(config.batch_size), test)
+    scaled = [batch.map(_scaler(stats)) if is_scaled else batch for batch in batches]
+    return FitData(scaled[0], math.ceil(n_windows / config.batch_size), scaled[1], scaled[2], stats)
+
+
+def ordered(
+    split: Split, prepared: PreparedData, batch_size: int, *, is_scaled: bool
+) -> tf.data.Dataset:
+    """Return the windows of a split in order, as training validates on them."""
+    return windows.ordered_batches(
+        *_arrays(split, prepared.train_stats, is_scaled),
+        prepared.window_size,
+        prepared.window_step,
+        batch_size=batch_size,
+    )
+
+
+def with_new_names(inputs: dict[str, Any], labels: Any) -> tuple[dict[str, Any], Any]:
+    """Rename the elements that GrainLearning's older data sets call otherwise."""
+    return {_OLD_NAMES.get(name, name): value for name, value in inputs.items()}, labels
+
+
+def compile_model(model: keras.Model, config: RunConfig) -> None:
+    """Compile for MSE with Adam, MAE as a metric."""
+    optimizer = keras.optimizers.Adam(**config.adam_arguments())
+    model.compile(optimizer=optimizer, loss="mse", metrics=["mae"])
+
+
+def fit(
+    model: keras.Model,
+    data: FitData,
+    config: RunConfig,
+    metrics_file: Path,
+    model_file: Path,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> keras.callbacks.History:
+    """Train until the epochs are done or `val_loss` has not improved for `patience` epochs.
+
+    Raises
+    ------
+    TrainingDiverged
+        If the loss is no longer finite; the best model before that is kept.
+    """
+    compile_model(model, config)
+    history = model.fit(
+        data.train,
+        epochs=config.epochs,
+        steps_per_epoch=data.n_batches,
+        validation_data=data.val,
+        callbacks=[
+            _DivergenceStop(config.learning_rate),
+            _MetricsLog(metrics_file),
+            _BestModel(model_file),
+            keras.callbacks.EarlyStopping("val_loss", patience=config.patience, mode="min", restore_best_weights=True),
+            *callbacks,
+        ],
+        shuffle=False,
+        verbose=0,
+    )
+    return history
+
+
+class _DivergenceStop(keras.callbacks.Callback):
+    def __init__(self, learning_rate: float) -> None:
+        super().__init__()
+        self._learning_rate = learning_rate
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        bad = {name: value for name, value in (logs or {}).items() if not math.isfinite(value)}
+        if bad:
+            name, value = next(iter(bad.items()))
+            raise TrainingDiverged(
+                f"training diverged: {name} is {value} in epoch {epoch + 1}; "
+                f"learning_rate={self._learning_rate:g} is too high, or the data hold extreme values."
+            )
+
+
+class _MetricsLog(keras.callbacks.Callback):
+    """One row per epoch; the file is rewritten whole, so that a reader never sees half a row."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._rows: list[dict[str, float]] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._rows.append({"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}})
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(self._rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        layout.write_text(self._path, text.getvalue())
+
+
+class _BestModel(keras.callbacks.Callback):
+    """Keras' ModelCheckpoint writes in place: a killed rank would leave half a model under the final name."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._best = math.inf
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        loss = (logs or {})["val_loss"]
+        if loss < self._best:
+            self._best = loss
+            save_model(self.model, self._path)
+
+
+def _from_arrays(prepared: PreparedData, config: RunConfig, is_scaled: bool) -> FitData:
+    train = prepared.splits["train"]
+    arrays = _arrays(train, prepared.train_stats, is_scaled)
+    n_steps = train.inputs.shape[1]
+    count = len(train.inputs) * windows.n_windows(n_steps, prepared.window_size, prepared.window_step)
+    batches = windows.shuffled_batches(
+        *arrays,
+        prepared.window_size,
+        prepared.window_step,
+        batch_size=config.batch_size,
+        epochs=range(config.epochs),
+        seed=config.seed,
+    )
+    val, test = (
+        ordered(prepared.splits[name], prepared, config.batch_size, is_scaled=is_scaled) for name in ("val", "test")
+    )
+    return FitData(batches, math.ceil(count / config.batch_size), val, test, prepared.train_stats)
+
+
+def _arrays(split: Split, stats: dict[str, Any], is_scaled: bool) -> tuple[Any, Any, Any]:
+    if not is_scaled:
+        return split.inputs, split.params, split.labels
+    inputs = standardize(split.inputs, stats["inputs_mean"], stats["inputs_std"])
+    params = standardize(split.params, stats["params_mean"], stats["params_std"])
+    return inputs, params, split.labels
+
+
+def _scaler(stats: dict[str, Any]) -> Any:
+    def scale(inputs: dict[str, Any], labels: Any) -> tuple[dict[str, Any], Any]:
+        scaled = {}
+        for name in ("inputs", "params"):
+            std = np.asarray(stats[f"{name}_std"], dtype="float32")
+            mean = np.asarray(stats[f"{name}_mean"], dtype="float32")
+            scaled[name] = (tf.cast(inputs[name], tf.float32) - mean) / np.where(std > 0, std, np.float32(1))
+        return scaled, labels
+
+    return scale
+
+
+def _windows_of(sequences: tf.data.Dataset, window_size: int, batch_size: int) -> tf.data.Dataset:
+    """Window the whole sequences of a test split that comes as a data set."""
+    elements = list(sequences.as_numpy_iterator())
+    inputs = np.stack([element["inputs"] for element, _ in elements])
+    params = np.stack([element["params"] for element, _ in elements])
+    labels = np.stack([values for _, values in elements])
+    return windows.ordered_batches(inputs, params, labels, window_size, batch_size=batch_size)

@@ -1,0 +1,175 @@
+"""Train a surrogate: from a preprocessor and a configuration to the files of a run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from glrnn_hpc import layout
+from glrnn_hpc.config import RUN_KEYS, RunConfig, TrainingConfig, nearest, parse
+from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.models import rnn_model
+from glrnn_hpc.preprocessor import Preprocessor
+from glrnn_hpc.surrogate import artifact
+from glrnn_hpc.surrogate.fit import fit, prepare
+from glrnn_hpc.tracking.run import tracked
+
+logger = logging.getLogger(__name__)
+
+OUTPUTS = "outputs"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training came to.
+
+    Attributes
+    ----------
+    history : keras.callbacks.History
+        Loss and metrics of every epoch.
+    epochs, best_epoch : int
+        Epochs that were trained, and the one (from 1) whose model was kept.
+    metrics : dict
+        loss, mae, val_loss, val_mae of the best epoch, test_loss and test_mae of its model.
+    """
+
+    history: keras.callbacks.History
+    epochs: int
+    best_epoch: int
+    metrics: dict[str, float]
+
+
+def get_default_config() -> dict[str, Any]:
+    """Return the keys of the training and their defaults."""
+    windows = {key: RunConfig.model_fields[key].default for key in ("window_size", "window_step", "standardize_outputs")}
+    return {**TrainingConfig().as_dict(), **windows}
+
+
+def run_training(
+    preprocessor: Preprocessor,
+    config: RunConfig,
+    folder: layout.RunFolder,
+    *,
+    model: keras.Model | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    model_folder: Path | None = None,
+) -> Outcome:
+    """Train and write `config.yaml`, `train_stats.json`, `metrics.csv` and the best model.
+
+    Parameters
+    ----------
+    preprocessor : Preprocessor
+        Gives the data.
+    config : RunConfig
+        Network and training.
+    folder : RunFolder
+        Where the files go.
+    model : keras.Model, optional
+        A model of the user's own in place of the LSTM of `models.rnn_model`.
+    callbacks : sequence of keras.callbacks.Callback
+        Called after our own.
+    model_folder : Path, optional
+        Where the model goes, if not into `folder`.
+
+    Raises
+    ------
+    DataError, WindowError
+        If the data cannot be prepared.
+    TrainingDiverged
+        If the loss is no longer finite.
+    """
+    data = prepare(preprocessor, config)
+    folder.root.mkdir(parents=True, exist_ok=True)
+    artifact.save_description(folder, config.as_dict(), data.train_stats)
+    keras.utils.set_random_seed(config.seed)
+    network = model or rnn_model(data.train_stats, **config.as_dict())
+    target = layout.RunFolder(model_folder or folder.root).model(weights_only=config.save_weights_only)
+    history = fit(network, data, config, folder.metrics, target, callbacks)
+    losses = history.history["val_loss"]
+    best = min(range(len(losses)), key=losses.__getitem__)
+    metrics = {name: float(values[best]) for name, values in history.history.items()}
+    test = network.evaluate(data.test, verbose=0, return_dict=True)
+    metrics |= {f"test_{name}": float(test[name]) for name in ("loss", "mae")}
+    return Outcome(history, len(losses), best + 1, metrics)
+
+
+def train_without_wandb(
+    preprocessor: Preprocessor, config: Mapping[str, Any] | None = None, model: keras.Model | None = None
+) -> keras.callbacks.History:
+    """Train and write the folder `outputs/` in the current directory; an older one is renamed, and the log says how.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown or a value not allowed.
+    """
+    outputs = Path(OUTPUTS)
+    run_config = full_config(preprocessor, config)
+    if aside := layout.keep_aside(outputs):
+        logger.warning("the earlier %s/ was renamed to %s/", outputs, aside)
+    return run_training(preprocessor, run_config, layout.RunFolder(outputs), model=model).history
+
+
+def train(
+    preprocessor: Preprocessor, config: Mapping[str, Any] | None = None, model: keras.Model | None = None
+) -> keras.callbacks.History:
+    """Train and report to W&B, in the run that is open or a new one; offline unless WANDB_MODE says otherwise.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown or a value not allowed.
+    """
+    return train_tracked(preprocessor, config, model=model).history
+
+
+def train_tracked(
+    preprocessor: Preprocessor,
+    config: Mapping[str, Any] | None = None,
+    *,
+    model: keras.Model | None = None,
+    out: Path | None = None,
+    mode: str | None = None,
+) -> Outcome:
+    """Train with a W&B run; the files go to `out`, else to the run's own folder, else to `outputs/`."""
+    with tracked(config, mode, out) as run:
+        run_config = full_config(preprocessor, run.config)
+        root = out or (run.folder and run.folder / "model") or Path(OUTPUTS)
+        if out is None and run.folder is None:
+            layout.keep_aside(root)
+        folder = layout.RunFolder(root)
+        logger_of_epochs = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: run.log(logs))
+        outcome = run_training(preprocessor, run_config, folder, model=model, callbacks=[logger_of_epochs])
+        run.log({name: outcome.metrics[name] for name in ("test_loss", "test_mae")})
+        run.save(folder.train_stats, artifact.find_model(folder.root))
+    return outcome
+
+
+def full_config(preprocessor: Preprocessor, config: Mapping[str, Any] | None) -> RunConfig:
+    """Return the configuration of a training: the preprocessor's own, then the given keys, then defaults.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown or a value not allowed.
+    """
+    given = dict(config or {})
+    for key in given:
+        if key not in RUN_KEYS:
+            guess = nearest(str(key), RUN_KEYS)
+            raise ConfigError(f"config.{key}: unknown key" + (f"; did you mean {guess}?" if guess else "."))
+    own = getattr(preprocessor, "config", None)
+    decided = own.as_dict() if own is not None else {"raw_data": type(preprocessor).__name__}
+    for key, value in decided.items():
+        # What the preprocessor does with the data is decided there; the training's copy of a key must agree.
+        if own is not None and key in given and key != "raw_data" and given[key] != value:
+            raise ConfigError(
+                f"config.{key}: {given[key]!r} was given, but the preprocessor was made with {value!r}; "
+                "give both the same."
+            )
+    return parse(RunConfig, {**given, **decided}, "config")
