@@ -1,0 +1,92 @@
+# make run    the main job on the shipped data        make test   all checks and tests
+# make bench  the benchmarks                          make clean  remove what the others built
+# PYTHON=python3.12 chooses the interpreter that .venv is made of.
+PYTHON ?= python3
+
+VENV := .venv
+OUT := runs/main
+BIN := $(CURDIR)/$(VENV)/bin
+SOURCES := $(shell find glrnn_hpc -name '*.py')
+# The exact versions have wheels for these two versions of Python; the others use the ranges of pyproject.toml.
+CONSTRAINTS = $(shell $(VENV)/bin/python -c 'import sys; (3, 11) <= sys.version_info < (3, 13) and print("--constraint .ci/constraints.txt")')
+INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS)
+
+export PATH := $(BIN):$(PATH)
+
+.PHONY: run test bench clean
+
+run: $(VENV)/.installed
+	@set -e; \
+	if [ -e $(OUT) ]; then \
+	  k=1; while [ -e $(OUT)-$$k ]; do k=$$((k + 1)); done; \
+	  mv $(OUT) $(OUT)-$$k; echo "The earlier $(OUT) is now $(OUT)-$$k."; \
+	fi; \
+	mkdir -p $(OUT); \
+	echo "== 1/5 parse"; \
+	status=0; glrnn parse tests/data/raw $(OUT)/sample.hdf5 || status=$$?; \
+	case $$status in \
+	  0) ;; \
+	  3) echo "One file of the sample is broken on purpose; it was named and left out." ;; \
+	  *) exit $$status ;; \
+	esac; \
+	echo "== 2/5 inspect"; glrnn inspect $(OUT)/sample.hdf5; \
+	echo "== 3/5 sweep on 2 MPI ranks"; \
+	glrnn sweep sweeps/main_job.yaml --out $(OUT)/sweep --ranks-per-worker 2; \
+	echo "== 4/5 collect"; glrnn collect $(OUT)/sweep; \
+	echo "== 5/5 predict the test split"; \
+	glrnn predict $(OUT)/sweep/best tests/data/triaxial.hdf5 \
+	  --out $(OUT)/predictions.hdf5 --figure $(OUT)/predictions.png; \
+	echo; \
+	echo "Everything lies in $(CURDIR)/$(OUT):"; \
+	echo "  sample.hdf5       what glrnn parse made of the sample in tests/data/raw"; \
+	echo "  sweep/            the sweep: one folder per trial in trials/, the best model in best/"; \
+	echo "  predictions.hdf5  predicted and simulated sequences of the test split"; \
+	echo "  predictions.png   the figure"
+
+test: $(VENV)/.installed-dev
+	ruff check .
+	ruff format --check .
+	mypy glrnn_hpc
+	lint-imports
+	coverage erase
+	coverage run -m pytest --durations=10
+	coverage combine --quiet
+	coverage report
+
+bench: $(VENV)/.installed-dev
+	@if [ -d tests/benchmarks ]; then \
+	  python -m pytest tests/benchmarks -s; \
+	else \
+	  echo "This version has no benchmarks; they would be in tests/benchmarks."; \
+	fi
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "$(PYTHON) is older than Python 3.10; choose another one: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  package=$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing the system package $$package."; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$package; \
+	  else \
+	    echo "$(PYTHON) cannot make virtual environments. Run: sudo apt-get install $$package"; exit 1; \
+	  fi; \
+	}
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+# One environment serves both; the installation made last holds, so each takes the other's stamp away.
+# build/ goes first: setuptools would ship modules from it that no longer exist.
+$(VENV)/.installed: $(VENV)/.created pyproject.toml .ci/constraints.txt $(SOURCES)
+	rm -rf build
+	$(INSTALL) '.[embedded-mpi]'
+	rm -f $(VENV)/.installed-dev
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml .ci/constraints.txt
+	$(INSTALL) -e '.[dev,embedded-mpi,calibration]'
+	rm -f $(VENV)/.installed
+	touch $@
