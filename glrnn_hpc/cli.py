@@ -1,0 +1,315 @@
+"""The command `glrnn`: the only place that wires parts together, and that prints.
+
+Every import that costs time stands inside its command, so that `glrnn --help` loads neither TensorFlow nor MPI.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from glrnn_hpc.errors import ConfigError, GlrnnError
+
+if TYPE_CHECKING:
+    from glrnn_hpc.search.study import SweepStudy
+
+DONE, BUG, WRONG_INPUT, LEFT_OUT = 0, 1, 2, 3
+
+app = typer.Typer(
+    name="glrnn",
+    help="LSTM surrogates of DEM simulations: parse, train, sweep over MPI ranks, collect, predict.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+SweepDir = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the sweep.")]
+
+
+def main() -> None:
+    """Run `glrnn`; an error that the user can mend is one message and exit status 2."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    # Libraries say much that does not concern the user.
+    for name in ("absl", "tensorflow", "optuna", "h5py"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        app()
+    except GlrnnError as error:
+        print(f"glrnn: {error}", file=sys.stderr)
+        sys.exit(WRONG_INPUT)
+
+
+@app.command()
+def parse(
+    raw_dir: Annotated[Path, typer.Argument(help="Folder of YADE's .npy files.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.hdf5", help="File to write.")],
+    sequence_length: Annotated[int | None, typer.Option(min=2, help="Steps per sequence; default: the commonest.")] = None,
+    flat: Annotated[bool, typer.Option("--flat", help="Read pressure and experiment type from each file.")] = False,
+    pressure: Annotated[list[str] | None, typer.Option(help="Only this pressure; may be repeated.")] = None,
+    experiment_type: Annotated[list[str] | None, typer.Option(help="Only this type; may be repeated.")] = None,
+    contact_params: Annotated[str | None, typer.Option(help="Names of the parameters, e.g. E,v,kr,eta,mu.")] = None,
+    inputs: Annotated[str | None, typer.Option(help="Names of the load features, e.g. e_x,e_y,e_z.")] = None,
+    outputs: Annotated[str | None, typer.Option(help="Names of the responses, e.g. e,p,q.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    as_json: Json = False,
+) -> None:
+    """Parse YADE's raw files into one HDF5 file; broken ones are named and left out (exit status 3)."""
+    from glrnn_hpc.data import hdf5, yade
+
+    if dtype not in ("float32", "float64"):
+        raise ConfigError(f"--dtype: {dtype!r} is not one of float32, float64.")
+    report = yade.convert_all_to_hdf5(
+        pressure,
+        experiment_type,
+        raw_dir,
+        out,
+        sequence_length,
+        not flat,
+        contact_keys=_names(contact_params, hdf5.CONTACT_KEYS),
+        input_keys=_names(inputs, hdf5.INPUT_KEYS),
+        output_keys=_names(outputs, hdf5.OUTPUT_KEYS),
+        dtype=dtype,
+    )
+    rows = [[name, *map(str, vars(group).values())] for name, group in report.groups.items()]
+    totals = [sum(column) for column in zip(*(vars(group).values() for group in report.groups.values()), strict=True)]
+    rows.append(["all", *map(str, totals)])
+    table = _table(["group", "files", "good", "trimmed", "short", "corrupt"], rows)
+    _show(as_json, report.as_dict(), [*report.problems, table, f"{report.sequence_length} steps each -> {report.output}"])
+    if report.problems:
+        raise typer.Exit(LEFT_OUT)
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE.hdf5", help="File to look at.")], as_json: Json = False
+) -> None:
+    """Show groups, shapes, attributes, ranges and problems of a data file."""
+    from glrnn_hpc.data import inspect as inspection
+
+    found = inspection.inspect(file)
+    _show(as_json, found, [inspection.render(found)])
+
+
+@app.command()
+def train(
+    config_file: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="Keys of the configuration.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an earlier one is renamed.")],
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key.")] = None,
+    wandb: Annotated[str, typer.Option(help="offline, online or disabled.")] = "offline",
+    as_json: Json = False,
+) -> None:
+    """Train one model."""
+    from glrnn_hpc import config, layout
+
+    if wandb not in ("offline", "online", "disabled"):
+        raise ConfigError(f"--wandb: {wandb!r} is not one of offline, online, disabled.")
+    keys = config.load_yaml(config_file)
+    for setting in settings or []:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {setting}: KEY=VALUE is needed, such as --set epochs=20.")
+        keys[key] = config.parse_yaml(value, f"--set {setting}")
+    full = config.parse(config.RunConfig, keys)
+    from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression
+    from glrnn_hpc.train import train_tracked
+
+    preprocessor = PreprocessorTriaxialCompression(**full.as_dict())
+    preprocessor.prepare_arrays()  # wrong data must not move an earlier run aside
+    aside = layout.keep_aside(out)
+    outcome = train_tracked(preprocessor, full.as_dict(), out=out, mode=wandb)
+    content = {"best_epoch": outcome.best_epoch, "epochs": outcome.epochs, "metrics": outcome.metrics, "output": str(out)}
+    lines = [f"the earlier {out} was renamed to {aside}"] if aside else []
+    lines += [f"best of {outcome.epochs} epochs: {outcome.best_epoch}", _metrics_line(outcome.metrics), f"-> {out}"]
+    _show(as_json, content, lines)
+
+
+@app.command()
+def sweep(
+    sweep_file: Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="W&B sweep configuration.")],
+    out: Annotated[Path, typer.Option(help="Folder of the sweep; must not exist, or be empty.")],
+    workers: Annotated[int, typer.Option(min=1, help="Workers to start.")] = 1,
+    ranks_per_worker: Annotated[int | None, typer.Option(min=1, help="MPI ranks of each; default: one per CPU.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Number of trials in place of run_cap.")] = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Start the workers and return.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Search for the best model: make the sweep's folder, start workers, wait for the trials."""
+    from glrnn_hpc.launch import run_sweep
+    from glrnn_hpc.search.sweep import load_sweep
+
+    spec = load_sweep(sweep_file)
+    report = _Progress(is_quiet=as_json)
+    run_sweep(
+        spec,
+        out,
+        n_workers=workers,
+        ranks_per_worker=ranks_per_worker,
+        n_trials=trials,
+        wait=not no_wait,
+        report=report,
+    )
+    _show_status(out, as_json)
+
+
+@app.command()
+def resume(
+    folder: SweepDir,
+    workers: Annotated[int | None, typer.Option(min=1, help="Workers that shall run; default: as at the start.")] = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Start what is missing and return.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Go on with a sweep: start the workers it lacks, adopt the trials of dead ones."""
+    from glrnn_hpc.launch import resume_sweep
+
+    resume_sweep(folder, n_workers=workers, wait=not no_wait, report=_Progress(is_quiet=as_json))
+    _show_status(folder, as_json)
+
+
+@app.command()
+def worker(
+    folder: SweepDir,
+    job: Annotated[str | None, typer.Option(help="Name of this worker; the launcher's choice.")] = None,
+    ranks: Annotated[int | None, typer.Option(min=1, help="Refuse to start with another number of ranks.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Pull trials until none waits; this is what mpiexec and srun start."""
+    from glrnn_hpc.worker import loop
+
+    loop.run(folder, job, ranks)
+    if as_json:
+        _show_status(folder, as_json)
+
+
+@app.command()
+def status(folder: SweepDir, as_json: Json = False) -> None:
+    """Show how far a sweep is."""
+    _show_status(folder, as_json)
+
+
+@app.command()
+def collect(
+    folder: SweepDir,
+    top: Annotated[int, typer.Option(min=1, help="How many of the best trials to list.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Evaluate the best model again from its files and export it to DIR/best."""
+    from glrnn_hpc.results.collector import collect as collect_best
+
+    found = collect_best(folder, top)
+    best = found["best"]
+    rows = [[str(row["number"]), f"{row['value']:.6g}", _point(row["config"])] for row in found["top"]]
+    lines = [f"trial {row['number']} was refused: {row['reason']}" for row in found["refused"]]
+    lines += [_table(["trial", found["metric"], "parameters"], rows), f"best: trial {best['number']}, verified"]
+    lines += [_metrics_line(best["metrics"]), f"{found['rank_hours']:.3g} rank hours -> {best['path']}"]
+    _show(as_json, found, lines)
+    if found["refused"] or found["trials"]["failed"]:
+        raise typer.Exit(LEFT_OUT)
+
+
+@app.command()
+def predict(
+    model_dir: Annotated[Path, typer.Argument(help="Folder of a trained model, such as DIR/best.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA.hdf5", help="Sequences to predict.")],
+    out: Annotated[Path, typer.Option(help="HDF5 file to write.")],
+    split: Annotated[str, typer.Option(help="test: sequences that training never saw; all: every one.")] = "test",
+    figure: Annotated[Path | None, typer.Option(help="Draw predicted against simulated responses here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Predict responses in original units and compare them with the simulated ones."""
+    if split not in ("test", "all"):
+        raise ConfigError(f"--split: {split!r} is not one of test, all.")
+    from glrnn_hpc.predict import predict_file
+
+    found = predict_file(model_dir, data, out, split)
+    rows = [[name, *(f"{value:.4g}" for value in errors.values())] for name, errors in found["metrics"].items()]
+    lines = [_table(["label", "MAE", "RMSE", "R2"], rows)]
+    lines.append(f"MSE in standardised units: {found['mse_standardised']:.4g}, {found['n_sequences']} sequences ({split})")
+    lines.append(f"-> {out}")
+    if figure is not None:
+        from glrnn_hpc.results.report import plot_predictions
+
+        plot_predictions(out, figure, found["metrics"])
+        found["figure"] = str(figure)
+        lines.append(f"-> {figure}")
+    _show(as_json, found, lines)
+
+
+class _Progress:
+    """A line whenever the counts change; on a terminal the line is rewritten."""
+
+    def __init__(self, *, is_quiet: bool) -> None:
+        self._is_quiet = is_quiet
+        self._last = ""
+
+    def __call__(self, study: SweepStudy) -> None:
+        slots = study.slots()
+        counts = {state: sum(slot.state == state for slot in slots) for state in ("finished", "failed", "running")}
+        values = [slot.value for slot in slots if slot.value is not None]
+        best = min(values, default=math.nan) if study.spec.goal == "minimize" else max(values, default=math.nan)
+        line = f"{sum(counts.values()) - counts['running']}/{len(slots)} trials done, {counts['running']} running"
+        line += f", {counts['failed']} failed" if counts["failed"] else ""
+        line += f", best {study.spec.metric} {best:.6g}" if values else ""
+        if self._is_quiet or line == self._last:
+            return
+        is_terminal = sys.stderr.isatty()
+        done = counts["running"] == 0 and counts["finished"] + counts["failed"] == len(slots)
+        print(f"\r\x1b[K{line}" if is_terminal else line, end="" if is_terminal and not done else "\n", file=sys.stderr)
+        sys.stderr.flush()
+        self._last = line
+
+
+def _show_status(folder: Path, as_json: bool) -> None:
+    from glrnn_hpc.results.status import summarize
+
+    found = summarize(folder)
+    rows = [
+        [
+            str(row["number"]),
+            row["state"],
+            row["where"] or "-",
+            str(row["epochs"]),
+            "-" if row["value"] is None else f"{row['value']:.6g}",
+            _point(row["params"]),
+        ]
+        for row in found["table"]
+    ]
+    lines = [_table(["trial", "state", "where", "epochs", found["metric"], "parameters"], rows)]
+    lines += [f"trial {row['number']} failed: {row['error']}" for row in found["table"] if row.get("error")]
+    counts = ", ".join(f"{count} {state}" for state, count in found["trials"].items() if count)
+    best = found["best"]
+    lines.append(f"{found['state']}: {counts}" + (f"; best: trial {best['number']}, {best['value']:.6g}" if best else ""))
+    _show(as_json, found, lines)
+    if found["trials"]["failed"]:
+        raise typer.Exit(LEFT_OUT)
+
+
+def _names(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
+    return default if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _point(params: dict[str, Any]) -> str:
+    return " ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in params.items())
+
+
+def _metrics_line(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.5g}" for name, value in metrics.items())
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [header, *rows]]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _show(as_json: bool, content: dict[str, Any], lines: list[str]) -> None:
+    if as_json:
+        print(json.dumps(content))
+    else:
+        print("\n".join(lines))
