@@ -1,0 +1,125 @@
+"""The documents say what the program does: their tables are compared with it, their commands and code are run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from glrnn_hpc.config import RunConfig, parse_yaml
+from glrnn_hpc.data import hdf5
+from glrnn_hpc.search.sweep import load_sweep
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FORMAT = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
+
+#: The sample has a broken file on purpose, which `glrnn parse` reports by this status.
+LEFT_SOMETHING_OUT = 3
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[list[str]]:
+    lines = "".join(blocks(README, "bash")).splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("glrnn ")]
+
+
+def section(text: str, title: str) -> str:
+    return text.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def table(text: str) -> list[list[str]]:
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
+    return rows[2:]
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    scripts = Path(sysconfig.get_path("scripts"))
+    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "WANDB_MODE": "disabled"}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of what the README's commands need, with the files it tells the reader to write."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "sweeps", folder / "sweeps")
+    shutil.copytree(ROOT / "tests" / "data", folder / "tests" / "data")
+    for block in blocks(README, "yaml"):
+        name = re.match(r"# (\S+\.yaml)\n", block)
+        assert name, f"the first line of a YAML block must name its file: {block!r}"
+        (folder / name[1]).write_text(block, encoding="utf-8")
+    return folder
+
+
+def test_the_commands_and_the_code_of_the_readme_run_in_their_order(project: Path) -> None:
+    names = [command[1] for command in commands()]
+    assert names == ["parse", "inspect", "train", "sweep", "status", "resume", "collect", "predict"]
+    for command in commands():
+        done = run(project, sys.executable, "-m", "glrnn_hpc", *command[1:])
+        allowed = (0, LEFT_SOMETHING_OUT) if command[1] == "parse" else (0,)
+        assert done.returncode in allowed, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
+    assert (project / "runs" / "predictions.png").stat().st_size > 0
+
+    (code,) = blocks(README, "python")
+    done = run(project, sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_parser_in_the_format_page_writes_a_file_that_can_be_read(tmp_path: Path) -> None:
+    (code,) = blocks(FORMAT, "python")
+    done = run(tmp_path, sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
+    schema = hdf5.read_schema(tmp_path / "mine.hdf5")
+    assert schema.outputs == ("e", "q")
+    assert [group.name for group in schema.groups] == ["0.2e6/drained"]
+
+
+def test_the_format_page_names_the_default_columns_in_their_order() -> None:
+    documented = {
+        row[0].strip("`"): tuple(row[1].split(", ")) for row in table(section(FORMAT, "Attributes of the file"))
+    }
+    expected = {
+        "contact_params": hdf5.CONTACT_KEYS,
+        "inputs": hdf5.INPUT_KEYS,
+        "outputs": hdf5.OUTPUT_KEYS,
+        "unused_keys_sequence": hdf5.UNUSED_SEQUENCE_KEYS,
+        "unused_keys_constant": hdf5.UNUSED_CONSTANT_KEYS,
+    }
+    assert {name: documented[name] for name in expected} == expected
+
+
+def test_the_readme_lists_every_key_of_a_configuration_with_its_default() -> None:
+    documented = {row[0].strip("`"): row[1] for row in table(section(README, "Keys of a configuration"))}
+    assert sorted(documented) == sorted(RunConfig.model_fields)
+    for name, field in RunConfig.model_fields.items():
+        if field.is_required():
+            assert documented[name] == "required", name
+        elif field.default is None:
+            assert documented[name] == "Keras", name
+        else:
+            assert parse_yaml(documented[name], name) == field.default, name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_sweep_file_is_valid(path: Path) -> None:
+    assert load_sweep(path).n_trials() >= 2
+
+
+@pytest.mark.parametrize("page", [README, FORMAT], ids=["README.md", "docs/format.md"])
+def test_links_lead_to_files_of_the_project(page: str) -> None:
+    folder = ROOT if page is README else ROOT / "docs"
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", page) if not link.startswith("https://")]
+    assert [link for link in links if not (folder / link).is_file()] == []
