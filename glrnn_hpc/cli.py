@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,6 +40,7 @@ def main() -> None:
     # Libraries say much that does not concern the user.
     for name in ("absl", "tensorflow", "optuna", "h5py"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         app()
     except GlrnnError as error:
@@ -117,10 +119,11 @@ def train(
             raise ConfigError(f"--set {setting}: KEY=VALUE is needed, such as --set epochs=20.")
         keys[key] = config.parse_yaml(value, f"--set {setting}")
     full = config.parse(config.RunConfig, keys)
+    config.say_defaults(full, keys)
     from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression
     from glrnn_hpc.train import train_tracked
 
-    preprocessor = PreprocessorTriaxialCompression(**full.as_dict())
+    preprocessor = PreprocessorTriaxialCompression(None, **full.as_dict())
     preprocessor.prepare_arrays()  # wrong data must not move an earlier run aside
     aside = layout.keep_aside(out)
     outcome = train_tracked(preprocessor, full.as_dict(), out=out, mode=wandb)

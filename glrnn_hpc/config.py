@@ -198,7 +198,7 @@ ConfigT = TypeVar("ConfigT", bound=_Keys)
 
 
 def parse(model: type[ConfigT], raw: Mapping[str, Any], where: str = "config") -> ConfigT:
-    """Validate `raw` against `model`; log the defaults that fill what is missing.
+    """Validate `raw` against `model`.
 
     Raises
     ------
@@ -210,7 +210,6 @@ def parse(model: type[ConfigT], raw: Mapping[str, Any], where: str = "config") -
             guess = nearest(str(key), model.model_fields)
             hint = f"did you mean {guess}?" if guess else f"known keys: {', '.join(model.model_fields)}."
             raise ConfigError(f"{where}.{key}: unknown key; {hint}")
-    # bool is exempt: YAML reads it as such; NaN and infinities are refused by the fields' bounds.
     for key, value in raw.items():
         if isinstance(value, float) and math.isnan(value):
             raise ConfigError(f"{where}.{key}: {value} is not a number that can be used.")
@@ -218,14 +217,14 @@ def parse(model: type[ConfigT], raw: Mapping[str, Any], where: str = "config") -
         config = model.model_validate(dict(raw))
     except ValidationError as error:
         raise ConfigError(describe(error, where)) from error
-    defaults = {
-        name: getattr(config, name)
-        for name in model.model_fields
-        if name not in raw and getattr(config, name) is not None
-    }
-    if defaults:
-        logger.info("%s: defaults are used for %s", where, ", ".join(f"{k}={v}" for k, v in defaults.items()))
     return config
+
+
+def say_defaults(config: _Keys, given: Collection[str], where: str = "config") -> None:
+    """Log the defaults that fill what was not given."""
+    values = {name: value for name, value in config.as_dict().items() if name not in given}
+    if values:
+        logger.info("%s: defaults are used for %s", where, ", ".join(f"{key}={value}" for key, value in values.items()))
 
 
 def describe(error: ValidationError, where: str) -> str:

@@ -19,6 +19,7 @@ from glrnn_hpc.config import (
     PreprocessingConfig,
     nearest,
     parse,
+    say_defaults,
 )
 from glrnn_hpc.data.hdf5 import DemData, GroupShape, read_data, select_groups
 from glrnn_hpc.errors import ConfigError, DataError
@@ -123,6 +124,8 @@ class PreprocessorTriaxialCompression(ArrayPreprocessor):
                 raise ConfigError(f"{key}: unknown key" + (f"; did you mean {guess}?" if guess else "."))
         known = {key: value for key, value in config.items() if key in PREPROCESSING_KEYS}
         self.config = parse(PreprocessingConfig, known, "preprocessor")
+        if source is None:
+            say_defaults(self.config, known, "preprocessor")
         self._source = source
 
     @classmethod

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from glrnn_hpc import layout
-from glrnn_hpc.config import RUN_KEYS, RunConfig, TrainingConfig, nearest, parse
+from glrnn_hpc.config import RUN_KEYS, RunConfig, TrainingConfig, nearest, parse, say_defaults
 from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.models import rnn_model
 from glrnn_hpc.preprocessor import Preprocessor
@@ -172,4 +172,6 @@ def full_config(preprocessor: Preprocessor, config: Mapping[str, Any] | None) ->
                 f"config.{key}: {given[key]!r} was given, but the preprocessor was made with {value!r}; "
                 "give both the same."
             )
-    return parse(RunConfig, {**given, **decided}, "config")
+    full = parse(RunConfig, {**given, **decided}, "config")
+    say_defaults(full, {**given, **decided})
+    return full

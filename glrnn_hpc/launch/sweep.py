@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from glrnn_hpc import layout
+from glrnn_hpc.config import say_defaults
 from glrnn_hpc.data.hdf5 import read_schema, select_groups
 from glrnn_hpc.errors import ConfigError, WindowError
 from glrnn_hpc.launch import local
 from glrnn_hpc.search import study
 from glrnn_hpc.search.space import Parameter
-from glrnn_hpc.search.sweep import SweepSpec
+from glrnn_hpc.search.sweep import SweepSpec, trial_config
 from glrnn_hpc.worker import devices
 
 Report = Callable[[study.SweepStudy], None]
@@ -57,6 +58,8 @@ def run_sweep(
     n_slots = spec.n_trials(n_trials)
     spec = _with_absolute_data(spec)
     check_data(spec)
+    point = {parameter.name: parameter.extremes()[0] for parameter in spec.searched}
+    say_defaults(trial_config(spec, point), {*spec.constants, *point}, "parameters")
     n_ranks = ranks_per_worker or local.default_ranks(n_slots, devices.n_cpus())
     local.command(Path(out), "check", n_ranks)
     folder = study.create(Path(out).resolve(), spec, n_slots, {"workers": n_workers, "ranks_per_worker": n_ranks})

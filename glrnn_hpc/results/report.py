@@ -41,7 +41,7 @@ def plot_predictions(predictions: Path, figure: Path, metrics: dict[str, dict[st
             predicted, simulated = file[group.name]["outputs"][:], file[group.name]["simulated"][:]
             shown = _median_sequence(predicted, simulated)
             strain, strain_name = _abscissa(file[group.name]["inputs"][shown], schema.inputs)
-            for axis, label, colour in zip(row, labels, _COLOURS, strict=True):
+            for axis, label, colour in zip(row, labels, _COLOURS[: len(labels)], strict=True):
                 column = schema.outputs.index(label)
                 axis.plot(strain, simulated[shown, :, column], color="0.35", lw=2.4, label="simulated (DEM)")
                 axis.plot(strain, predicted[shown, :, column], color=colour, lw=1.2, ls="--", label="predicted (LSTM)")

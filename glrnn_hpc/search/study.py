@@ -152,4 +152,5 @@ class SweepStudy:
 def _storage(folder: layout.SweepFolder) -> JournalStorage:
     # The open lock on an absolute path: the symlink lock on a relative one spins for ever once its holder died.
     path = str(folder.journal.resolve())
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     return JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
