@@ -39,8 +39,9 @@ def section(text: str, title: str) -> str:
 
 
 def table(text: str) -> list[list[str]]:
-    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
-    return rows[2:]
+    """Return the rows of the first table."""
+    (first, *_) = re.findall(r"(?:^\|.*\|\n)+", text, flags=re.MULTILINE)
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in first.splitlines()[2:]]
 
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
