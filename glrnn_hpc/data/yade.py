@@ -1,0 +1,288 @@
+"""Parse YADE's raw simulations (.npy) into the HDF5 file that everything else reads."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glrnn_hpc.config import nearest
+from glrnn_hpc.data import hdf5
+from glrnn_hpc.data.unpickle import load_npy
+from glrnn_hpc.errors import DataError
+
+Array = NDArray[Any]
+
+#: Responses that YADE gives in Pa and the file holds in MPa.
+STRESSES = ("p", "q")
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """One raw file: its parameters (c,), load sequence (T, x), response (T, y) and the group it says it is of."""
+
+    params: Array
+    inputs: Array
+    outputs: Array
+    group: str
+
+    @property
+    def n_steps(self) -> int:
+        """Number of records."""
+        return len(self.inputs)
+
+
+@dataclass
+class GroupReport:
+    """What became of the files of a group."""
+
+    files: int = 0
+    good: int = 0
+    trimmed: int = 0
+    short: int = 0
+    corrupt: int = 0
+
+
+@dataclass(frozen=True)
+class ParseReport:
+    """What a parse did; `problems` holds a line per file that was left out as corrupt."""
+
+    output: Path
+    sequence_length: int
+    groups: dict[str, GroupReport]
+    problems: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able content."""
+        return {
+            "output": str(self.output),
+            "sequence_length": self.sequence_length,
+            "groups": {name: asdict(group) for name, group in self.groups.items()},
+            "problems": list(self.problems),
+        }
+
+
+@dataclass
+class _Parsed:
+    """The readable simulations of a group, in the order of their files' names."""
+
+    report: GroupReport = field(default_factory=GroupReport)
+    simulations: list[Simulation] = field(default_factory=list)
+
+
+def get_pressures(data_dir: str | Path) -> list[str]:
+    """Return the names of the pressure folders, sorted.
+
+    Raises
+    ------
+    DataError
+        If there is no such folder.
+    """
+    return [path.name for path in sorted(_folder(data_dir).iterdir()) if path.is_dir()]
+
+
+def convert_all_to_hdf5(
+    pressures: Sequence[str] | None,
+    experiment_types: Sequence[str] | None,
+    data_dir: str | Path,
+    target_file: str | Path,
+    sequence_length: int | None = None,
+    stored_in_subfolders: bool = True,
+    *,
+    contact_keys: Sequence[str] = hdf5.CONTACT_KEYS,
+    input_keys: Sequence[str] = hdf5.INPUT_KEYS,
+    output_keys: Sequence[str] = hdf5.OUTPUT_KEYS,
+    dtype: str = "float32",
+) -> ParseReport:
+    """Parse all raw files of a folder; the content depends on the files alone, not on the order of the directory.
+
+    Parameters
+    ----------
+    pressures, experiment_types : sequence of str or None
+        Which groups, such as ``['0.2e6']`` and ``['drained']``; None means all.
+    data_dir : path
+        Folder of the raw files.
+    target_file : path
+        HDF5 file to write; an older one is replaced when the new one is whole.
+    sequence_length : int, optional
+        Steps of a sequence; longer ones are trimmed, shorter ones left out. By default the commonest length.
+    stored_in_subfolders : bool
+        True: ``data_dir/<pressure>/<experiment_type>/*.npy``. False: pressure (`conf`, log10 of Pa) and type (`mode`)
+        are read from each file, wherever below `data_dir` it lies.
+    contact_keys, input_keys, output_keys : sequence of str
+        Names in the raw files, stored as attributes of the HDF5 file.
+    dtype : str
+        float32 or float64.
+
+    Returns
+    -------
+    ParseReport
+        Counts per group; `problems` names the files that are broken.
+
+    Raises
+    ------
+    DataError
+        If the folder or a wanted group is missing, or no file can be used; an older `target_file` stays as it is.
+    """
+    folder = _folder(data_dir)
+    keys = tuple(tuple(names) for names in (contact_keys, input_keys, output_keys))
+    problems: list[str] = []
+    groups: dict[str, _Parsed] = {}
+    found = _in_subfolders(folder) if stored_in_subfolders else _flat(folder)
+    for path, place in found:
+        if place is not None and not _is_wanted(place, pressures, experiment_types):
+            continue
+        try:
+            simulation = read_simulation(path, *keys)
+            if place is None and not simulation.group:
+                raise DataError(f"{path}: the parameters lack conf or mode, which a flat folder needs.")
+        except DataError as error:
+            problems.append(str(error))
+            report = groups.setdefault(place or "unknown", _Parsed()).report
+            report.files += 1
+            report.corrupt += 1
+            continue
+        name = place or simulation.group
+        if _is_wanted(name, pressures, experiment_types):
+            parsed = groups.setdefault(name, _Parsed())
+            parsed.report.files += 1
+            parsed.simulations.append(simulation)
+    _check_wanted(folder, groups, pressures, experiment_types)
+    length = sequence_length or _commonest_length(folder, groups, problems)
+    arrays = {name: _stacked(parsed, length) for name, parsed in groups.items()}
+    usable = {name: group for name, group in arrays.items() if group is not None}
+    if not usable:
+        raise DataError(f"{folder}: no sequence has {length} steps or more; choose a smaller sequence length.")
+    hdf5.write_file(
+        target_file,
+        usable,
+        contact_params=keys[0],
+        inputs=keys[1],
+        outputs=keys[2],
+        unused_constant=hdf5.UNUSED_CONSTANT_KEYS,
+        unused_sequence=hdf5.UNUSED_SEQUENCE_KEYS,
+        dtype=dtype,
+    )
+    reports = {name: groups[name].report for name in sorted(groups)}
+    return ParseReport(Path(target_file), length, reports, tuple(problems))
+
+
+def read_simulation(
+    path: Path, contact_keys: Sequence[str], input_keys: Sequence[str], output_keys: Sequence[str]
+) -> Simulation:
+    """Read one raw file; p and q become MPa.
+
+    Raises
+    ------
+    DataError
+        If the file is broken, lacks a key, or holds ragged sequences or values that are not finite.
+    """
+    content = load_npy(path)
+    if content.shape != (2,) or not all(isinstance(part, dict) for part in content):
+        raise DataError(f"{path}: two dicts, parameters and features, are expected.")
+    constants, features = content
+    for what, keys, part in (
+        ("parameters", contact_keys, constants),
+        ("features", (*input_keys, *output_keys), features),
+    ):
+        if missing := [key for key in keys if key not in part]:
+            raise DataError(f"{path}: the {what} lack {', '.join(missing)}.")
+    lengths = {key: np.size(features[key]) for key in (*input_keys, *output_keys)}
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"{path}: the features have different lengths: {lengths}.")
+    try:
+        params = np.array([constants[key] for key in contact_keys], dtype="float64")
+        inputs = np.array([features[key] for key in input_keys], dtype="float64").T
+        outputs = np.array([features[key] for key in output_keys], dtype="float64").T
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}: holds values that are no numbers: {error}.") from error
+    for keys, values in ((contact_keys, params), (input_keys, inputs), (output_keys, outputs)):
+        bad = ~np.isfinite(values.reshape(-1, len(keys))).all(axis=0)
+        if bad.any():
+            names = ", ".join(key for key, is_bad in zip(keys, bad, strict=True) if is_bad)
+            raise DataError(f"{path}: {names} hold NaN or infinite values.")
+    for column, key in enumerate(output_keys):
+        if key in STRESSES:
+            outputs[:, column] /= 1e6
+    return Simulation(params, inputs, outputs, _group_of(path, constants))
+
+
+def pressure_name(pressure_pa: float) -> str:
+    """Return the name of a pressure group, such as 0.2e6; rounded, since 10**conf is not exact."""
+    return f"{round(pressure_pa / 1e6, 6)}e6"
+
+
+def _group_of(path: Path, constants: dict[str, Any]) -> str:
+    if "conf" not in constants or "mode" not in constants:
+        return ""
+    try:
+        return f"{pressure_name(math.pow(10.0, float(constants['conf'])))}/{constants['mode']}"
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{path}: conf={constants['conf']!r} is no log10 of a pressure in Pa.") from error
+
+
+def _folder(data_dir: str | Path) -> Path:
+    folder = Path(data_dir)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder.")
+    return folder
+
+
+def _in_subfolders(folder: Path) -> Iterator[tuple[Path, str | None]]:
+    for path in sorted(folder.glob("*/*/*.npy")):
+        yield path, f"{path.parent.parent.name}/{path.parent.name}"
+
+
+def _flat(folder: Path) -> Iterator[tuple[Path, str | None]]:
+    for path in sorted(folder.rglob("*.npy")):
+        yield path, None
+
+
+def _is_wanted(name: str, pressures: Sequence[str] | None, types: Sequence[str] | None) -> bool:
+    pressure, _, experiment_type = name.partition("/")
+    return (pressures is None or pressure in pressures) and (types is None or experiment_type in types)
+
+
+def _check_wanted(
+    folder: Path, groups: dict[str, _Parsed], pressures: Sequence[str] | None, types: Sequence[str] | None
+) -> None:
+    present = [name.partition("/")[::2] for name in groups]
+    for what, wanted, names in (
+        ("pressure", pressures, {pressure for pressure, _ in present}),
+        ("experiment type", types, {experiment_type for _, experiment_type in present}),
+    ):
+        for choice in wanted or ():
+            if choice not in names:
+                guess = nearest(choice, names)
+                hint = f" did you mean {guess}?" if guess else ""
+                raise DataError(f"{folder}: there is no {what} {choice!r};{hint} there are {', '.join(sorted(names))}.")
+    if not groups:
+        raise DataError(f"{folder}: holds no .npy files in <pressure>/<experiment_type>/; --flat reads another layout.")
+
+
+def _commonest_length(folder: Path, groups: dict[str, _Parsed], problems: list[str]) -> int:
+    counts = Counter(simulation.n_steps for parsed in groups.values() for simulation in parsed.simulations)
+    if not counts:
+        raise DataError(f"{folder}: none of {len(problems)} files can be used; the first: {problems[0]}")
+    # The longer one of two that are equally common keeps more of the data.
+    return max(counts, key=lambda length: (counts[length], length))
+
+
+def _stacked(parsed: _Parsed, length: int) -> tuple[Array, Array, Array] | None:
+    kept = [simulation for simulation in parsed.simulations if simulation.n_steps >= length]
+    parsed.report.good = len(kept)
+    parsed.report.trimmed = sum(simulation.n_steps > length for simulation in kept)
+    parsed.report.short = len(parsed.simulations) - len(kept)
+    if not kept:
+        return None
+    return (
+        np.stack([simulation.params for simulation in kept]),
+        np.stack([simulation.inputs[:length] for simulation in kept]),
+        np.stack([simulation.outputs[:length] for simulation in kept]),
+    )
