@@ -1,0 +1,54 @@
+"""Shared data of the tests: small files whose values can be told by heart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from glrnn_hpc.data.hdf5 import INPUT_KEYS, write_file
+
+DATA = Path(__file__).parent / "data"
+
+
+def write_steps(path: Path, n_samples: int = 20, n_steps: int = 12, groups: tuple[str, ...] = ("0.2e6/drained",)) -> Path:
+    """Write a file in which every value of inputs and outputs is its step number, plus 1000 per output column."""
+    steps = np.arange(float(n_steps))[None, :, None].repeat(n_samples, axis=0)
+    rng = np.random.default_rng(0)
+    write_file(
+        path,
+        {
+            name: (rng.random((n_samples, 2)), steps.repeat(3, axis=2), np.concatenate([steps, steps + 1000], axis=2))
+            for name in groups
+        },
+        contact_params=["E", "v"],
+        inputs=INPUT_KEYS,
+        outputs=["e", "p"],
+    )
+    return path
+
+
+@pytest.fixture
+def steps_file(tmp_path: Path) -> Path:
+    """Return a file whose values are step numbers."""
+    return write_steps(tmp_path / "steps.hdf5")
+
+
+@pytest.fixture
+def real_file() -> Path:
+    """Return the real DEM data."""
+    return DATA / "triaxial.hdf5"
+
+
+@pytest.fixture
+def tiny(steps_file: Path) -> Callable[..., dict[str, Any]]:
+    """Return a maker of configurations whose training takes a second."""
+
+    def make(**other: Any) -> dict[str, Any]:
+        small = {"raw_data": str(steps_file), "window_size": 3, "lstm_units": 4, "dense_units": 4}
+        return {**small, "epochs": 2, "batch_size": 32, **other}
+
+    return make

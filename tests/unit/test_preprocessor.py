@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from glrnn_hpc.data.hdf5 import INPUT_KEYS, read_data, write_file
+from glrnn_hpc.errors import ConfigError, DataError, WindowError
+from glrnn_hpc.preprocessor import PreprocessorLSTM, PreprocessorTriaxialCompression, split_ids
+from tests.conftest import write_steps
+
+
+def prepare(path: Path, **config: Any):
+    return PreprocessorTriaxialCompression(raw_data=str(path), **{"window_size": 3, **config}).prepare_arrays()
+
+
+def test_the_split_is_grainlearnings():
+    # numpy.random.seed(42); numpy.random.permutation(10)
+    ids = split_ids(10, 0.7, 0.15, 42)
+    np.testing.assert_array_equal(ids["train"], [8, 1, 5, 0, 7, 2, 9])
+    np.testing.assert_array_equal(ids["val"], [4])
+    np.testing.assert_array_equal(ids["test"], [3, 6])
+
+
+def test_an_empty_split_is_refused_with_the_counts():
+    with pytest.raises(DataError, match=r"leave the val split empty \(train 2, val 0, test 2\)"):
+        split_ids(4, 0.7, 0.15, 42)
+
+
+def test_parameters_are_appended_in_the_documented_order(tmp_path: Path):
+    path = write_steps(tmp_path / "a.hdf5", groups=("0.2e6/drained", "1.0e6/undrained"))
+    preprocessor = PreprocessorTriaxialCompression(raw_data=str(path), add_e0=True, window_size=3)
+    params = preprocessor.all_sequences().params
+    assert params.shape == (40, 5)
+    np.testing.assert_allclose(params[0, 2:], [0.2, 1.0, 0.0])
+    np.testing.assert_allclose(params[-1, 2:], [1.0, 0.0, 0.0])
+    stats = preprocessor.prepare_arrays().train_stats
+    assert stats["param_names"] == ["E", "v", "pressure", "experiment_type", "e0"]
+    assert stats["num_params"] == 5
+
+
+def test_statistics_come_from_the_training_split_without_padding(steps_file: Path):
+    plain, padded = prepare(steps_file), prepare(steps_file, pad_length=3)
+    np.testing.assert_allclose(plain.train_stats["mean"], [5.5, 1005.5])
+    np.testing.assert_allclose(plain.train_stats["std"], np.arange(12).std())
+    np.testing.assert_allclose(plain.train_stats["inputs_mean"], [5.5] * 3)
+    np.testing.assert_array_equal(plain.train_stats["mean"], padded.train_stats["mean"])
+    assert padded.train_stats["sequence_length"] == 15
+    np.testing.assert_array_equal(padded.splits["test"].inputs[0, :5, 0], [0, 0, 0, 0, 1])
+
+
+def test_data_sets_carry_raw_inputs_and_standardised_labels(steps_file: Path):
+    datasets, stats = PreprocessorTriaxialCompression(
+        raw_data=str(steps_file), window_size=3, standardize_inputs=True
+    ).prepare_datasets()
+    inputs, label = next(datasets["train"].as_numpy_iterator())
+    assert inputs["inputs"].shape == (3, 3)
+    assert inputs["inputs"][-1, 0] == pytest.approx(label[0] * stats["std"][0] + stats["mean"][0], abs=1e-4)
+    whole, labels = next(datasets["test"].as_numpy_iterator())
+    assert whole["inputs"].shape == (12, 3)
+    assert labels.shape == (12, 2)
+
+
+def test_constant_outputs_are_divided_by_one(tmp_path: Path):
+    path = tmp_path / "constant.hdf5"
+    ones = np.full((20, 6, 1), 0.1)
+    write_file(
+        path, {"0.2e6/drained": (np.ones((20, 1)), ones, ones)}, contact_params=["E"], inputs=["e_z"], outputs=["e"]
+    )
+    prepared = prepare(path)
+    np.testing.assert_array_equal(prepared.splits["train"].labels, 0)
+    assert prepared.train_stats["std"] == [0.0]
+
+
+@pytest.mark.parametrize("pressure", ["0.5e6", 5e5, 500000, ["0.5e6"], "500000"])
+def test_a_pressure_matches_by_name_and_by_value(tmp_path: Path, pressure: Any):
+    path = write_steps(tmp_path / "a.hdf5", groups=("0.2e6/drained", "0.5e6/drained"))
+    groups = PreprocessorTriaxialCompression(raw_data=str(path), pressure=pressure).groups()
+    assert [group.name for group in groups] == ["0.5e6/drained"]
+
+
+def test_groups_that_differ_are_not_merged(tmp_path: Path):
+    path = tmp_path / "a.hdf5"
+    groups = {
+        "0.2e6/drained": (np.ones((9, 2)), np.ones((9, 6, 3)), np.ones((9, 6, 2))),
+        "0.5e6/drained": (np.ones((9, 2)), np.ones((9, 6, 1)), np.ones((9, 6, 2))),
+    }
+    write_file(path, groups, contact_params=["E", "v"], inputs=INPUT_KEYS, outputs=["e", "p"])
+    with pytest.raises(DataError, match=r"0.2e6/drained has inputs 3, but 0.5e6/drained has 1"):
+        prepare(path)
+
+
+def test_wrong_input_says_what_to_do(steps_file: Path, tmp_path: Path):
+    with pytest.raises(WindowError, match="window_size=12 does not fit a sequence of 12 steps"):
+        prepare(steps_file, window_size=12)
+    with pytest.raises(ConfigError, match="window_sise: unknown key; did you mean window_size"):
+        PreprocessorTriaxialCompression(raw_data=str(steps_file), window_sise=3)
+    with pytest.raises(ConfigError, match="raw_data: this key is required"):
+        PreprocessorTriaxialCompression(window_size=3)
+    with pytest.raises(DataError, match="there is no such file"):
+        prepare(tmp_path / "missing.hdf5")
+    odd = write_steps(tmp_path / "odd.hdf5", groups=("loose/drained",))
+    with pytest.raises(DataError, match="'loose' is no pressure in Pa; set add_pressure to False"):
+        prepare(odd)
+    no_e = tmp_path / "no_e.hdf5"
+    write_file(
+        no_e,
+        {"0.2e6/drained": (np.ones((9, 1)), np.ones((9, 6, 1)), np.ones((9, 6, 1)))},
+        contact_params=["E"],
+        inputs=["e_z"],
+        outputs=["q"],
+    )
+    with pytest.raises(DataError, match="add_e0 needs an output named e; there are q"):
+        prepare(no_e, add_e0=True)
+
+
+def test_data_in_memory_stand_in_for_the_file(steps_file: Path):
+    data = read_data(steps_file)
+    direct = PreprocessorTriaxialCompression(data, raw_data="gone.hdf5", window_size=3).prepare_arrays()
+    np.testing.assert_array_equal(direct.splits["val"].labels, prepare(steps_file).splits["val"].labels)
+
+
+def test_the_keys_of_the_training_are_accepted(steps_file: Path):
+    PreprocessorTriaxialCompression(raw_data=str(steps_file), learning_rate=1e-3, lstm_units=4)
+    assert PreprocessorTriaxialCompression.get_default_config()["window_size"] == 10
+
+
+def test_arrays_in_memory_are_padded_and_transposed():
+    outputs = np.arange(8.0)[None, None, :].repeat(10, axis=0)
+    keys = {"input_data": np.arange(8.0), "param_data": np.ones((10, 2)), "output_data": outputs}
+    preprocessor = PreprocessorLSTM.from_dict({**keys, "train_frac": 0.6, "val_frac": 0.2, "window_size": 3})
+    datasets, stats = preprocessor.prepare_datasets()
+    assert stats["sequence_length"] == 11
+    whole, labels = next(datasets["test"].as_numpy_iterator())
+    np.testing.assert_array_equal(whole["inputs"][:, 0], [0, 0, 0, *range(8)])
+    np.testing.assert_allclose(labels[3:, 0] * stats["std"] + stats["mean"], range(8), atol=1e-5)
+    single = next(preprocessor.prepare_single_dataset().as_numpy_iterator())
+    np.testing.assert_array_equal(single[1][3:, 0], range(8))
+    assert len(list(preprocessor.prepare_input_data(np.ones((4, 2))))) == 4
+    assert PreprocessorLSTM.get_default_config()["val_frac"] == 0.15
+    with pytest.raises(DataError, match="param_data 3 samples, but output_data has 8 steps and 10 samples"):
+        PreprocessorLSTM(np.arange(8.0), np.ones((3, 2)), outputs, 0.6, 0.2, 3)

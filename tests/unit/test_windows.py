@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from glrnn_hpc import windows
+from glrnn_hpc.errors import WindowError
+
+
+def test_last_step_of_each_window_is_the_step_it_predicts():
+    steps = np.arange(8.0).reshape(1, 8, 1)
+    seen = windows.make_windows(steps, window_size=3)
+    np.testing.assert_array_equal(seen[0, :, -1, 0], windows.label_steps(8, 3))
+    np.testing.assert_array_equal(seen[0, 0, :, 0], [0, 1, 2])
+    assert not seen.flags.writeable
+
+
+@pytest.mark.parametrize(("n_steps", "size", "step"), [(8, 3, 1), (8, 3, 2), (9, 2, 3), (5, 4, 1), (101, 10, 7)])
+def test_number_of_windows_follows_the_definition(n_steps: int, size: int, step: int):
+    expected = (n_steps - size) // step + 1
+    assert windows.n_windows(n_steps, size, step) == expected
+    index = windows.window_index(4, n_steps, size, step)
+    assert index.shape == (4 * expected, 2)
+    assert index[:, 1].min() == size - 1
+    assert index[:, 1].max() < n_steps
+    assert windows.make_windows(np.zeros((4, n_steps, 1)), size, step).shape == (4, expected, size, 1)
+
+
+@pytest.mark.parametrize("size", [0, 8, 9])
+def test_a_window_as_long_as_the_sequence_is_refused(size: int):
+    with pytest.raises(WindowError, match=f"window_size={size} does not fit a sequence of 8 steps; choose 1..7"):
+        windows.n_windows(8, size)
+
+
+def test_a_window_step_of_zero_is_refused():
+    with pytest.raises(WindowError, match="window_step=0"):
+        windows.n_windows(8, 3, 0)
+
+
+def _shuffled(seed: int, epochs: range) -> np.ndarray:
+    steps = np.arange(10.0, dtype="float32")[None, :, None].repeat(3, axis=0)
+    params = np.arange(3.0, dtype="float32")[:, None]
+    batches = windows.shuffled_batches(steps, params, steps, 4, batch_size=5, epochs=epochs, seed=seed)
+    rows = []
+    for inputs, labels in batches.as_numpy_iterator():
+        np.testing.assert_array_equal(inputs["inputs"][:, -1], labels)
+        np.testing.assert_array_equal(np.diff(inputs["inputs"][..., 0], axis=1), 1)
+        rows.append(np.column_stack([inputs["params"], labels]))
+    return np.concatenate(rows)
+
+
+def test_each_epoch_shows_every_window_once_in_an_order_of_its_own():
+    two = _shuffled(1, range(2))
+    first, second = np.split(two, 2)
+    assert len(np.unique(first, axis=0)) == len(first) == 21
+    assert sorted(map(tuple, first)) == sorted(map(tuple, second))
+    assert not np.array_equal(first, second)
+
+
+def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone():
+    np.testing.assert_array_equal(_shuffled(1, range(2))[21:], _shuffled(1, range(1, 2)))
+    assert not np.array_equal(_shuffled(1, range(1)), _shuffled(2, range(1)))
+
+
+def test_unbatched_windows_come_in_order():
+    steps = np.arange(6.0, dtype="float32")[None, :, None]
+    dataset = windows.window_dataset(steps, np.zeros((1, 2), "float32"), steps, 3, 2)
+    assert [float(label[0]) for _, label in dataset.as_numpy_iterator()] == [2.0, 4.0]
