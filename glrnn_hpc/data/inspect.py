@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glrnn_hpc.data.hdf5 import GroupShape, Schema, open_file, read_schema
+from glrnn_hpc.errors import DataError
 
 #: A stress above this is more likely in Pa than in MPa.
 _LIKELY_PA = 1e3
@@ -20,8 +22,9 @@ def inspect(path: str | Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        `path`; `attributes`; `groups`, each with `name`, `n_samples`, `n_steps` and `ranges` (of each column `min`,
-        `mean` and `max`); `problems`, one sentence each.
+        `path`; `attributes`; `groups`, each with `name`, `n_samples`, `n_steps`, `shapes` (by data set) and
+        `ranges` (by data set and column: `min`, `mean`, `max` of the finite values, None if there is none);
+        `problems`, one sentence each.
 
     Raises
     ------
@@ -33,16 +36,26 @@ def inspect(path: str | Path) -> dict[str, Any]:
     problems = _different_shapes(schema)
     groups = []
     with open_file(schema.path) as file:
-        attributes = {key: [str(item) for item in np.atleast_1d(value)] for key, value in file.attrs.items()}
+        attributes = {key: [_text(item) for item in np.atleast_1d(value)] for key, value in file.attrs.items()}
         for shape in schema.groups:
-            ranges = {}
+            shapes, ranges = {}, {}
             for dataset, columns in names.items():
-                values = file[shape.name][dataset][...].astype("float64")
+                try:
+                    values = file[shape.name][dataset][...].astype("float64")
+                except (OSError, TypeError, ValueError) as error:
+                    raise DataError(f"{path}: {shape.name}/{dataset} cannot be read as numbers: {error}") from error
+                shapes[dataset] = list(values.shape)
                 ranges[dataset] = _ranges(values, columns)
                 problems += _wrong_values(shape.name, values, columns)
             problems += _wrong_names(shape)
             groups.append(
-                {"name": shape.name, "n_samples": shape.n_samples, "n_steps": shape.n_steps, "ranges": ranges}
+                {
+                    "name": shape.name,
+                    "n_samples": shape.n_samples,
+                    "n_steps": shape.n_steps,
+                    "shapes": shapes,
+                    "ranges": ranges,
+                }
             )
     for name in names:
         if name not in attributes:
@@ -57,31 +70,44 @@ def render(found: dict[str, Any]) -> str:
         lines.append(f"{group['name']}: {group['n_samples']} samples of {group['n_steps']} steps")
         for dataset, columns in group["ranges"].items():
             for name, values in columns.items():
-                span = "  ".join(f"{key} {value:.4g}" for key, value in values.items())
+                span = "  ".join(f"{key} {'-' if value is None else f'{value:.4g}'}" for key, value in values.items())
                 lines.append(f"  {dataset:<15}{name:<10}{span}")
     lines += [f"problem: {problem}" for problem in found["problems"]] or ["no problems"]
     return "\n".join(lines)
 
 
-def _ranges(values: NDArray[Any], columns: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    flat = values.reshape(-1, values.shape[-1])
-    if len(flat) == 0:
-        return {}
-    return {
-        name: {"min": float(column.min()), "mean": float(column.mean()), "max": float(column.max())}
-        for name, column in zip(columns, flat.T, strict=False)
-    }
+def _text(item: Any) -> str:
+    return item.decode(errors="replace") if isinstance(item, bytes) else str(item)
+
+
+def _ranges(values: NDArray[Any], columns: tuple[str, ...]) -> dict[str, dict[str, float | None]]:
+    ranges: dict[str, dict[str, float | None]] = {}
+    for name, column in zip(columns, _columns(values), strict=False):
+        # JSON has no NaN: the ranges are those of the finite values, the others are a problem of their own.
+        finite = column[np.isfinite(column)]
+        if finite.size:
+            ranges[name] = {"min": float(finite.min()), "mean": float(finite.mean()), "max": float(finite.max())}
+        else:
+            ranges[name] = {"min": None, "mean": None, "max": None}
+    return ranges
+
+
+def _columns(values: NDArray[Any]) -> NDArray[Any]:
+    # The number of rows by hand: reshape(-1, 0) of a data set without columns is ambiguous.
+    return values.reshape(math.prod(values.shape[:-1]), values.shape[-1]).T
 
 
 def _wrong_values(group: str, values: NDArray[Any], columns: tuple[str, ...]) -> list[str]:
     found = []
-    for name, column in zip(columns, values.reshape(-1, values.shape[-1]).T, strict=False):
-        if not np.isfinite(column).all():
-            found.append(f"{group}: {name} holds NaN or infinite values")
-        elif len(column) > 1 and column.min() == column.max():
-            found.append(f"{group}: {name} is constant ({column[0]:g})")
-        elif name in ("p", "q") and np.abs(column).max() > _LIKELY_PA:
-            found.append(f"{group}: {name} reaches {np.abs(column).max():.3g}, which looks like Pa; MPa is expected")
+    for name, column in zip(columns, _columns(values), strict=False):
+        finite = column[np.isfinite(column)]
+        if finite.size < column.size:
+            n_bad = column.size - finite.size
+            found.append(f"{group}: {name} holds {n_bad} NaN or infinite values of {column.size}")
+        if finite.size > 1 and finite.min() == finite.max():
+            found.append(f"{group}: {name} is constant ({finite[0]:g})")
+        if name in ("p", "q") and finite.size and np.abs(finite).max() > _LIKELY_PA:
+            found.append(f"{group}: {name} reaches {np.abs(finite).max():.3g}, which looks like Pa; MPa is expected")
     return found
 
 
@@ -89,13 +115,18 @@ def _wrong_names(shape: GroupShape) -> list[str]:
     found = []
     if shape.n_samples == 0:
         found.append(f"{shape.name}: holds no sample")
-    try:
-        float(shape.pressure)
-    except ValueError:
+    if not _is_number(shape.pressure):
         found.append(f"{shape.name}: {shape.pressure} is no pressure in Pa; add_pressure must be False")
     if shape.experiment_type not in ("drained", "undrained"):
         found.append(f"{shape.name}: {shape.experiment_type} is neither drained nor undrained")
     return found
+
+
+def _is_number(name: str) -> bool:
+    try:
+        return math.isfinite(float(name))
+    except ValueError:
+        return False
 
 
 def _different_shapes(schema: Schema) -> list[str]:

@@ -20,6 +20,9 @@ _ALLOWED = {
     ("builtins", "set"),
 }
 
+# NumPy does not annotate the functions of this module.
+_format: Any = np.lib.format
+
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
@@ -44,8 +47,8 @@ def load_npy(path: str | Path) -> Any:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            version = _format.read_magic(file)
+            read_header = _format.read_array_header_1_0 if version == (1, 0) else _format.read_array_header_2_0
             shape, _, dtype = read_header(file)
             if not dtype.hasobject:
                 file.seek(0)

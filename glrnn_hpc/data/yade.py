@@ -23,6 +23,10 @@ Array = NDArray[Any]
 STRESSES = ("p", "q")
 
 
+#: In a flat folder, the group under which files are counted that cannot tell their own.
+UNKNOWN_GROUP = "unknown"
+
+
 @dataclass(frozen=True)
 class Simulation:
     """One raw file: its parameters (c,), load sequence (T, x), response (T, y) and the group it says it is of."""
@@ -131,29 +135,40 @@ def convert_all_to_hdf5(
         If the folder or a wanted group is missing, or no file can be used; an older `target_file` stays as it is.
     """
     folder = _folder(data_dir)
+    if sequence_length is not None and sequence_length < 1:
+        raise DataError(f"sequence_length={sequence_length}; choose 1 or more, or None for the commonest length.")
+    pressures, experiment_types = _listed(pressures), _listed(experiment_types)
     keys = tuple(tuple(names) for names in (contact_keys, input_keys, output_keys))
     problems: list[str] = []
     groups: dict[str, _Parsed] = {}
+    present: set[str] = set()
     found = _in_subfolders(folder) if stored_in_subfolders else _flat(folder)
     for path, place in found:
-        if place is not None and not _is_wanted(place, pressures, experiment_types):
-            continue
+        if place is not None:
+            present.add(place)
+            if not _is_wanted(place, pressures, experiment_types):
+                continue
         try:
             simulation = read_simulation(path, *keys)
             if place is None and not simulation.group:
                 raise DataError(f"{path}: the parameters lack conf or mode, which a flat folder needs.")
         except DataError as error:
             problems.append(str(error))
-            report = groups.setdefault(place or "unknown", _Parsed()).report
+            report = groups.setdefault(place or UNKNOWN_GROUP, _Parsed()).report
             report.files += 1
             report.corrupt += 1
             continue
         name = place or simulation.group
+        present.add(name)
         if _is_wanted(name, pressures, experiment_types):
             parsed = groups.setdefault(name, _Parsed())
             parsed.report.files += 1
             parsed.simulations.append(simulation)
-    _check_wanted(folder, groups, pressures, experiment_types)
+    if not present and not groups:
+        where = "in <pressure>/<experiment_type>/; --flat reads another layout" if stored_in_subfolders else "in it"
+        raise DataError(f"{folder}: there are no .npy files {where}.")
+    if present:
+        _check_wanted(folder, present, pressures, experiment_types)
     length = sequence_length or _commonest_length(folder, groups, problems)
     arrays = {name: _stacked(parsed, length) for name, parsed in groups.items()}
     usable = {name: group for name, group in arrays.items() if group is not None}
@@ -165,8 +180,8 @@ def convert_all_to_hdf5(
         contact_params=keys[0],
         inputs=keys[1],
         outputs=keys[2],
-        unused_constant=hdf5.UNUSED_CONSTANT_KEYS,
-        unused_sequence=hdf5.UNUSED_SEQUENCE_KEYS,
+        unused_constant=[key for key in hdf5.UNUSED_CONSTANT_KEYS if key not in keys[0]],
+        unused_sequence=[key for key in hdf5.UNUSED_SEQUENCE_KEYS if key not in (*keys[1], *keys[2])],
         dtype=dtype,
     )
     reports = {name: groups[name].report for name in sorted(groups)}
@@ -193,15 +208,15 @@ def read_simulation(
     ):
         if missing := [key for key in keys if key not in part]:
             raise DataError(f"{path}: the {what} lack {', '.join(missing)}.")
-    lengths = {key: np.size(features[key]) for key in (*input_keys, *output_keys)}
+    params = np.array([_numbers(path, key, constants[key], n_dims=0) for key in contact_keys])
+    columns = {key: _numbers(path, key, features[key], n_dims=1) for key in (*input_keys, *output_keys)}
+    lengths = {key: len(column) for key, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"{path}: the features have different lengths: {lengths}.")
-    try:
-        params = np.array([constants[key] for key in contact_keys], dtype="float64")
-        inputs = np.array([features[key] for key in input_keys], dtype="float64").T
-        outputs = np.array([features[key] for key in output_keys], dtype="float64").T
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{path}: holds values that are no numbers: {error}.") from error
+    if 0 in lengths.values():
+        raise DataError(f"{path}: holds no records.")
+    inputs = np.stack([columns[key] for key in input_keys], axis=1)
+    outputs = np.stack([columns[key] for key in output_keys], axis=1)
     for keys, values in ((contact_keys, params), (input_keys, inputs), (output_keys, outputs)):
         bad = ~np.isfinite(values.reshape(-1, len(keys))).all(axis=0)
         if bad.any():
@@ -215,16 +230,33 @@ def read_simulation(
 
 def pressure_name(pressure_pa: float) -> str:
     """Return the name of a pressure group, such as 0.2e6; rounded, since 10**conf is not exact."""
-    return f"{round(pressure_pa / 1e6, 6)}e6"
+    return f"{np.format_float_positional(round(pressure_pa / 1e6, 6), trim='0')}e6"
 
 
 def _group_of(path: Path, constants: dict[str, Any]) -> str:
     if "conf" not in constants or "mode" not in constants:
         return ""
+    conf, mode = constants["conf"], constants["mode"]
     try:
-        return f"{pressure_name(math.pow(10.0, float(constants['conf'])))}/{constants['mode']}"
+        pressure_pa = math.pow(10.0, float(conf))
+    except (TypeError, ValueError, OverflowError):
+        pressure_pa = math.nan
+    if not math.isfinite(pressure_pa):
+        raise DataError(f"{path}: conf={conf!r} is no log10 of a pressure in Pa.")
+    if not isinstance(mode, str) or not mode or "/" in mode:
+        raise DataError(f"{path}: mode={mode!r} is no experiment type, such as drained.")
+    return f"{pressure_name(pressure_pa)}/{mode}"
+
+
+def _numbers(path: Path, key: str, values: Any, n_dims: int) -> Array:
+    try:
+        numbers = np.array(values, dtype="float64")
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{path}: conf={constants['conf']!r} is no log10 of a pressure in Pa.") from error
+        raise DataError(f"{path}: {key} holds values that are no numbers, or is ragged: {error}.") from error
+    if numbers.ndim != n_dims:
+        wanted = "one number per record" if n_dims else "one number"
+        raise DataError(f"{path}: {key} has shape {numbers.shape}; {wanted} is expected.")
+    return numbers
 
 
 def _folder(data_dir: str | Path) -> Path:
@@ -244,26 +276,34 @@ def _flat(folder: Path) -> Iterator[tuple[Path, str | None]]:
         yield path, None
 
 
+def _listed(choice: Sequence[str] | None) -> Sequence[str] | None:
+    # A lone name is a sequence of characters: without this, `in` would look for parts of it.
+    return [choice] if isinstance(choice, str) else choice
+
+
 def _is_wanted(name: str, pressures: Sequence[str] | None, types: Sequence[str] | None) -> bool:
     pressure, _, experiment_type = name.partition("/")
     return (pressures is None or pressure in pressures) and (types is None or experiment_type in types)
 
 
 def _check_wanted(
-    folder: Path, groups: dict[str, _Parsed], pressures: Sequence[str] | None, types: Sequence[str] | None
+    folder: Path, present: set[str], pressures: Sequence[str] | None, types: Sequence[str] | None
 ) -> None:
-    present = [name.partition("/")[::2] for name in groups]
+    pairs = [name.partition("/")[::2] for name in present]
     for what, wanted, names in (
-        ("pressure", pressures, {pressure for pressure, _ in present}),
-        ("experiment type", types, {experiment_type for _, experiment_type in present}),
+        ("pressure", pressures, {pressure for pressure, _ in pairs}),
+        ("experiment type", types, {experiment_type for _, experiment_type in pairs}),
     ):
         for choice in wanted or ():
             if choice not in names:
                 guess = nearest(choice, names)
                 hint = f" did you mean {guess}?" if guess else ""
                 raise DataError(f"{folder}: there is no {what} {choice!r};{hint} there are {', '.join(sorted(names))}.")
-    if not groups:
-        raise DataError(f"{folder}: holds no .npy files in <pressure>/<experiment_type>/; --flat reads another layout.")
+    if not any(_is_wanted(name, pressures, types) for name in present):
+        raise DataError(
+            f"{folder}: no group has pressure {pressures} and experiment type {types}; "
+            f"there are {', '.join(sorted(present))}."
+        )
 
 
 def _commonest_length(folder: Path, groups: dict[str, _Parsed], problems: list[str]) -> int:
