@@ -99,7 +99,8 @@ def gather(inputs: Any, params: Any, labels: Any, index: Any, window_size: int) 
 def window_dataset(inputs: Array, params: Array, labels: Array, window_size: int, window_step: int = 1) -> tf.data.Dataset:
     """Return the windows one by one, in order: elements ``({'inputs', 'params'}, label)``."""
     batches = ordered_batches(inputs, params, labels, window_size, window_step, batch_size=1024)
-    return batches.unbatch()
+    count = inputs.shape[0] * n_windows(inputs.shape[1], window_size, window_step)
+    return batches.unbatch().apply(tf.data.experimental.assert_cardinality(count))
 
 
 def ordered_batches(

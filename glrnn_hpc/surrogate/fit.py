@@ -41,8 +41,8 @@ def prepare(preprocessor: Preprocessor, config: RunConfig) -> FitData:
     if isinstance(preprocessor, ArrayPreprocessor):
         return _from_arrays(preprocessor.prepare_arrays(), config, is_scaled)
     datasets, stats = preprocessor.prepare_datasets()
-    train, val = (datasets[name].map(with_new_names) for name in ("train", "val"))
-    n_windows = sum(1 for _ in train)
+    train, val = (_counted(datasets[name].map(with_new_names)) for name in ("train", "val"))
+    n_windows = int(train.cardinality())
     # One data set for all epochs: fit takes n_batches of it per epoch, and each repetition has another order.
     shuffled = train.shuffle(n_windows, seed=config.seed, reshuffle_each_iteration=True).batch(config.batch_size)
     test = _windows_of(datasets["test"].map(with_new_names), config.window_size, config.batch_size)
@@ -192,6 +192,14 @@ def _scaler(stats: dict[str, Any]) -> Any:
         return scaled, labels
 
     return scale
+
+
+def _counted(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Count a data set of unknown length once: Keras warns of one that ends unexpectedly."""
+    count = int(dataset.cardinality())
+    if count < 0:
+        count = sum(1 for _ in dataset)
+    return dataset.apply(tf.data.experimental.assert_cardinality(count))
 
 
 def _windows_of(sequences: tf.data.Dataset, window_size: int, batch_size: int) -> tf.data.Dataset:

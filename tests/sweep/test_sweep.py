@@ -1,0 +1,218 @@
+"""Real sweeps: real MPI ranks, real worker processes, the real command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glrnn_hpc import config, layout, predict
+from glrnn_hpc.errors import DataError, LaunchError, SweepError, WindowError
+from glrnn_hpc.launch import local, resume_sweep, run_sweep
+from glrnn_hpc.results.collector import collect
+from glrnn_hpc.results.status import summarize
+from glrnn_hpc.search.study import SweepStudy
+from glrnn_hpc.search.sweep import SweepSpec, load_sweep
+from tests.conftest import write_steps
+
+
+def spec_of(data: Path, n_trials: int = 6, **parameters: Any) -> SweepSpec:
+    fixed = {"raw_data": str(data), "lstm_units": 4, "dense_units": 4, "epochs": 2, "batch_size": 32}
+    searched = {"window_size": {"values": [3, 4]}, "learning_rate": {"min": 1e-3, "max": 1e-2}}
+    return load_sweep({"method": "random", "run_cap": n_trials, "parameters": {**fixed, **searched, **parameters}})
+
+
+def owners(folder: layout.SweepFolder) -> list[tuple[str, int]]:
+    leases = [layout.read_json(path) for path in folder.trials.glob("*/lease-*.json")]
+    return [(lease["job"], lease["rank"]) for lease in leases]
+
+
+def until(condition: Any, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def glrnn(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "glrnn_hpc", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> layout.SweepFolder:
+    """Run six trials on two MPI ranks."""
+    root = tmp_path_factory.mktemp("done")
+    return run_sweep(spec_of(write_steps(root / "a.hdf5")), root / "sweep", ranks_per_worker=2)
+
+
+def test_two_ranks_share_the_trials_and_train_each_once(done: layout.SweepFolder):
+    summary = summarize(done.root)
+    assert summary["state"] == "finished"
+    assert summary["trials"] == {"finished": 6, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
+    assert len(owners(done)) == 6
+    assert {rank for _, rank in owners(done)} == {0, 1}
+    for number in range(6):
+        trial = done.trial(number)
+        assert {path.name for path in trial.root.iterdir()} == {
+            "config.yaml",
+            "metrics.csv",
+            "train_stats.json",
+            "model-best.keras",
+            "lease-1.json",
+            "result.json",
+        }
+        assert layout.read_json(trial.result)["epochs"] == 2
+
+
+def test_the_best_trial_is_verified_and_exported(done: layout.SweepFolder, tmp_path: Path):
+    found = collect(done.root, top=3)
+    values = [row["value"] for row in summarize(done.root)["table"]]
+    assert found["best"]["value"] == min(values)
+    assert len(found["top"]) == 3
+    best = done.best
+    names = {path.name for path in best.root.iterdir()}
+    assert names == {"config.yaml", "train_stats.json", "metrics.csv", "model-best.keras", "provenance.json"}
+    assert predict.validation_loss(best.root)["loss"] == pytest.approx(min(values), rel=1e-5)
+    assert layout.read_json(best.provenance)["trial"] == found["best"]["number"]
+    again = collect(done.root)
+    assert again["best"]["number"] == found["best"]["number"]
+
+
+def test_a_model_that_does_not_give_its_logged_loss_is_refused(done: layout.SweepFolder, tmp_path: Path):
+    import shutil
+
+    copy = layout.SweepFolder(tmp_path / "copy")
+    shutil.copytree(done.root, copy.root)
+    ranking = collect(copy.root)["top"]
+    best, second = (copy.trial(ranking[place]["number"]) for place in (0, 1))
+    (best.root / "model-best.keras").write_bytes((second.root / "model-best.keras").read_bytes())
+    (second.root / "model-best.keras").write_bytes(b"broken")
+    found = collect(copy.root)
+    assert [row["number"] for row in found["refused"]] == [ranking[0]["number"], ranking[1]["number"]]
+    assert found["best"]["number"] == ranking[2]["number"]
+    for number in range(6):
+        (copy.trial(number).root / "model-best.keras").write_bytes(b"broken")
+    with pytest.raises(SweepError, match="none of 6 finished trials can be verified"):
+        collect(copy.root)
+
+
+def test_a_killed_launcher_loses_nothing_and_resume_completes_the_sweep(tmp_path: Path):
+    data = write_steps(tmp_path / "a.hdf5")
+    (tmp_path / "s.yaml").write_text(config.dump_yaml(spec_of(data, epochs=40, patience=40).as_dict()))
+    folder = layout.SweepFolder(tmp_path / "sweep")
+    command = [sys.executable, "-m", "glrnn_hpc", "sweep", "s.yaml", "--out", "sweep", "--ranks-per-worker", "2"]
+    launcher = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until(lambda: list(folder.trials.glob("*/metrics.csv")))
+    launcher.send_signal(signal.SIGKILL)
+    launcher.wait()
+    resume_sweep(folder.root)
+    assert len(folder.all_workers()) == 1, "the worker outlived its launcher, so none was missing"
+    assert summarize(folder.root)["trials"]["finished"] == 6
+    assert len(owners(folder)) == 6
+
+
+def test_killed_workers_are_replaced_and_their_trials_adopted(tmp_path: Path):
+    data = write_steps(tmp_path / "a.hdf5")
+    folder = run_sweep(
+        spec_of(data, epochs=60, patience=60), tmp_path / "sweep", ranks_per_worker=2, wait=False
+    )
+    until(lambda: list(folder.trials.glob("*/metrics.csv")))
+    for rank in layout.read_json(folder.all_workers()[0].record)["ranks"]:
+        os.kill(rank["pid"], signal.SIGKILL)
+    interrupted = len(owners(folder))
+    resume_sweep(folder.root)
+    summary = summarize(folder.root)
+    assert summary["trials"]["finished"] == 6
+    assert len(folder.all_workers()) == 2
+    assert len(owners(folder)) >= 6
+    generations = [layout.read_json(folder.trial(number).result)["generation"] for number in range(6)]
+    assert 2 in generations
+    assert interrupted >= 1
+    leftovers = [path.name for path in folder.root.rglob(".*")]
+    assert [name for name in leftovers if "model" not in name] == []
+    resume_sweep(folder.root)  # a finished sweep has nothing to resume
+    assert len(folder.all_workers()) == 2
+
+
+def test_a_worker_that_dies_is_started_again_by_its_launcher_but_not_for_ever(tmp_path: Path):
+    data = write_steps(tmp_path / "a.hdf5")
+    killed: list[int] = []
+
+    def kill(study: SweepStudy) -> None:
+        for worker in study.folder.all_workers():
+            if worker.record.exists() and not worker.ended.exists():
+                pid = layout.read_json(worker.record)["ranks"][0]["pid"]
+                if pid not in killed:
+                    killed.append(pid)
+                    os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(SweepError, match=r"every worker has ended, but trials are left.*glrnn resume"):
+        run_sweep(spec_of(data, 1), tmp_path / "sweep", ranks_per_worker=1, report=kill)
+    assert len(killed) == 1 + local.MAX_RESTARTS
+
+
+def test_a_trial_that_raises_is_recorded_and_the_others_go_on(tmp_path: Path):
+    data = write_steps(tmp_path / "a.hdf5")
+    spec = spec_of(data, 4, learning_rate={"values": [1e30, 1e-3]})
+    folder = run_sweep(spec, tmp_path / "sweep", ranks_per_worker=1)
+    summary = summarize(folder.root)
+    n_failed = sum(row["params"]["learning_rate"] == 1e30 for row in summary["table"])
+    assert summary["trials"]["failed"] == n_failed > 0
+    assert summary["trials"]["finished"] == 4 - n_failed > 0
+    errors = [row["error"] for row in summary["table"] if row["state"] == "failed"]
+    assert all("learning_rate=1e+30 is too high" in error for error in errors)
+    shown = glrnn("status", folder.root)
+    assert shown.returncode == 3
+    assert "failed: training diverged" in shown.stdout
+
+
+def test_a_sweep_that_cannot_work_starts_nothing(tmp_path: Path, monkeypatch):
+    data = write_steps(tmp_path / "a.hdf5")
+    with pytest.raises(WindowError, match="parameters.window_size: 12 does not fit the 12 steps of 0.2e6/drained"):
+        run_sweep(spec_of(data, window_size={"values": [3, 12]}), tmp_path / "sweep")
+    with pytest.raises(DataError, match="there is no such file"):
+        run_sweep(spec_of(tmp_path / "none.hdf5"), tmp_path / "sweep")
+    with pytest.raises(DataError, match="no pressure '9e6'"):
+        run_sweep(spec_of(data, pressure="9e6"), tmp_path / "sweep")
+    monkeypatch.setattr(local, "mpiexec", lambda: None)
+    with pytest.raises(LaunchError, match="2 ranks need MPI and there is no mpiexec: `pip install"):
+        run_sweep(spec_of(data), tmp_path / "sweep", ranks_per_worker=2)
+    assert local.default_ranks(6, 8) == 1
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_worker_with_another_number_of_ranks_refuses_to_start(done: layout.SweepFolder):
+    refused = glrnn("worker", done.root, "--ranks", 2)
+    assert refused.returncode == 2
+    assert "2 ranks were asked for, but this worker has 1" in refused.stderr
+
+
+def test_the_commands_work_in_order_on_a_grid(tmp_path: Path):
+    write_steps(tmp_path / "a.hdf5")
+    keys = {"raw_data": "a.hdf5", "lstm_units": 4, "dense_units": 4, "epochs": 1, "window_size": {"values": [3, 4]}}
+    (tmp_path / "s.yaml").write_text(config.dump_yaml({"method": "grid", "parameters": keys}))
+    ran = glrnn("sweep", "s.yaml", "--out", "sweep", "--ranks-per-worker", 1, "--json", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["trials"]["finished"] == 2
+    collected = glrnn("collect", "sweep", cwd=tmp_path)
+    assert (collected.returncode, "verified" in collected.stdout) == (0, True), collected.stderr
+    predicted = glrnn(
+        "predict", "sweep/best", "a.hdf5", "--out", "p.hdf5", "--figure", "p.png", "--json", cwd=tmp_path
+    )
+    assert predicted.returncode == 0, predicted.stderr
+    assert set(json.loads(predicted.stdout)["metrics"]["e"]) == {"mae", "rmse", "r2"}
+    assert (tmp_path / "p.png").stat().st_size > 10_000
+    again = glrnn("sweep", "s.yaml", "--out", "sweep", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "holds a sweep already; `glrnn resume sweep`" in again.stderr
+    assert "Traceback" not in again.stderr
+    resumed = glrnn("resume", "sweep", "--json", cwd=tmp_path)
+    assert json.loads(resumed.stdout)["state"] == "finished"
