@@ -52,7 +52,9 @@ def main() -> None:
 def parse(
     raw_dir: Annotated[Path, typer.Argument(help="Folder of YADE's .npy files.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.hdf5", help="File to write.")],
-    sequence_length: Annotated[int | None, typer.Option(min=2, help="Steps per sequence; default: the commonest.")] = None,
+    sequence_length: Annotated[
+        int | None, typer.Option(min=2, help="Steps per sequence; default: the commonest.")
+    ] = None,
     flat: Annotated[bool, typer.Option("--flat", help="Read pressure and experiment type from each file.")] = False,
     pressure: Annotated[list[str] | None, typer.Option(help="Only this pressure; may be repeated.")] = None,
     experiment_type: Annotated[list[str] | None, typer.Option(help="Only this type; may be repeated.")] = None,
@@ -83,7 +85,9 @@ def parse(
     totals = [sum(column) for column in zip(*(vars(group).values() for group in report.groups.values()), strict=True)]
     rows.append(["all", *map(str, totals)])
     table = _table(["group", "files", "good", "trimmed", "short", "corrupt"], rows)
-    _show(as_json, report.as_dict(), [*report.problems, table, f"{report.sequence_length} steps each -> {report.output}"])
+    _show(
+        as_json, report.as_dict(), [*report.problems, table, f"{report.sequence_length} steps each -> {report.output}"]
+    )
     if report.problems:
         raise typer.Exit(LEFT_OUT)
 
@@ -127,7 +131,12 @@ def train(
     preprocessor.prepare_arrays()  # wrong data must not move an earlier run aside
     aside = layout.keep_aside(out)
     outcome = train_tracked(preprocessor, full.as_dict(), out=out, mode=wandb)
-    content = {"best_epoch": outcome.best_epoch, "epochs": outcome.epochs, "metrics": outcome.metrics, "output": str(out)}
+    content = {
+        "best_epoch": outcome.best_epoch,
+        "epochs": outcome.epochs,
+        "metrics": outcome.metrics,
+        "output": str(out),
+    }
     lines = [f"the earlier {out} was renamed to {aside}"] if aside else []
     lines += [f"best of {outcome.epochs} epochs: {outcome.best_epoch}", _metrics_line(outcome.metrics), f"-> {out}"]
     _show(as_json, content, lines)
@@ -138,7 +147,9 @@ def sweep(
     sweep_file: Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="W&B sweep configuration.")],
     out: Annotated[Path, typer.Option(help="Folder of the sweep; must not exist, or be empty.")],
     workers: Annotated[int, typer.Option(min=1, help="Workers to start.")] = 1,
-    ranks_per_worker: Annotated[int | None, typer.Option(min=1, help="MPI ranks of each; default: one per CPU.")] = None,
+    ranks_per_worker: Annotated[
+        int | None, typer.Option(min=1, help="MPI ranks of each; default: one per CPU.")
+    ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Number of trials in place of run_cap.")] = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Start the workers and return.")] = False,
     as_json: Json = False,
@@ -164,7 +175,9 @@ def sweep(
 @app.command()
 def resume(
     folder: SweepDir,
-    workers: Annotated[int | None, typer.Option(min=1, help="Workers that shall run; default: as at the start.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Workers that shall run; default: as at the start.")
+    ] = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Start what is missing and return.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -233,7 +246,9 @@ def predict(
     found = predict_file(model_dir, data, out, split)
     rows = [[name, *(f"{value:.4g}" for value in errors.values())] for name, errors in found["metrics"].items()]
     lines = [_table(["label", "MAE", "RMSE", "R2"], rows)]
-    lines.append(f"MSE in standardised units: {found['mse_standardised']:.4g}, {found['n_sequences']} sequences ({split})")
+    lines.append(
+        f"MSE in standardised units: {found['mse_standardised']:.4g}, {found['n_sequences']} sequences ({split})"
+    )
     lines.append(f"-> {out}")
     if figure is not None:
         from glrnn_hpc.results.report import plot_predictions
@@ -287,7 +302,9 @@ def _show_status(folder: Path, as_json: bool) -> None:
     lines += [f"trial {row['number']} failed: {row['error']}" for row in found["table"] if row.get("error")]
     counts = ", ".join(f"{count} {state}" for state, count in found["trials"].items() if count)
     best = found["best"]
-    lines.append(f"{found['state']}: {counts}" + (f"; best: trial {best['number']}, {best['value']:.6g}" if best else ""))
+    lines.append(
+        f"{found['state']}: {counts}" + (f"; best: trial {best['number']}, {best['value']:.6g}" if best else "")
+    )
     _show(as_json, found, lines)
     if found["trials"]["failed"]:
         raise typer.Exit(LEFT_OUT)
@@ -298,7 +315,9 @@ def _names(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _point(params: dict[str, Any]) -> str:
-    return " ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in params.items())
+    return " ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in params.items()
+    )
 
 
 def _metrics_line(metrics: dict[str, float]) -> str:
@@ -307,7 +326,10 @@ def _metrics_line(metrics: dict[str, float]) -> str:
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [header, *rows]]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [header, *rows]
+    ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 

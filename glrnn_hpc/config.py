@@ -87,8 +87,11 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 
 def dump_yaml(content: Mapping[str, Any]) -> str:
     """Write a mapping as YAML text in the order of its keys."""
-    options = {"sort_keys": False, "default_flow_style": None, "allow_unicode": True, "width": 120}
-    return str(yaml.dump(dict(content), Dumper=_Dumper, **options))
+    return str(
+        yaml.dump(
+            dict(content), Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120
+        )
+    )
 
 
 def nearest(name: str, names: Collection[str]) -> str | None:
@@ -231,7 +234,9 @@ def describe(error: ValidationError, where: str) -> str:
     """Say a pydantic error in one line per key path."""
     lines = []
     for item in error.errors():
-        path = ".".join([where, *(str(part) for part in item["loc"] if not str(part).startswith(("list[", "function-")))])
+        path = ".".join(
+            [where, *(str(part) for part in item["loc"] if not str(part).startswith(("list[", "function-")))]
+        )
         if item["type"] == "missing":
             lines.append(f"{path}: this key is required.")
             continue

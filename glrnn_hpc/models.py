@@ -11,7 +11,11 @@ from glrnn_hpc.config import RUN_KEYS, nearest
 from glrnn_hpc.errors import ConfigError
 
 #: The names that GrainLearning's older files use for the shapes.
-_OLD_SHAPES = {"num_input_features": "num_load_features", "num_params": "num_contact_params", "num_labels": "num_labels"}
+_OLD_SHAPES = {
+    "num_input_features": "num_load_features",
+    "num_params": "num_contact_params",
+    "num_labels": "num_labels",
+}
 
 
 def rnn_model(

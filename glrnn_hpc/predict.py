@@ -135,9 +135,7 @@ def validation_loss(
     run_config = parse(RunConfig, config, str(folder.config))
     preprocessor = PreprocessorTriaxialCompression(source=source, **config)
     prepared = preprocessor.prepare_arrays(stats.get("split_seed", SPLIT_SEED))
-    batches = ordered(
-        prepared.splits["val"], prepared, run_config.batch_size, is_scaled=run_config.standardize_inputs
-    )
+    batches = ordered(prepared.splits["val"], prepared, run_config.batch_size, is_scaled=run_config.standardize_inputs)
     model.compile(loss="mse", metrics=["mae"])
     values = model.evaluate(batches, verbose=0, return_dict=True)
     return {name: float(values[name]) for name in ("loss", "mae")}
@@ -241,7 +239,9 @@ def _all_windows(model: keras.Model, sequences: Any, params: Any, window_size: i
         index = np.stack([np.arange(n), np.full(n, window_size - 1)], axis=1).astype("int32")
     index = index + np.array([0, 1], dtype="int32")
     call = _compiled(model, window_size)
-    parts = [call(sequences, params, index[at : at + _WINDOWS_PER_CALL]) for at in range(0, len(index), _WINDOWS_PER_CALL)]
+    parts = [
+        call(sequences, params, index[at : at + _WINDOWS_PER_CALL]) for at in range(0, len(index), _WINDOWS_PER_CALL)
+    ]
     return tf.reshape(tf.concat(parts, axis=0), (n, n_steps - window_size, -1))
 
 

@@ -46,7 +46,9 @@ class Outcome:
 
 def get_default_config() -> dict[str, Any]:
     """Return the keys of the training and their defaults."""
-    windows = {key: RunConfig.model_fields[key].default for key in ("window_size", "window_step", "standardize_outputs")}
+    windows = {
+        key: RunConfig.model_fields[key].default for key in ("window_size", "window_step", "standardize_outputs")
+    }
     return {**TrainingConfig().as_dict(), **windows}
 
 

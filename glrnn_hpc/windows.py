@@ -45,7 +45,9 @@ def window_index(n_sequences: int, n_steps: int, window_size: int, window_step: 
         Sequence by sequence, in the order of the steps.
     """
     steps = label_steps(n_steps, window_size, window_step)
-    return np.stack([np.repeat(np.arange(n_sequences, dtype=np.int32), len(steps)), np.tile(steps, n_sequences)], axis=1)
+    return np.stack(
+        [np.repeat(np.arange(n_sequences, dtype=np.int32), len(steps)), np.tile(steps, n_sequences)], axis=1
+    )
 
 
 def make_windows(sequences: Array, window_size: int, window_step: int = 1) -> Array:
@@ -96,7 +98,9 @@ def gather(inputs: Any, params: Any, labels: Any, index: Any, window_size: int) 
     return {"inputs": windows, "params": tf.gather(params, sequence)}, tf.gather_nd(labels, index)
 
 
-def window_dataset(inputs: Array, params: Array, labels: Array, window_size: int, window_step: int = 1) -> tf.data.Dataset:
+def window_dataset(
+    inputs: Array, params: Array, labels: Array, window_size: int, window_step: int = 1
+) -> tf.data.Dataset:
     """Return the windows one by one, in order: elements ``({'inputs', 'params'}, label)``."""
     batches = ordered_batches(inputs, params, labels, window_size, window_step, batch_size=1024)
     count = inputs.shape[0] * n_windows(inputs.shape[1], window_size, window_step)

@@ -14,7 +14,9 @@ from glrnn_hpc.data.hdf5 import INPUT_KEYS, write_file
 DATA = Path(__file__).parent / "data"
 
 
-def write_steps(path: Path, n_samples: int = 20, n_steps: int = 12, groups: tuple[str, ...] = ("0.2e6/drained",)) -> Path:
+def write_steps(
+    path: Path, n_samples: int = 20, n_steps: int = 12, groups: tuple[str, ...] = ("0.2e6/drained",)
+) -> Path:
     """Write a file in which every value of inputs and outputs is its step number, plus 1000 per output column."""
     steps = np.arange(float(n_steps))[None, :, None].repeat(n_samples, axis=0)
     rng = np.random.default_rng(0)

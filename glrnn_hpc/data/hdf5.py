@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,9 @@ def read_schema(path: str | Path) -> Schema:
     with open_file(path) as file:
         groups = []
         for pressure in sorted(file):
-            if not isinstance(file[pressure], h5py.Group):
-                raise DataError(f"{path}: {pressure} is a data set; groups pressure/experiment_type are expected.")
+            if not isinstance(file.get(pressure), h5py.Group):
+                what = "a data set" if isinstance(file.get(pressure), h5py.Dataset) else "a link to nothing"
+                raise DataError(f"{path}: {pressure} is {what}; groups pressure/experiment_type are expected.")
             for experiment_type in sorted(file[pressure]):
                 groups.append(_shape_of(path, file, pressure, experiment_type))
         if not groups:
@@ -108,23 +110,32 @@ def read_schema(path: str | Path) -> Schema:
     return Schema(path=path, groups=tuple(groups), **names)
 
 
-def open_file(path: Path) -> h5py.File:
-    """Open a file for reading.
+@contextlib.contextmanager
+def open_file(path: Path) -> Iterator[h5py.File]:
+    """Open a file for reading; what HDF5 cannot make sense of inside the block is a DataError too.
 
     Raises
     ------
     DataError
-        If it is missing, truncated or no HDF5.
+        If it is missing, truncated, damaged or no HDF5.
     """
     if not path.exists():
         raise DataError(f"{path}: there is no such file.")
     try:
-        return h5py.File(path, "r")
+        opened = h5py.File(path, "r")
     except OSError as error:
         raise DataError(f"{path}: is truncated or no HDF5 file ({error}).") from error
+    try:
+        with opened as file:
+            yield file
+    except (KeyError, OSError, RuntimeError) as error:
+        # h5py passes HDF5's complaints about damaged headers, heaps and symbol tables on as any of these.
+        raise DataError(f"{path}: is damaged; copy or parse it again ({error}).") from error
 
 
-def select_groups(schema: Schema, pressure: GroupChoice = "All", experiment_type: GroupChoice = "All") -> tuple[GroupShape, ...]:
+def select_groups(
+    schema: Schema, pressure: GroupChoice = "All", experiment_type: GroupChoice = "All"
+) -> tuple[GroupShape, ...]:
     """Return the groups that are meant, in the order of their names.
 
     Parameters
@@ -164,8 +175,8 @@ def read_data(path: str | Path, pressure: GroupChoice = "All", experiment_type: 
         for shape in select_groups(schema, pressure, experiment_type):
             try:
                 arrays = {name: file[shape.name][name].astype("float32")[...] for name in _DATASETS}
-            except OSError as error:
-                raise DataError(f"{schema.path}: {shape.name} cannot be read: {error}") from error
+            except (OSError, TypeError, ValueError) as error:
+                raise DataError(f"{schema.path}: {shape.name} cannot be read as numbers: {error}.") from error
             groups[shape.name] = GroupArrays(shape, arrays["inputs"], arrays["contact_params"], arrays["outputs"])
     return DemData(schema, groups)
 
@@ -196,8 +207,15 @@ def write_file(
         float32 or float64.
     extra : mapping, optional
         Of a group, more data sets by name.
+
+    Raises
+    ------
+    DataError
+        If `dtype` is another one, or the file cannot be written there.
     """
     path = Path(path)
+    if dtype not in ("float32", "float64"):
+        raise DataError(f"{path}: dtype={dtype!r}; choose float32 or float64.")
     attributes = {
         "contact_params": contact_params,
         "inputs": inputs,
@@ -205,9 +223,9 @@ def write_file(
         "unused_keys_constant": unused_constant,
         "unused_keys_sequence": unused_sequence,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with layout.replacing(path) as partial:
-        with h5py.File(partial, "w", track_order=False) as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with layout.replacing(path) as partial, h5py.File(partial, "w", track_order=False) as file:
             for name, columns in attributes.items():
                 file.attrs.create(name, list(columns), shape=(len(columns),), dtype=h5py.string_dtype())
             for name in sorted(groups):
@@ -216,6 +234,8 @@ def write_file(
                     _create(group, dataset, np.asarray(values, dtype=dtype))
                 for dataset, values in ((extra or {}).get(name) or {}).items():
                     _create(group, dataset, np.asarray(values))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error}.") from error
 
 
 def _create(group: h5py.Group, name: str, values: Array) -> None:
@@ -235,13 +255,14 @@ def _create(group: h5py.Group, name: str, values: Array) -> None:
 
 def _shape_of(path: Path, file: h5py.File, pressure: str, experiment_type: str) -> GroupShape:
     name = f"{pressure}/{experiment_type}"
-    group = file[name]
+    group = file.get(name)
     shapes: dict[str, tuple[int, ...]] = {}
     for dataset in _DATASETS:
-        if not isinstance(group, h5py.Group) or dataset not in group:
-            has = ", ".join(group) if isinstance(group, h5py.Group) else "no data sets"
+        found = group.get(dataset) if isinstance(group, h5py.Group) else None
+        if not isinstance(found, h5py.Dataset):
+            has = ", ".join(key for key in group if key != dataset) if isinstance(group, h5py.Group) else "no data sets"
             raise DataError(f"{path}: {name} has no `{dataset}`; it has {has or 'nothing'}.")
-        shape = group[dataset].shape
+        shape = found.shape or ()
         if len(shape) != _RANKS[dataset]:
             raise DataError(f"{path}: {name}/{dataset} has shape {shape}; {_RANKS[dataset]} dimensions are expected.")
         shapes[dataset] = shape
@@ -258,10 +279,13 @@ def _shape_of(path: Path, file: h5py.File, pressure: str, experiment_type: str) 
     )
 
 
-def _column_names(path: Path, file: h5py.File, kind: str, defaults: tuple[str, ...], counts: list[int]) -> tuple[str, ...]:
+def _column_names(
+    path: Path, file: h5py.File, kind: str, defaults: tuple[str, ...], counts: list[int]
+) -> tuple[str, ...]:
     count = max(counts)
     if kind in file.attrs:
-        names = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in np.atleast_1d(file.attrs[kind]))
+        stored = np.atleast_1d(file.attrs[kind])
+        names = tuple(name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in stored)
         if len(names) != count and len(set(counts)) == 1:
             raise DataError(f"{path}: attribute {kind} names {len(names)} columns, the data have {count}.")
         return names
@@ -273,7 +297,9 @@ def _matches(schema: Schema, kind: str, wanted: GroupChoice) -> set[str]:
     if wanted == "All":
         return set(present)
     matched = set()
-    for choice in [wanted] if isinstance(wanted, str | int | float) else wanted:
+    # Not `Sequence`: a name is a sequence too. All else is one choice, scalars of NumPy too.
+    choices: Sequence[Any] = wanted if isinstance(wanted, list | tuple) else [wanted]
+    for choice in choices:
         if isinstance(choice, str) and choice == "All":
             return set(present)
         names = {name for name in present if name == choice} or {name for name in present if _is_same(name, choice)}
@@ -288,5 +314,5 @@ def _matches(schema: Schema, kind: str, wanted: GroupChoice) -> set[str]:
 def _is_same(name: str, choice: str | float) -> bool:
     try:
         return math.isclose(float(name), float(choice), rel_tol=1e-6)
-    except ValueError:
+    except (TypeError, ValueError):
         return False

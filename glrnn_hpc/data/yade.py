@@ -22,7 +22,6 @@ Array = NDArray[Any]
 #: Responses that YADE gives in Pa and the file holds in MPa.
 STRESSES = ("p", "q")
 
-
 #: In a flat folder, the group under which files are counted that cannot tell their own.
 UNKNOWN_GROUP = "unknown"
 
@@ -132,13 +131,15 @@ def convert_all_to_hdf5(
     Raises
     ------
     DataError
-        If the folder or a wanted group is missing, or no file can be used; an older `target_file` stays as it is.
+        If the folder or a wanted group is missing, a list of keys is empty or names one twice, or no file can be used;
+        an older `target_file` stays as it is.
     """
     folder = _folder(data_dir)
     if sequence_length is not None and sequence_length < 1:
         raise DataError(f"sequence_length={sequence_length}; choose 1 or more, or None for the commonest length.")
     pressures, experiment_types = _listed(pressures), _listed(experiment_types)
     keys = tuple(tuple(names) for names in (contact_keys, input_keys, output_keys))
+    _check_keys(keys)
     problems: list[str] = []
     groups: dict[str, _Parsed] = {}
     present: set[str] = set()
@@ -169,7 +170,9 @@ def convert_all_to_hdf5(
         raise DataError(f"{folder}: there are no .npy files {where}.")
     if present:
         _check_wanted(folder, present, pressures, experiment_types)
-    length = sequence_length or _commonest_length(folder, groups, problems)
+    if not any(parsed.simulations for parsed in groups.values()):
+        raise DataError(f"{folder}: none of {len(problems)} files can be used; the first: {problems[0]}")
+    length = sequence_length or _commonest_length(groups)
     arrays = {name: _stacked(parsed, length) for name, parsed in groups.items()}
     usable = {name: group for name, group in arrays.items() if group is not None}
     if not usable:
@@ -306,10 +309,14 @@ def _check_wanted(
         )
 
 
-def _commonest_length(folder: Path, groups: dict[str, _Parsed], problems: list[str]) -> int:
+def _check_keys(keys: tuple[tuple[str, ...], ...]) -> None:
+    for what, names in zip(("contact_keys", "input_keys", "output_keys"), keys, strict=True):
+        if not names or len(set(names)) < len(names):
+            raise DataError(f"{what}={', '.join(names) or 'nothing'}; one or more names, each once, are needed.")
+
+
+def _commonest_length(groups: dict[str, _Parsed]) -> int:
     counts = Counter(simulation.n_steps for parsed in groups.values() for simulation in parsed.simulations)
-    if not counts:
-        raise DataError(f"{folder}: none of {len(problems)} files can be used; the first: {problems[0]}")
     # The longer one of two that are equally common keeps more of the data.
     return max(counts, key=lambda length: (counts[length], length))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from glrnn_hpc import layout
 from glrnn_hpc.config import say_defaults
@@ -110,7 +111,7 @@ def check_data(spec: SweepSpec) -> None:
                     )
 
 
-def _values(by_name: dict[str, Parameter], name: str, default: object = "All") -> list[object]:
+def _values(by_name: dict[str, Parameter], name: str, default: Any = "All") -> list[Any]:
     return by_name[name].extremes() if name in by_name else [default]
 
 

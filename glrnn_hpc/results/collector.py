@@ -69,7 +69,9 @@ def collect(root: Path, top: int = 5, source: DemData | None = None) -> dict[str
         "metrics": results[slot.number]["metrics"],
         "path": str(export),
     }
-    summary["top"] = [{"number": s.number, "value": s.value, "config": results[s.number]["point"]} for s in ranking[:top]]
+    summary["top"] = [
+        {"number": s.number, "value": s.value, "config": results[s.number]["point"]} for s in ranking[:top]
+    ]
     summary["refused"] = refused
     summary["rank_hours"] = _rank_hours(study.folder)
     return summary

@@ -59,7 +59,9 @@ def create(root: Path, spec: SweepSpec, n_trials: int, launch: dict[str, Any]) -
     """
     folder = layout.SweepFolder(root)
     if folder.sweep.exists():
-        raise SweepError(f"{root}: holds a sweep already; `glrnn resume {root}` goes on with it, or choose another --out.")
+        raise SweepError(
+            f"{root}: holds a sweep already; `glrnn resume {root}` goes on with it, or choose another --out."
+        )
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise SweepError(f"{root}: exists and is not an empty folder; choose another --out.")
     root.parent.mkdir(parents=True, exist_ok=True)

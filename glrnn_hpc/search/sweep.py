@@ -147,7 +147,9 @@ def _method(content: Mapping[str, Any]) -> Literal["grid", "random"]:
         raise ConfigError("method: this key is required; one of grid, random.")
     if method not in ("grid", "random"):
         guess = config.nearest(str(method), ("grid", "random"))
-        raise ConfigError(f"method: {method!r} is not one of grid, random" + (f"; did you mean {guess}?" if guess else "."))
+        raise ConfigError(
+            f"method: {method!r} is not one of grid, random" + (f"; did you mean {guess}?" if guess else ".")
+        )
     return "grid" if method == "grid" else "random"
 
 
@@ -158,7 +160,9 @@ def _metric(content: Mapping[str, Any]) -> tuple[str, Literal["minimize", "maxim
     for key in metric:
         if key not in ("name", "goal"):
             guess = config.nearest(str(key), ("name", "goal"))
-            raise ConfigError(f"metric.{key}: unknown key" + (f"; did you mean {guess}?" if guess else "; use name, goal."))
+            raise ConfigError(
+                f"metric.{key}: unknown key" + (f"; did you mean {guess}?" if guess else "; use name, goal.")
+            )
     name = metric.get("name")
     if name not in LOGGED_METRICS:
         raise ConfigError(f"metric.name: {name!r} is never logged; choose one of {', '.join(LOGGED_METRICS)}.")

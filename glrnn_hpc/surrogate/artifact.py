@@ -32,7 +32,9 @@ def load_description(folder: layout.RunFolder) -> tuple[dict[str, Any], dict[str
         if not path.exists():
             has = ", ".join(sorted(item.name for item in folder.root.iterdir())) if folder.root.is_dir() else None
             state = f"it has {has or 'nothing'}" if folder.root.is_dir() else "there is no such folder"
-            wanted = f"{folder.config.name}, {folder.train_stats.name} and {layout.MODEL_WHOLE} or {layout.MODEL_WEIGHTS}"
+            wanted = (
+                f"{folder.config.name}, {folder.train_stats.name} and {layout.MODEL_WHOLE} or {layout.MODEL_WEIGHTS}"
+            )
             raise ModelError(f"{folder.root}: is no folder of a trained model: {wanted} are needed; {state}.")
     try:
         stats: dict[str, Any] = layout.read_json(folder.train_stats)

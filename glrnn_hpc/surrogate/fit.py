@@ -51,9 +51,7 @@ def prepare(preprocessor: Preprocessor, config: RunConfig) -> FitData:
     return FitData(scaled[0], math.ceil(n_windows / config.batch_size), scaled[1], scaled[2], stats)
 
 
-def ordered(
-    split: Split, prepared: PreparedData, batch_size: int, *, is_scaled: bool
-) -> tf.data.Dataset:
+def ordered(split: Split, prepared: PreparedData, batch_size: int, *, is_scaled: bool) -> tf.data.Dataset:
     """Return the windows of a split in order, as training validates on them."""
     return windows.ordered_batches(
         *_arrays(split, prepared.train_stats, is_scaled),

@@ -50,7 +50,9 @@ class TrackedRun:
 
 
 @contextlib.contextmanager
-def tracked(config: Mapping[str, Any] | None, mode: str | None = None, folder: Path | None = None) -> Iterator[TrackedRun]:
+def tracked(
+    config: Mapping[str, Any] | None, mode: str | None = None, folder: Path | None = None
+) -> Iterator[TrackedRun]:
     """Give the run of this training: the one that is open already, or a new one that is finished at the end.
 
     Parameters

@@ -34,6 +34,13 @@ def commands() -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if line.startswith("glrnn ")]
 
 
+def other_commands(program: str) -> list[list[str]]:
+    """Return the words after `program` in every line of code or inline code of the documents that starts with it."""
+    texts = [README, (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")]
+    found = [line for text in texts for line in re.findall(rf"(?:^|`){program} ([^`\n]+)", text, flags=re.MULTILINE)]
+    return [shlex.split(line, comments=True) for line in found]
+
+
 def section(text: str, title: str) -> str:
     return text.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
@@ -76,7 +83,24 @@ def test_the_commands_and_the_code_of_the_readme_run_in_their_order(project: Pat
 
     (code,) = blocks(README, "python")
     done = run(project, sys.executable, "-c", code)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, f"it needs `pip install '.[calibration]'`\n{done.stderr}"
+    assert set(re.findall(r"'(\w+)':", done.stdout)) == set(hdf5.CONTACT_KEYS)
+
+
+def test_every_make_target_that_the_documents_name_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    named = {words[0] for words in other_commands("make")}
+    assert named >= {"run", "test"}
+    assert named <= targets
+
+
+def test_every_extra_that_the_documents_install_exists() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("[project.optional-dependencies]\n")[1]
+    extras = set(re.findall(r"^([a-z-]+) = ", project.split("\n[")[0], flags=re.MULTILINE))
+    installed = {extra for words in other_commands("pip") for extra in re.findall(r"[a-z-]+", words[1])}
+    assert installed == {"embedded-mpi", "calibration"}
+    assert installed <= extras
 
 
 def test_the_parser_in_the_format_page_writes_a_file_that_can_be_read(tmp_path: Path) -> None:

@@ -127,6 +127,20 @@ def _data_set_on_top(file: h5py.File) -> None:
     file["0.1e6"] = np.zeros(3)
 
 
+def _group_as_inputs(file: h5py.File) -> None:
+    del file["0.2e6/drained/inputs"]
+    file.create_group("0.2e6/drained/inputs")
+
+
+def _link_as_inputs(file: h5py.File) -> None:
+    del file["0.2e6/drained/inputs"]
+    file["0.2e6/drained/inputs"] = h5py.SoftLink("/nowhere")
+
+
+def _link_on_top(file: h5py.File) -> None:
+    file["0.1e6"] = h5py.SoftLink("/nowhere")
+
+
 def _nothing(file: h5py.File) -> None:
     for name in list(file):
         del file[name]
@@ -141,6 +155,9 @@ def _nothing(file: h5py.File) -> None:
         (_flat_inputs, r"0.2e6/drained/inputs has shape \(3, 4\); 3 dimensions"),
         (_too_many_names, "outputs names 3 columns, the data have 2"),
         (_data_set_on_top, "0.1e6 is a data set"),
+        (_group_as_inputs, "0.2e6/drained has no `inputs`; it has contact_params, outputs"),
+        (_link_as_inputs, "0.2e6/drained has no `inputs`; it has contact_params, outputs"),
+        (_link_on_top, "0.1e6 is a link to nothing"),
         (_nothing, "holds no group"),
     ],
 )
@@ -161,6 +178,35 @@ def test_a_missing_a_truncated_and_a_foreign_file_are_named(path: Path, tmp_path
     path.write_text("E,v\n1,2\n")
     with pytest.raises(DataError, match=r"data\.hdf5: is truncated or no HDF5"):
         hdf5.read_data(path)
+
+
+def test_values_that_are_no_numbers_are_refused(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        del file["0.2e6/drained/inputs"]
+        file["0.2e6/drained/inputs"] = np.full((3, 4, 3), b"soft")
+    with pytest.raises(DataError, match=r"data\.hdf5: 0\.2e6/drained cannot be read as numbers"):
+        hdf5.read_data(path)
+
+
+@pytest.mark.parametrize("signature", [b"HEAP", b"SNOD", b"TREE"])
+def test_a_damaged_file_is_named_whatever_part_of_it_is_damaged(path: Path, signature: bytes) -> None:
+    path.write_bytes(path.read_bytes().replace(signature, b"XXXX"))
+    with pytest.raises(DataError, match=r"data\.hdf5: (is damaged|0\.2e6/drained cannot be read|is truncated)"):
+        hdf5.read_data(path)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "floaty"])
+def test_another_precision_is_refused(path: Path, dtype: str) -> None:
+    with pytest.raises(DataError, match=f"dtype='{dtype}'; choose float32 or float64"):
+        hdf5.write_file(path, {"0.2e6/drained": _arrays()}, dtype=dtype, **NAMES)
+
+
+def test_a_place_that_cannot_be_written_is_named(path: Path) -> None:
+    with pytest.raises(DataError, match=r"out\.hdf5: cannot be written"):
+        hdf5.write_file(path / "out.hdf5", {"0.2e6/drained": _arrays()}, **NAMES)
+    with pytest.raises(DataError, match="cannot be written"):
+        hdf5.write_file(path.parent, {"0.2e6/drained": _arrays()}, **NAMES)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_the_same_data_give_the_same_bytes(path: Path, tmp_path: Path) -> None:

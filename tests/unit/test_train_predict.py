@@ -87,8 +87,8 @@ def test_data_that_do_not_fit_the_model_are_refused_with_both_numbers(tiny):
         ask(3, 3, 4)
     with pytest.raises(ModelError, match="train_stats has no num_params"):
         predict.predict_sequences(model, np.zeros((1, 8, 3)), np.zeros((1, 4)), {"num_input_features": 3}, config)
+    shapes = {"num_input_features": 3, "num_params": 4}
     with pytest.raises(ModelError, match="train_stats has no mean"):
-        shapes = {"num_input_features": 3, "num_params": 4}
         predict.predict_sequences(model, np.zeros((1, 8, 3)), np.zeros((1, 4)), shapes, config)
     with pytest.raises(DataError, match="no sequence to predict"):
         predict.predict_macroscopics(
@@ -112,9 +112,7 @@ def test_a_training_leaves_files_that_give_the_logged_loss_again(tiny, tmp_path:
 
 
 def test_same_seed_same_numbers_and_another_seed_others(tiny, tmp_path: Path):
-    first, second, other = (
-        run(tiny(seed=seed), tmp_path / name) for name, seed in (("a", 1), ("b", 1), ("c", 2))
-    )
+    first, second, other = (run(tiny(seed=seed), tmp_path / name) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
     assert first.history.history == second.history.history
     assert first.history.history != other.history.history
     weights = [predict.get_pretrained_model(tmp_path / name)[0].get_weights() for name in "ab"]

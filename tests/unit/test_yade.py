@@ -239,10 +239,11 @@ def _leave_short(folder: Path) -> None:
         (lambda _: None, None, "there is no such folder"),
         (_leave_empty, None, r"no \.npy files"),
         (_leave_corrupt, None, "none of 1 files can be used.*lack mu"),
+        (_leave_corrupt, 6, "none of 1 files can be used.*lack mu"),
         (_leave_short, 6, "no sequence has 6 steps"),
         (_leave_short, 0, "sequence_length=0"),
     ],
-    ids=["missing", "empty", "corrupt", "short", "length 0"],
+    ids=["missing", "empty", "corrupt", "corrupt, length 6", "short", "length 0"],
 )
 def test_nothing_usable_is_an_error_and_an_older_output_stays_whole(
     tmp_path: Path, prepare: Callable[[Path], None], length: int | None, message: str
@@ -265,6 +266,13 @@ def test_other_columns_and_double_precision_can_be_chosen(tmp_path: Path) -> Non
         assert file["0.2e6/drained/outputs"].shape == (5, 101, 2)
         assert list(file.attrs["unused_keys_constant"]) == ["conf", "mode"]
         assert list(file.attrs["unused_keys_sequence"]) == ["dt", "numIter", "A"]
+
+
+@pytest.mark.parametrize("keys", ["contact_keys", "input_keys", "output_keys"])
+@pytest.mark.parametrize(("names", "said"), [((), "nothing"), (("e_z", "e_z"), "e_z, e_z")])
+def test_no_columns_or_one_twice_are_refused(tmp_path: Path, keys: str, names: tuple[str, ...], said: str) -> None:
+    with pytest.raises(DataError, match=f"{keys}={said}; one or more names, each once"):
+        _parse(RAW, tmp_path / "out.hdf5", **{keys: names})
 
 
 def test_the_pressures_are_the_folders_sorted(tmp_path: Path) -> None:
