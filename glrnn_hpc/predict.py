@@ -16,14 +16,24 @@ from numpy.typing import NDArray
 from glrnn_hpc import layout, windows
 from glrnn_hpc.config import SPLIT_SEED, RunConfig, parse
 from glrnn_hpc.data.hdf5 import DemData, GroupShape, write_file
-from glrnn_hpc.errors import DataError, ModelError, WindowError
-from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression, Split, sequence_dataset, split_ids, standardize
+from glrnn_hpc.errors import ConfigError, DataError, ModelError, WindowError
+from glrnn_hpc.preprocessor import (
+    PreprocessorTriaxialCompression,
+    Split,
+    moments_of,
+    sequence_dataset,
+    split_ids,
+    standardize,
+)
 from glrnn_hpc.surrogate import artifact
 from glrnn_hpc.surrogate.fit import ordered, with_new_names
 
 logger = logging.getLogger(__name__)
 
 Array = NDArray[Any]
+
+#: Units of the responses in the data files; the others have none.
+LABEL_UNITS = {"p": "MPa", "q": "MPa", "f0": "N"}
 
 #: Windows that the network sees at once; bounds the memory of a prediction.
 _WINDOWS_PER_CALL = 8192
@@ -136,7 +146,7 @@ def validation_loss(
     preprocessor = PreprocessorTriaxialCompression(source=source, **config)
     prepared = preprocessor.prepare_arrays(stats.get("split_seed", SPLIT_SEED))
     batches = ordered(prepared.splits["val"], prepared, run_config.batch_size, is_scaled=run_config.standardize_inputs)
-    model.compile(loss="mse", metrics=["mae"])
+    model.compile(loss="mse", metrics=["mae"], jit_compile=False)
     values = model.evaluate(batches, verbose=0, return_dict=True)
     return {name: float(values[name]) for name in ("loss", "mae")}
 
@@ -150,12 +160,18 @@ def metrics_per_label(predicted: Array, simulated: Array, names: Sequence[str]) 
         Over all sequences and steps.
     names : sequence of str
         Of the labels.
+
+    Returns
+    -------
+    dict
+        ``{name: {'mae', 'rmse', 'r2'}}``. R² of a constant label is 1 if it is met exactly, else 0.
     """
     errors = predicted.astype("float64") - simulated
     mae = np.abs(errors).mean(axis=(0, 1))
     mse = (errors**2).mean(axis=(0, 1))
-    variance = simulated.astype("float64").var(axis=(0, 1))
-    r2 = 1 - np.divide(mse, variance, out=np.full_like(mse, np.nan), where=variance > 0)
+    wide = simulated.astype("float64")
+    variance, is_constant = wide.var(axis=(0, 1)), np.ptp(wide, axis=(0, 1)) == 0
+    r2 = np.where(is_constant, mse == 0, 1 - mse / np.where(is_constant, 1.0, variance))
     return {
         name: {"mae": float(mae[k]), "rmse": float(np.sqrt(mse[k])), "r2": float(r2[k])} for k, name in enumerate(names)
     }
@@ -179,13 +195,18 @@ def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, 
     Returns
     -------
     dict
-        `metrics` per label in original units, `mse_standardised`, `n_sequences`, `output`.
+        `metrics` per label in original units, `units` of the labels that have one, `mse_standardised` (in the units
+        of standardised labels), `n_sequences`, `output`.
 
     Raises
     ------
+    ConfigError
+        If `split` is neither `test` nor `all`.
     DataError, ModelError, WindowError
         If the data cannot be read or do not fit the model.
     """
+    if split not in ("test", "all"):
+        raise ConfigError(f"split: {split!r} is not one of test, all.")
     model, stats, config = get_pretrained_model(model_dir)
     config = {**config, "raw_data": str(data_path)}
     preprocessor = PreprocessorTriaxialCompression(**config)
@@ -198,10 +219,11 @@ def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, 
     predicted = predict_sequences(model, sequences.inputs[ids], sequences.params[ids], stats, config)
     data = preprocessor.source()
     _write(Path(out), data, preprocessor.groups(), ids, predicted, simulated, config)
-    scale = np.asarray(stats.get("std", simulated.std(axis=(0, 1))))
+    _, scale = moments_of(stats)
     standardised = (predicted.astype("float64") - simulated) / np.where(scale > 0, scale, 1.0)
     return {
         "metrics": metrics_per_label(predicted, simulated, data.schema.outputs),
+        "units": {name: LABEL_UNITS[name] for name in data.schema.outputs if name in LABEL_UNITS},
         "mse_standardised": float((standardised**2).mean()),
         "n_sequences": len(ids),
         "output": str(out),
@@ -221,11 +243,11 @@ def _predict_batch(
             f"at least {window_size + 1} steps are needed."
         )
     if config.get("standardize_inputs", False):
-        sequences = tf.constant(standardize(sequences.numpy(), *_moments(stats, "inputs_mean", "inputs_std")))
-        params = tf.constant(standardize(params.numpy(), *_moments(stats, "params_mean", "params_std")))
+        sequences = tf.constant(standardize(sequences.numpy(), *moments_of(stats, "inputs_")))
+        params = tf.constant(standardize(params.numpy(), *moments_of(stats, "params_")))
     predicted = _all_windows(model, sequences, params, window_size)
     if config.get("standardize_outputs", True):
-        mean, std = _moments(stats, "mean", "std")
+        mean, std = moments_of(stats)
         predicted = predicted * np.where(std > 0, std, 1.0).astype("float32") + mean.astype("float32")
     return predicted
 
@@ -233,12 +255,8 @@ def _predict_batch(
 def _all_windows(model: keras.Model, sequences: Any, params: Any, window_size: int) -> Any:
     """Run the network over the windows that end at steps window_size .. T-1, some thousand per compiled call."""
     n, n_steps = int(sequences.shape[0]), int(sequences.shape[1])
-    # The first training window ends at window_size - 1; the first prediction is one step later.
-    index = windows.window_index(n, n_steps - 1, window_size) if n_steps - 1 > window_size else None
-    if index is None:
-        index = np.stack([np.arange(n), np.full(n, window_size - 1)], axis=1).astype("int32")
-    index = index + np.array([0, 1], dtype="int32")
-    call = _compiled(model, window_size)
+    index = windows.prediction_index(n, n_steps, window_size)
+    call = _compiled(model, window_size, int(sequences.shape[2]), int(params.shape[1]))
     parts = [
         call(sequences, params, index[at : at + _WINDOWS_PER_CALL]) for at in range(0, len(index), _WINDOWS_PER_CALL)
     ]
@@ -246,14 +264,20 @@ def _all_windows(model: keras.Model, sequences: Any, params: Any, window_size: i
 
 
 @functools.lru_cache(maxsize=4)
-def _compiled(model: keras.Model, window_size: int) -> Any:
+def _compiled(model: keras.Model, window_size: int, n_inputs: int, n_params: int) -> Any:
     """Return the compiled call of a model; kept, because tracing costs more than a prediction."""
+    # One trace for any number and length of sequences.
+    signature = [
+        tf.TensorSpec((None, None, n_inputs), tf.float32),
+        tf.TensorSpec((None, n_params), tf.float32),
+        tf.TensorSpec((None, 2), tf.int32),
+    ]
 
     def call(sequences: Any, params: Any, index: Any) -> Any:
         batch, _ = windows.gather(sequences, params, sequences, index, window_size)
         return model(batch, training=False)
 
-    return tf.function(call, autograph=False, reduce_retracing=True)
+    return tf.function(call, input_signature=signature, autograph=False)
 
 
 def _check_size(what: str, given: int, expected: int) -> None:
@@ -265,13 +289,6 @@ def _stat(stats: Mapping[str, Any], name: str) -> int:
     if name not in stats:
         raise ModelError(f"train_stats has no {name}; it has {', '.join(stats)}.")
     return int(stats[name])
-
-
-def _moments(stats: Mapping[str, Any], mean: str, std: str) -> tuple[Array, Array]:
-    for name in (mean, std):
-        if name not in stats:
-            raise ModelError(f"train_stats has no {name}, but the configuration says that the model needs it.")
-    return np.asarray(stats[mean]), np.asarray(stats[std])
 
 
 def _write(

@@ -22,7 +22,7 @@ from glrnn_hpc.config import (
     say_defaults,
 )
 from glrnn_hpc.data.hdf5 import DemData, GroupShape, read_data, select_groups
-from glrnn_hpc.errors import ConfigError, DataError
+from glrnn_hpc.errors import ConfigError, DataError, ModelError
 
 Array = NDArray[Any]
 
@@ -67,7 +67,9 @@ class Preprocessor(ABC):
         """Return the data sets `train`, `val` (windows) and `test` (whole sequences), unbatched, and `train_stats`.
 
         Elements are ``({'inputs', 'params'}, labels)``. `train_stats` holds at least `sequence_length`,
-        `num_input_features`, `num_params`, `num_labels`, and `mean` and `std` of standardised labels.
+        `num_input_features`, `num_params`, `num_labels`, and `mean` and `std` of standardised labels. Inputs and
+        params are raw; with `standardize_inputs` the training scales them by `inputs_mean`, `inputs_std`,
+        `params_mean` and `params_std`.
         """
 
     @abstractmethod
@@ -256,8 +258,22 @@ class PreprocessorLSTM(ArrayPreprocessor):
 
     @classmethod
     def from_dict(cls, keys: Mapping[str, Any]) -> PreprocessorLSTM:
-        """Make one from a mapping of the arguments."""
-        return cls(**keys)
+        """Make one from a mapping of the arguments; keys of the training configuration are ignored.
+
+        Raises
+        ------
+        ConfigError
+            If a key is unknown, or one that has no default is missing.
+        """
+        own = cls.get_default_config()
+        for key in keys:
+            if key not in own and key not in RUN_KEYS:
+                guess = nearest(str(key), [*own, *RUN_KEYS])
+                raise ConfigError(f"{key}: unknown key" + (f"; did you mean {guess}?" if guess else "."))
+        for key in ("input_data", "param_data", "output_data", "train_frac", "val_frac", "window_size"):
+            if key not in keys:
+                raise ConfigError(f"{key}: this key is required.")
+        return cls(**{key: value for key, value in keys.items() if key in own})
 
     @classmethod
     def get_default_config(cls) -> dict[str, Any]:
@@ -337,13 +353,12 @@ def split_and_scale(
         **names,
     }
     train = ids["train"]
-    mean, std = _moments(outputs[train])
+    stats["mean"], stats["std"] = _moments(outputs[train])
     stats["inputs_mean"], stats["inputs_std"] = _moments(inputs[train])
     stats["params_mean"], stats["params_std"] = _moments(params[train])
     labels = outputs
     if config.standardize_outputs:
-        stats["mean"], stats["std"] = mean, std
-        labels = standardize(outputs, mean, std)
+        labels = standardize(outputs, stats["mean"], stats["std"])
     pad = config.pad_length
     splits = {
         name: Split(pad_front(inputs[part], pad), params[part], pad_front(labels[part], pad), part)
@@ -356,6 +371,20 @@ def standardize(values: Array, mean: Array, std: Array) -> Array:
     """Return ``(values - mean) / std`` as float32; a constant column (std 0) is divided by 1."""
     scaled: Array = ((values - mean) / np.where(np.asarray(std) > 0, std, 1.0)).astype("float32")
     return scaled
+
+
+def moments_of(stats: Mapping[str, Any], prefix: str = "") -> tuple[Array, Array]:
+    """Return mean and std of the labels (no prefix), `inputs_` or `params_`, float64.
+
+    Raises
+    ------
+    ModelError
+        If `train_stats` does not have them.
+    """
+    for name in (f"{prefix}mean", f"{prefix}std"):
+        if name not in stats:
+            raise ModelError(f"train_stats has no {name}, which the configuration asks for; it has {', '.join(stats)}.")
+    return np.asarray(stats[f"{prefix}mean"], "float64"), np.asarray(stats[f"{prefix}std"], "float64")
 
 
 def _moments(values: Array) -> tuple[Array, Array]:

@@ -50,6 +50,23 @@ def window_index(n_sequences: int, n_steps: int, window_size: int, window_step: 
     )
 
 
+def prediction_index(n_sequences: int, n_steps: int, window_size: int) -> Array:
+    """Return the windows of a prediction as pairs (sequence, last step): one for each step from `window_size` on.
+
+    Returns
+    -------
+    ndarray, shape (n_sequences * (n_steps - window_size), 2), int32
+        Sequence by sequence. The first training window, which ends one step earlier, is not among them.
+
+    Raises
+    ------
+    WindowError
+        If the window is not shorter than the sequences.
+    """
+    index = window_index(n_sequences, n_steps, window_size)
+    return index[index[:, 1] >= window_size]
+
+
 def make_windows(sequences: Array, window_size: int, window_step: int = 1) -> Array:
     """Show each sequence as its windows of `window_size` steps.
 
@@ -131,6 +148,7 @@ def shuffled_batches(
     tensors = tf.constant(inputs), tf.constant(params), tf.constant(labels)
     index = tf.constant(window_index(inputs.shape[0], inputs.shape[1], window_size, window_step))
 
+    @tf.autograph.experimental.do_not_convert
     def one_epoch(epoch: Any) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(index, seed=tf.stack([tf.constant(seed, tf.int64), epoch]))
         return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
@@ -139,5 +157,8 @@ def shuffled_batches(
 
 
 def _gathered(index_batches: tf.data.Dataset, tensors: tuple[Any, Any, Any], window_size: int) -> tf.data.Dataset:
-    # A plain lambda: AutoGraph has nothing to convert in it.
-    return index_batches.map(lambda index: gather(*tensors, index, window_size), num_parallel_calls=2).prefetch(4)
+    @tf.autograph.experimental.do_not_convert
+    def gathered(index: Any) -> Any:
+        return gather(*tensors, index, window_size)
+
+    return index_batches.map(gathered, num_parallel_calls=2).prefetch(4)

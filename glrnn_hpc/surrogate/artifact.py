@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def load_description(folder: layout.RunFolder) -> tuple[dict[str, Any], dict[str
         stats: dict[str, Any] = layout.read_json(folder.train_stats)
     except ValueError as error:
         raise ModelError(f"{folder.train_stats}: is broken: {error}") from error
-    return load_yaml(folder.config), stats
+    return _without_wandb(load_yaml(folder.config)), stats
 
 
 def save_model(model: keras.Model, path: Path) -> None:
@@ -66,7 +67,7 @@ def load_model(path: Path, config: dict[str, Any], train_stats: dict[str, Any]) 
             model.load_weights(path)
             return model
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path}: cannot be loaded as the model of its folder: {error}") from error
 
 
@@ -82,6 +83,13 @@ def find_model(folder: Path) -> Path:
         if (folder / name).exists():
             return folder / name
     raise ModelError(f"{folder}: holds neither {layout.MODEL_WHOLE} nor {layout.MODEL_WEIGHTS}.")
+
+
+def _without_wandb(config: dict[str, Any]) -> dict[str, Any]:
+    """Unpack the form in which W&B writes the configuration of a run: each value in a mapping of its own."""
+    if "_wandb" not in config:
+        return config
+    return {key: item["value"] for key, item in config.items() if key not in ("_wandb", "wandb_version")}
 
 
 def _plain(value: Any) -> Any:

@@ -17,11 +17,14 @@ import tensorflow as tf
 from glrnn_hpc import layout, windows
 from glrnn_hpc.config import RunConfig
 from glrnn_hpc.errors import TrainingDiverged
-from glrnn_hpc.preprocessor import ArrayPreprocessor, PreparedData, Preprocessor, Split, standardize
+from glrnn_hpc.preprocessor import ArrayPreprocessor, PreparedData, Preprocessor, Split, moments_of, standardize
 from glrnn_hpc.surrogate.artifact import save_model
 
 #: Names of the elements in GrainLearning's older data sets.
 _OLD_NAMES = {"load_sequence": "inputs", "contact_parameters": "params"}
+
+#: A loss that is not finite stays so for the rest of its epoch; looking at each batch would be of no use.
+_BATCHES_BETWEEN_CHECKS = 16
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,18 @@ class FitData:
 def prepare(preprocessor: Preprocessor, config: RunConfig) -> FitData:
     """Turn what a preprocessor gives into batches, inputs standardised where the configuration says so."""
     is_scaled = config.standardize_inputs
-    if isinstance(preprocessor, ArrayPreprocessor):
+    # A subclass that makes its data sets in its own way must not be passed over.
+    if (
+        isinstance(preprocessor, ArrayPreprocessor)
+        and type(preprocessor).prepare_datasets is ArrayPreprocessor.prepare_datasets
+    ):
         return _from_arrays(preprocessor.prepare_arrays(), config, is_scaled)
     datasets, stats = preprocessor.prepare_datasets()
     train, val = (_counted(datasets[name].map(with_new_names)) for name in ("train", "val"))
     n_windows = int(train.cardinality())
     # One data set for all epochs: fit takes n_batches of it per epoch, and each repetition has another order.
     shuffled = train.shuffle(n_windows, seed=config.seed, reshuffle_each_iteration=True).batch(config.batch_size)
-    test = _windows_of(datasets["test"].map(with_new_names), config.window_size, config.batch_size)
+    test = _windows_of(datasets["test"].map(with_new_names), config)
     batches = (shuffled.repeat(), val.batch(config.batch_size), test)
     scaled = [batch.map(_scaler(stats)) if is_scaled else batch for batch in batches]
     return FitData(scaled[0], math.ceil(n_windows / config.batch_size), scaled[1], scaled[2], stats)
@@ -61,6 +68,7 @@ def ordered(split: Split, prepared: PreparedData, batch_size: int, *, is_scaled:
     )
 
 
+@tf.autograph.experimental.do_not_convert
 def with_new_names(inputs: dict[str, Any], labels: Any) -> tuple[dict[str, Any], Any]:
     """Rename the elements that GrainLearning's older data sets call otherwise."""
     return {_OLD_NAMES.get(name, name): value for name, value in inputs.items()}, labels
@@ -69,7 +77,8 @@ def with_new_names(inputs: dict[str, Any], labels: Any) -> tuple[dict[str, Any],
 def compile_model(model: keras.Model, config: RunConfig) -> None:
     """Compile for MSE with Adam, MAE as a metric."""
     optimizer = keras.optimizers.Adam(**config.adam_arguments())
-    model.compile(optimizer=optimizer, loss="mse", metrics=["mae"])
+    # XLA costs seconds of compilation per trial and is no faster on CPU cores for networks of this size.
+    model.compile(optimizer=optimizer, loss="mse", metrics=["mae"], jit_compile=False)
 
 
 def fit(
@@ -110,15 +119,25 @@ class _DivergenceStop(keras.callbacks.Callback):
     def __init__(self, learning_rate: float) -> None:
         super().__init__()
         self._learning_rate = learning_rate
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        if (batch + 1) % _BATCHES_BETWEEN_CHECKS == 0 and logs:
+            self._check({"loss": float(logs["loss"])})
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        bad = {name: value for name, value in (logs or {}).items() if not math.isfinite(value)}
-        if bad:
-            name, value = next(iter(bad.items()))
-            raise TrainingDiverged(
-                f"training diverged: {name} is {value} in epoch {epoch + 1}; "
-                f"learning_rate={self._learning_rate:g} is too high, or the data hold extreme values."
-            )
+        self._check(logs or {})
+
+    def _check(self, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise TrainingDiverged(
+                    f"training diverged: {name} is {value} in epoch {self._epoch + 1}; "
+                    f"learning_rate={self._learning_rate:g} is too high, or the data hold extreme values."
+                )
 
 
 class _MetricsLog(keras.callbacks.Callback):
@@ -175,35 +194,39 @@ def _from_arrays(prepared: PreparedData, config: RunConfig, is_scaled: bool) -> 
 def _arrays(split: Split, stats: dict[str, Any], is_scaled: bool) -> tuple[Any, Any, Any]:
     if not is_scaled:
         return split.inputs, split.params, split.labels
-    inputs = standardize(split.inputs, stats["inputs_mean"], stats["inputs_std"])
-    params = standardize(split.params, stats["params_mean"], stats["params_std"])
-    return inputs, params, split.labels
+    inputs = standardize(split.inputs, *moments_of(stats, "inputs_"))
+    return inputs, standardize(split.params, *moments_of(stats, "params_")), split.labels
 
 
 def _scaler(stats: dict[str, Any]) -> Any:
+    moments = {name: moments_of(stats, f"{name}_") for name in ("inputs", "params")}
+
+    @tf.autograph.experimental.do_not_convert
     def scale(inputs: dict[str, Any], labels: Any) -> tuple[dict[str, Any], Any]:
         scaled = {}
-        for name in ("inputs", "params"):
-            std = np.asarray(stats[f"{name}_std"], dtype="float32")
-            mean = np.asarray(stats[f"{name}_mean"], dtype="float32")
-            scaled[name] = (tf.cast(inputs[name], tf.float32) - mean) / np.where(std > 0, std, np.float32(1))
+        for name, (mean, std) in moments.items():
+            values = (tf.cast(inputs[name], tf.float64) - mean) / np.where(std > 0, std, 1.0)
+            scaled[name] = tf.cast(values, tf.float32)
         return scaled, labels
 
     return scale
 
 
 def _counted(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Count a data set of unknown length once: Keras warns of one that ends unexpectedly."""
-    count = int(dataset.cardinality())
-    if count < 0:
-        count = sum(1 for _ in dataset)
+    """Tell the data set its own length: Keras warns when one of unknown length ends."""
+    if int(dataset.cardinality()) >= 0:
+        return dataset
+    add_one = tf.autograph.experimental.do_not_convert(lambda count, *_: count + 1)
+    count = int(dataset.reduce(np.int64(0), add_one))
     return dataset.apply(tf.data.experimental.assert_cardinality(count))
 
 
-def _windows_of(sequences: tf.data.Dataset, window_size: int, batch_size: int) -> tf.data.Dataset:
+def _windows_of(sequences: tf.data.Dataset, config: RunConfig) -> tf.data.Dataset:
     """Window the whole sequences of a test split that comes as a data set."""
     elements = list(sequences.as_numpy_iterator())
     inputs = np.stack([element["inputs"] for element, _ in elements])
     params = np.stack([element["params"] for element, _ in elements])
     labels = np.stack([values for _, values in elements])
-    return windows.ordered_batches(inputs, params, labels, window_size, batch_size=batch_size)
+    return windows.ordered_batches(
+        inputs, params, labels, config.window_size, config.window_step, batch_size=config.batch_size
+    )

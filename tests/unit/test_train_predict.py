@@ -235,7 +235,8 @@ def test_errors_per_label_by_hand():
     predicted = np.array([[[1.0, 1.0], [2.0, 3.0]]])
     found = predict.metrics_per_label(predicted, simulated, ["e", "p"])
     assert found["e"] == {"mae": 0.5, "rmse": pytest.approx(math.sqrt(0.5)), "r2": 0.5}
-    assert math.isnan(found["p"]["r2"])
+    assert found["p"]["r2"] == 0
+    assert predict.metrics_per_label(simulated, simulated, ["e", "p"])["p"]["r2"] == 1
 
 
 def test_old_shape_names_are_understood_and_unknown_keys_are_not():
