@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from glrnn_hpc import layout
-from glrnn_hpc.config import RUN_KEYS, RunConfig, TrainingConfig, nearest, parse, say_defaults
+from glrnn_hpc.config import RUN_KEYS, PreprocessingConfig, RunConfig, TrainingConfig, nearest, parse, say_defaults
 from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.models import rnn_model
 from glrnn_hpc.preprocessor import Preprocessor
@@ -46,10 +46,8 @@ class Outcome:
 
 def get_default_config() -> dict[str, Any]:
     """Return the keys of the training and their defaults."""
-    windows = {
-        key: RunConfig.model_fields[key].default for key in ("window_size", "window_step", "standardize_outputs")
-    }
-    return {**TrainingConfig().as_dict(), **windows}
+    shared = ("window_size", "window_step", "pad_length", "standardize_outputs")
+    return {**TrainingConfig().as_dict(), **{key: RunConfig.model_fields[key].default for key in shared}}
 
 
 def run_training(
@@ -89,7 +87,7 @@ def run_training(
     folder.root.mkdir(parents=True, exist_ok=True)
     artifact.save_description(folder, config.as_dict(), data.train_stats)
     keras.utils.set_random_seed(config.seed)
-    network = model or rnn_model(data.train_stats, **config.as_dict())
+    network = rnn_model(data.train_stats, **config.as_dict()) if model is None else model
     target = layout.RunFolder(model_folder or folder.root).model(weights_only=config.save_weights_only)
     history = fit(network, data, config, folder.metrics, target, callbacks)
     losses = history.history["val_loss"]
@@ -112,8 +110,7 @@ def train_without_wandb(
     """
     outputs = Path(OUTPUTS)
     run_config = full_config(preprocessor, config)
-    if aside := layout.keep_aside(outputs):
-        logger.warning("the earlier %s/ was renamed to %s/", outputs, aside)
+    _keep_aside(outputs)
     return run_training(preprocessor, run_config, layout.RunFolder(outputs), model=model).history
 
 
@@ -139,17 +136,23 @@ def train_tracked(
     mode: str | None = None,
 ) -> Outcome:
     """Train with a W&B run; the files go to `out`, else to the run's own folder, else to `outputs/`."""
-    with tracked(config, mode, out) as run:
+    with tracked(_keys_of_training(preprocessor, config), mode, out) as run:
         run_config = full_config(preprocessor, run.config)
-        root = out or (run.folder and run.folder / "model") or Path(OUTPUTS)
+        run.update_config(run_config.as_dict())
+        root = out or run.folder or Path(OUTPUTS)
         if out is None and run.folder is None:
-            layout.keep_aside(root)
+            _keep_aside(root)
         folder = layout.RunFolder(root)
         logger_of_epochs = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: run.log(logs))
         outcome = run_training(preprocessor, run_config, folder, model=model, callbacks=[logger_of_epochs])
         run.log({name: outcome.metrics[name] for name in ("test_loss", "test_mae")})
-        run.save(folder.train_stats, artifact.find_model(folder.root))
+        run.save(folder.config, folder.train_stats, artifact.find_model(folder.root))
     return outcome
+
+
+def _keep_aside(outputs: Path) -> None:
+    if aside := layout.keep_aside(outputs):
+        logger.warning("the earlier %s/ was renamed to %s/", outputs, aside)
 
 
 def full_config(preprocessor: Preprocessor, config: Mapping[str, Any] | None) -> RunConfig:
@@ -160,16 +163,15 @@ def full_config(preprocessor: Preprocessor, config: Mapping[str, Any] | None) ->
     ConfigError
         If a key is unknown or a value not allowed.
     """
-    given = dict(config or {})
-    for key in given:
-        if key not in RUN_KEYS:
-            guess = nearest(str(key), RUN_KEYS)
-            raise ConfigError(f"config.{key}: unknown key" + (f"; did you mean {guess}?" if guess else "."))
+    given = _keys_of_training(preprocessor, config)
+    own_keys = set(preprocessor.get_default_config() or {})
     own = getattr(preprocessor, "config", None)
-    decided = own.as_dict() if own is not None else {"raw_data": type(preprocessor).__name__}
+    decided: dict[str, Any] = {"raw_data": type(preprocessor).__name__}
+    if isinstance(own, PreprocessingConfig):
+        decided = own.as_dict()
     for key, value in decided.items():
         # What the preprocessor does with the data is decided there; the training's copy of a key must agree.
-        if own is not None and key in given and key != "raw_data" and given[key] != value:
+        if key in own_keys & set(given) and key != "raw_data" and given[key] != value:
             raise ConfigError(
                 f"config.{key}: {given[key]!r} was given, but the preprocessor was made with {value!r}; "
                 "give both the same."
@@ -177,3 +179,13 @@ def full_config(preprocessor: Preprocessor, config: Mapping[str, Any] | None) ->
     full = parse(RunConfig, {**given, **decided}, "config")
     say_defaults(full, {**given, **decided})
     return full
+
+
+def _keys_of_training(preprocessor: Preprocessor, config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Refuse unknown keys; leave out those of the preprocessor alone, as one mapping often serves both."""
+    known = RUN_KEYS | set(preprocessor.get_default_config() or {})
+    for key in config or {}:
+        if key not in known:
+            guess = nearest(str(key), known)
+            raise ConfigError(f"config.{key}: unknown key" + (f"; did you mean {guess}?" if guess else "."))
+    return {key: value for key, value in dict(config or {}).items() if key in RUN_KEYS}

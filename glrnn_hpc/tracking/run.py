@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,23 @@ class TrackedRun:
         """Log one row of metrics."""
         self._guarded(lambda: self._run.log(dict(metrics)))
 
+    def update_config(self, config: Mapping[str, Any]) -> None:
+        """Show the whole configuration, defaults too, in the run."""
+        self._guarded(lambda: self._run.config.update(dict(config), allow_val_change=True))
+
     def save(self, *files: Path) -> None:
-        """Keep copies of `files` with the run."""
+        """Keep copies of `files` in the folder of the run."""
         for file in files:
-            self._guarded(lambda file=file: self._run.save(str(file), base_path=str(file.parent), policy="now"))
+            self._guarded(lambda file=file: self._save(file))
+
+    def _save(self, file: Path) -> None:
+        kept = Path(self._run.dir) / file.name
+        # A copy: W&B's own way is a link, which is dead once the training's folder is moved or renamed.
+        if not kept.exists():
+            shutil.copyfile(file, kept)
+        # W&B uploads a config.yaml of its own.
+        if file.name != "config.yaml":
+            self._run.save(str(kept), base_path=self._run.dir, policy="now")
 
     def _guarded(self, action: Any) -> None:
         if self._run is None:
@@ -64,9 +78,10 @@ def tracked(
     folder : Path, optional
         Where the folder `wandb/` goes; WANDB_DIR comes first.
     """
-    mode = mode or os.environ.get("WANDB_MODE", "offline")
+    # Any: wandb itself refuses a mode that it does not know.
+    chosen: Any = mode or os.environ.get("WANDB_MODE") or "offline"
     given = dict(config or {})
-    if mode == "disabled":
+    if chosen == "disabled":
         yield TrackedRun(None, given)
         return
     run, is_ours = None, False
@@ -75,9 +90,11 @@ def tracked(
 
         is_ours = wandb.run is None
         target = os.environ.get("WANDB_DIR") or (str(folder) if folder else None)
+        if target:
+            Path(target).mkdir(parents=True, exist_ok=True)
         run = wandb.run or wandb.init(
             config=given or None,
-            mode="offline" if mode == "offline" else None,
+            mode=chosen,
             dir=target,
             settings=wandb.Settings(x_disable_stats=True, silent=True),
         )
@@ -85,11 +102,13 @@ def tracked(
     except Exception as error:
         logger.warning("W&B cannot start, the training goes on without it: %s", error)
         run, merged = None, given
+    exit_code = 1
     try:
         yield TrackedRun(run, merged)
+        exit_code = 0
     finally:
         if run is not None and is_ours:
             try:
-                run.finish()
+                run.finish(exit_code=exit_code)
             except Exception as error:
                 logger.warning("W&B could not finish the run: %s", error)
