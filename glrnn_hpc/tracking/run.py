@@ -89,13 +89,13 @@ def tracked(
         import wandb
 
         is_ours = wandb.run is None
-        target = os.environ.get("WANDB_DIR") or (str(folder) if folder else None)
-        if target:
-            Path(target).mkdir(parents=True, exist_ok=True)
+        # Always said: wandb remembers the current directory of the first run in this process.
+        target = Path(os.environ.get("WANDB_DIR") or folder or Path.cwd())
+        target.mkdir(parents=True, exist_ok=True)
         run = wandb.run or wandb.init(
             config=given or None,
             mode=chosen,
-            dir=target,
+            dir=str(target),
             settings=wandb.Settings(x_disable_stats=True, silent=True),
         )
         merged = {**dict(run.config), **given} if not is_ours else dict(run.config)
