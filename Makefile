@@ -44,6 +44,7 @@ run: $(VENV)/.installed
 	echo "  predictions.png   the figure"
 
 test: $(VENV)/.installed-dev
+	@echo "System packages needed: make, and python3-venv where Python comes without it; the rest is in $(VENV)."
 	ruff check .
 	ruff format --check .
 	mypy glrnn_hpc
