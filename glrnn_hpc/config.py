@@ -100,6 +100,13 @@ def nearest(name: str, names: Collection[str]) -> str | None:
     return matches[0] if matches else None
 
 
+def unknown_key(path: str, names: Collection[str]) -> ConfigError:
+    """Return the error for the last part of a key path, with the nearest of `names`, or all of them."""
+    guess = nearest(path.rpartition(".")[2], names)
+    hint = f"did you mean {guess}?" if guess else f"known keys: {', '.join(sorted(names))}."
+    return ConfigError(f"{path}: unknown key; {hint}")
+
+
 def _not_a_bool(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("a number is needed")
@@ -210,9 +217,7 @@ def parse(model: type[ConfigT], raw: Mapping[str, Any], where: str = "config") -
     """
     for key in raw:
         if key not in model.model_fields:
-            guess = nearest(str(key), model.model_fields)
-            hint = f"did you mean {guess}?" if guess else f"known keys: {', '.join(model.model_fields)}."
-            raise ConfigError(f"{where}.{key}: unknown key; {hint}")
+            raise unknown_key(f"{where}.{key}", model.model_fields)
     for key, value in raw.items():
         if isinstance(value, float) and math.isnan(value):
             raise ConfigError(f"{where}.{key}: {value} is not a number that can be used.")

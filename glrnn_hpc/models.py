@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from glrnn_hpc.config import RUN_KEYS, nearest
+from glrnn_hpc.config import RUN_KEYS, unknown_key
 from glrnn_hpc.errors import ConfigError
 
 #: The names that GrainLearning's older files use for the shapes.
@@ -57,8 +57,7 @@ def rnn_model(
     """
     for key in other_keys:
         if key not in RUN_KEYS:
-            guess = nearest(key, RUN_KEYS)
-            raise ConfigError(f"{key}: unknown key" + (f"; did you mean {guess}?" if guess else "."))
+            raise unknown_key(key, RUN_KEYS)
     n_inputs, n_params, n_labels = (_shape(input_shapes, name) for name in _OLD_SHAPES)
     # Not tf.random.set_seed: it does not reach the initialisers of Keras 3.
     keras.utils.set_random_seed(seed)

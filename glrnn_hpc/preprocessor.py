@@ -17,9 +17,9 @@ from glrnn_hpc.config import (
     RUN_KEYS,
     SPLIT_SEED,
     PreprocessingConfig,
-    nearest,
     parse,
     say_defaults,
+    unknown_key,
 )
 from glrnn_hpc.data.hdf5 import DemData, GroupShape, read_data, select_groups
 from glrnn_hpc.errors import ConfigError, DataError, ModelError
@@ -122,8 +122,7 @@ class PreprocessorTriaxialCompression(ArrayPreprocessor):
     def __init__(self, source: DemData | None = None, **config: Any) -> None:
         for key in config:
             if key not in RUN_KEYS:
-                guess = nearest(key, RUN_KEYS)
-                raise ConfigError(f"{key}: unknown key" + (f"; did you mean {guess}?" if guess else "."))
+                raise unknown_key(key, RUN_KEYS)
         known = {key: value for key, value in config.items() if key in PREPROCESSING_KEYS}
         self.config = parse(PreprocessingConfig, known, "preprocessor")
         if source is None:
@@ -268,8 +267,7 @@ class PreprocessorLSTM(ArrayPreprocessor):
         own = cls.get_default_config()
         for key in keys:
             if key not in own and key not in RUN_KEYS:
-                guess = nearest(str(key), [*own, *RUN_KEYS])
-                raise ConfigError(f"{key}: unknown key" + (f"; did you mean {guess}?" if guess else "."))
+                raise unknown_key(str(key), [*own, *RUN_KEYS])
         for key in ("input_data", "param_data", "output_data", "train_frac", "val_frac", "window_size"):
             if key not in keys:
                 raise ConfigError(f"{key}: this key is required.")

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from glrnn_hpc import layout
-from glrnn_hpc.config import RUN_KEYS, PreprocessingConfig, RunConfig, TrainingConfig, nearest, parse, say_defaults
+from glrnn_hpc.config import RUN_KEYS, PreprocessingConfig, RunConfig, TrainingConfig, parse, say_defaults, unknown_key
 from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.models import rnn_model
 from glrnn_hpc.preprocessor import Preprocessor
@@ -186,6 +186,5 @@ def _keys_of_training(preprocessor: Preprocessor, config: Mapping[str, Any] | No
     known = RUN_KEYS | set(preprocessor.get_default_config() or {})
     for key in config or {}:
         if key not in known:
-            guess = nearest(str(key), known)
-            raise ConfigError(f"config.{key}: unknown key" + (f"; did you mean {guess}?" if guess else "."))
+            raise unknown_key(f"config.{key}", known)
     return {key: value for key, value in dict(config or {}).items() if key in RUN_KEYS}

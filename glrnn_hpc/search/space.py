@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from glrnn_hpc.config import nearest
+from glrnn_hpc.config import nearest, unknown_key
 from glrnn_hpc.errors import ConfigError
 
 Distribution = Literal["constant", "categorical", "uniform", "int_uniform", "log_uniform_values"]
@@ -61,9 +61,7 @@ class Parameter:
             return cls(name, "constant", (mapping,))
         for key in mapping:
             if key not in _COMMON_KEYS:
-                guess = nearest(str(key), _COMMON_KEYS)
-                hint = f"did you mean {guess}?" if guess else f"known keys: {', '.join(sorted(_COMMON_KEYS))}."
-                raise ConfigError(f"{where}.{key}: unknown key; {hint}")
+                raise unknown_key(f"{where}.{key}", _COMMON_KEYS)
         distribution = mapping.get("distribution", _infer(where, mapping))
         if distribution not in _KEYS:
             guess = nearest(str(distribution), _KEYS)

@@ -109,9 +109,7 @@ def load_sweep(path_or_mapping: str | Path | Mapping[str, Any]) -> SweepSpec:
         if key in _NOT_BUILT:
             raise ConfigError(f"{key}: not supported by this version yet; {_NOT_BUILT[key]}.")
         if key not in _KEYS:
-            guess = config.nearest(str(key), _KEYS)
-            hint = f"did you mean {guess}?" if guess else f"known keys: {', '.join(sorted(_KEYS))}."
-            raise ConfigError(f"{key}: unknown key; {hint}")
+            raise config.unknown_key(str(key), _KEYS)
     method = _method(content)
     metric, goal = _metric(content)
     parameters = _parameters(content)
@@ -159,10 +157,7 @@ def _metric(content: Mapping[str, Any]) -> tuple[str, Literal["minimize", "maxim
         raise ConfigError(f"metric: a mapping with name and goal is needed, {metric!r} was given.")
     for key in metric:
         if key not in ("name", "goal"):
-            guess = config.nearest(str(key), ("name", "goal"))
-            raise ConfigError(
-                f"metric.{key}: unknown key" + (f"; did you mean {guess}?" if guess else "; use name, goal.")
-            )
+            raise config.unknown_key(f"metric.{key}", ("name", "goal"))
     name = metric.get("name")
     if name not in LOGGED_METRICS:
         raise ConfigError(f"metric.name: {name!r} is never logged; choose one of {', '.join(LOGGED_METRICS)}.")
@@ -178,9 +173,7 @@ def _parameters(content: Mapping[str, Any]) -> tuple[Parameter, ...]:
         raise ConfigError("parameters: a mapping of keys of the training configuration is needed.")
     for name in parameters:
         if name not in config.RUN_KEYS:
-            guess = config.nearest(str(name), config.RUN_KEYS)
-            hint = f"did you mean {guess}?" if guess else f"known keys: {', '.join(sorted(config.RUN_KEYS))}."
-            raise ConfigError(f"parameters.{name}: unknown key; {hint}")
+            raise config.unknown_key(f"parameters.{name}", config.RUN_KEYS)
     return tuple(Parameter.from_config(name, mapping) for name, mapping in parameters.items())
 
 
