@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 MODEL_WHOLE = "model-best.keras"
 MODEL_WEIGHTS = "model-best.weights.h5"
+
+_WRITER = re.compile(r"\.(?P<host>.+)-(?P<pid>[0-9]+)-[0-9a-f]{8}\.")
 
 
 @contextlib.contextmanager
@@ -22,7 +26,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The temporary name keeps the suffixes of `path`, because Keras and matplotlib choose a format by them.
     """
-    partial = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    partial = _partial(path)
     try:
         yield partial
         with partial.open("rb") as written:
@@ -54,7 +58,7 @@ def publish_once(path: Path, content: Any) -> bool:
 
     `os.link` is atomic and exclusive on shared file systems, which `os.replace` is not.
     """
-    partial = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    partial = _partial(path)
     try:
         with partial.open("w", encoding="utf-8") as file:
             file.write(json.dumps(content, indent=2) + "\n")
@@ -71,7 +75,38 @@ def publish_once(path: Path, content: Any) -> bool:
 
 def partial_folder(folder: Path) -> Path:
     """Return a new name beside `folder`, to build it there and rename it when it is complete."""
-    return folder.with_name(f".{secrets.token_hex(4)}.{folder.name}")
+    return _partial(folder)
+
+
+def _partial(path: Path) -> Path:
+    # The name tells its writer, so that what a killed process left behind can be told from what is being written.
+    return path.with_name(f".{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}.{path.name}")
+
+
+def remove_partials(folder: Path, name: str, is_gone: Callable[[str, int], bool]) -> int:
+    """Remove what dead processes were writing in `folder`; return how many files and folders that were.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to look.
+    name : str
+        Pattern of the finished names, such as ``*``; below `folder` if it begins with ``**/``.
+    is_gone : callable
+        Whether the process of a host and a pid is dead.
+    """
+    above, _, last = name.rpartition("/")
+    count = 0
+    for path in list(folder.glob(f"{above}/.*.{last}" if above else f".*.{last}")):
+        writer = _WRITER.match(path.name)
+        if writer is None or not is_gone(writer["host"], int(writer["pid"])):
+            continue
+        if path.is_dir():
+            remove_folder(path)
+        else:
+            path.unlink(missing_ok=True)
+        count += 1
+    return count
 
 
 def remove_folder(folder: Path) -> None:
@@ -131,6 +166,14 @@ class TrialFolder(RunFolder):
     def checkpoint(self, generation: int) -> Path:
         return self.root / f"checkpoint-{generation}"
 
+    def checkpoint_file(self, generation: int) -> Path:
+        """Return the file from which a training of that generation goes on."""
+        return self.checkpoint(generation) / "state.npz"
+
+    def generation(self, generation: int) -> RunFolder:
+        """Return what belongs to one generation alone, until its result is published: model, metrics, checkpoint."""
+        return RunFolder(self.checkpoint(generation))
+
     def newest_generation(self) -> int:
         """Return the newest generation that holds the trial; 0 if nobody ever did."""
         numbers = [int(path.stem.removeprefix("lease-")) for path in self.root.glob("lease-*.json")]
@@ -144,8 +187,16 @@ class WorkerFolder:
     root: Path
 
     @property
+    def started(self) -> Path:
+        return self.root / "started.json"
+
+    @property
     def record(self) -> Path:
         return self.root / "worker.json"
+
+    @property
+    def heartbeat(self) -> Path:
+        return self.root / "heartbeat"
 
     @property
     def ended(self) -> Path:
@@ -173,6 +224,10 @@ class SweepFolder:
     @property
     def journal(self) -> Path:
         return self.root / "study.journal"
+
+    @property
+    def url(self) -> Path:
+        return self.root / "study.url"
 
     @property
     def state(self) -> Path:

@@ -16,6 +16,7 @@ from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.models import rnn_model
 from glrnn_hpc.preprocessor import Preprocessor
 from glrnn_hpc.surrogate import artifact
+from glrnn_hpc.surrogate.checkpoint import load
 from glrnn_hpc.surrogate.fit import fit, prepare
 from glrnn_hpc.tracking.run import tracked
 
@@ -58,6 +59,8 @@ def run_training(
     model: keras.Model | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     model_folder: Path | None = None,
+    checkpoint: Path | None = None,
+    resume_from: Path | None = None,
 ) -> Outcome:
     """Train and write `config.yaml`, `train_stats.json`, `metrics.csv` and the best model.
 
@@ -72,9 +75,14 @@ def run_training(
     model : keras.Model, optional
         A model of the user's own in place of the LSTM of `models.rnn_model`.
     callbacks : sequence of keras.callbacks.Callback
-        Called after our own.
+        Called at the end of an epoch before its files are written. One with `get_state` and `set_state` has its state
+        in the checkpoint.
     model_folder : Path, optional
-        Where the model goes, if not into `folder`.
+        Where the model and `metrics.csv` go, if not into `folder`.
+    checkpoint : Path, optional
+        Where the state of the training goes after each epoch, at most every `config.checkpoint_every` seconds.
+    resume_from : Path, optional
+        A checkpoint to go on from; the outcome is that of a training without interruption.
 
     Raises
     ------
@@ -82,14 +90,28 @@ def run_training(
         If the data cannot be prepared.
     TrainingDiverged
         If the loss is no longer finite.
+    ModelError
+        If the checkpoint is broken, or is of another configuration or model.
     """
-    data = prepare(preprocessor, config)
+    earlier = None if resume_from is None else load(resume_from, config.as_dict())
+    # Before the data: a preprocessor of the user's own may shuffle by the global seed.
+    keras.utils.set_random_seed(config.seed)
+    data = prepare(preprocessor, config, 0 if earlier is None else earlier.epochs)
     folder.root.mkdir(parents=True, exist_ok=True)
     artifact.save_description(folder, config.as_dict(), data.train_stats)
     keras.utils.set_random_seed(config.seed)
     network = rnn_model(data.train_stats, **config.as_dict()) if model is None else model
-    target = layout.RunFolder(model_folder or folder.root).model(weights_only=config.save_weights_only)
-    history = fit(network, data, config, folder.metrics, target, callbacks)
+    target = layout.RunFolder(model_folder or folder.root)
+    history = fit(
+        network,
+        data,
+        config,
+        target.metrics,
+        target.model(weights_only=config.save_weights_only),
+        callbacks,
+        checkpoint_file=checkpoint,
+        earlier=earlier,
+    )
     losses = history.history["val_loss"]
     best = min(range(len(losses)), key=losses.__getitem__)
     metrics = {name: float(values[best]) for name, values in history.history.items()}

@@ -19,6 +19,7 @@ from glrnn_hpc.config import RunConfig
 from glrnn_hpc.errors import TrainingDiverged
 from glrnn_hpc.preprocessor import ArrayPreprocessor, PreparedData, Preprocessor, Split, moments_of, standardize
 from glrnn_hpc.surrogate.artifact import save_model
+from glrnn_hpc.surrogate.checkpoint import Checkpoint, Saving, Stopping, restore
 
 #: Names of the elements in GrainLearning's older data sets.
 _OLD_NAMES = {"load_sequence": "inputs", "contact_parameters": "params"}
@@ -38,24 +39,37 @@ class FitData:
     train_stats: dict[str, Any]
 
 
-def prepare(preprocessor: Preprocessor, config: RunConfig) -> FitData:
-    """Turn what a preprocessor gives into batches, inputs standardised where the configuration says so."""
+def prepare(preprocessor: Preprocessor, config: RunConfig, first_epoch: int = 0) -> FitData:
+    """Turn what a preprocessor gives into batches, inputs standardised where the configuration says so.
+
+    Parameters
+    ----------
+    preprocessor : Preprocessor
+        Gives the data.
+    config : RunConfig
+        Windows, batches, epochs and the seed of their order.
+    first_epoch : int
+        Epoch, from 0, whose batches come first.
+    """
     is_scaled = config.standardize_inputs
     # A subclass that makes its data sets in its own way must not be passed over.
     if (
         isinstance(preprocessor, ArrayPreprocessor)
         and type(preprocessor).prepare_datasets is ArrayPreprocessor.prepare_datasets
     ):
-        return _from_arrays(preprocessor.prepare_arrays(), config, is_scaled)
+        return _from_arrays(preprocessor.prepare_arrays(), config, is_scaled, first_epoch)
     datasets, stats = preprocessor.prepare_datasets()
     train, val = (_counted(datasets[name].map(with_new_names)) for name in ("train", "val"))
     n_windows = int(train.cardinality())
     # One data set for all epochs: fit takes n_batches of it per epoch, and each repetition has another order.
     shuffled = train.shuffle(n_windows, seed=config.seed, reshuffle_each_iteration=True).batch(config.batch_size)
     test = _windows_of(datasets["test"].map(with_new_names), config)
-    batches = (shuffled.repeat(), val.batch(config.batch_size), test)
+    n_batches = math.ceil(n_windows / config.batch_size)
+    # The order of an epoch follows from those before it, which must be drawn again: slow, but the same.
+    train_batches = shuffled.repeat().skip(first_epoch * n_batches)
+    batches = (train_batches, val.batch(config.batch_size), test)
     scaled = [batch.map(_scaler(stats)) if is_scaled else batch for batch in batches]
-    return FitData(scaled[0], math.ceil(n_windows / config.batch_size), scaled[1], scaled[2], stats)
+    return FitData(scaled[0], n_batches, scaled[1], scaled[2], stats)
 
 
 def ordered(split: Split, prepared: PreparedData, batch_size: int, *, is_scaled: bool) -> tf.data.Dataset:
@@ -88,31 +102,82 @@ def fit(
     metrics_file: Path,
     model_file: Path,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    *,
+    checkpoint_file: Path | None = None,
+    earlier: Checkpoint | None = None,
 ) -> keras.callbacks.History:
     """Train until the epochs are done or `val_loss` has not improved for `patience` epochs.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Trained in place; at the end it has its best weights.
+    data : FitData
+        Batches, beginning with the first epoch that is to be trained.
+    config : RunConfig
+        How to train.
+    metrics_file, model_file : Path
+        Where the metrics and the best model go.
+    callbacks : sequence of keras.callbacks.Callback
+        Called at the end of an epoch before anything is written; what they raise ends the training.
+    checkpoint_file : Path, optional
+        Where the state goes after each epoch, at most every `config.checkpoint_every` seconds.
+    earlier : Checkpoint, optional
+        Where to go on from.
+
+    Returns
+    -------
+    keras.callbacks.History
+        Of all epochs, those before the checkpoint too.
 
     Raises
     ------
     TrainingDiverged
         If the loss is no longer finite; the best model before that is kept.
+    ModelError
+        If the checkpoint is of another model.
     """
     compile_model(model, config)
+    stopping = Stopping(config.patience, earlier)
+    writers = [_MetricsLog(metrics_file, earlier), _BestModel(model_file, earlier), stopping]
+    if checkpoint_file is not None:
+        arguments = (checkpoint_file, config.checkpoint_every, config.as_dict(), stopping, callbacks, earlier)
+        writers.append(Saving(*arguments))
+    first_epoch, last_epoch = 0, config.epochs
+    if earlier is not None:
+        restore(model, earlier, callbacks)
+        _write_again(model, earlier, metrics_file, model_file)
+        first_epoch = earlier.epochs
+        last_epoch = earlier.epochs if earlier.has_ended else config.epochs
     history = model.fit(
         data.train,
-        epochs=config.epochs,
+        initial_epoch=first_epoch,
+        epochs=last_epoch,
         steps_per_epoch=data.n_batches,
         validation_data=data.val,
-        callbacks=[
-            _DivergenceStop(config.learning_rate),
-            _MetricsLog(metrics_file),
-            _BestModel(model_file),
-            keras.callbacks.EarlyStopping("val_loss", patience=config.patience, mode="min", restore_best_weights=True),
-            *callbacks,
-        ],
+        callbacks=[_DivergenceStop(config.learning_rate), *callbacks, *writers],
         shuffle=False,
         verbose=0,
     )
+    if earlier is not None:
+        _prepend(history, earlier)
     return history
+
+
+def _write_again(model: keras.Model, earlier: Checkpoint, metrics_file: Path, model_file: Path) -> None:
+    """Write what the owner of the checkpoint had written: its files stay with its generation."""
+    _write_metrics(metrics_file, _numbered(earlier.history))
+    if earlier.best_weights is not None:
+        current = model.get_weights()
+        model.set_weights(earlier.best_weights)
+        save_model(model, model_file)
+        model.set_weights(current)
+
+
+def _prepend(history: keras.callbacks.History, earlier: Checkpoint) -> None:
+    names = list(earlier.history[0])
+    history.epoch = [*range(earlier.epochs), *history.epoch]
+    history.history = {name: [row[name] for row in earlier.history] + history.history.get(name, []) for name in names}
 
 
 class _DivergenceStop(keras.callbacks.Callback):
@@ -143,27 +208,35 @@ class _DivergenceStop(keras.callbacks.Callback):
 class _MetricsLog(keras.callbacks.Callback):
     """One row per epoch; the file is rewritten whole, so that a reader never sees half a row."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, earlier: Checkpoint | None) -> None:
         super().__init__()
         self._path = path
-        self._rows: list[dict[str, float]] = []
+        self._rows = _numbered(earlier.history) if earlier else []
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._rows.append({"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}})
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(self._rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self._rows)
-        layout.write_text(self._path, text.getvalue())
+        _write_metrics(self._path, self._rows)
+
+
+def _numbered(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{"epoch": number, **row} for number, row in enumerate(history, start=1)]
+
+
+def _write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    layout.write_text(path, text.getvalue())
 
 
 class _BestModel(keras.callbacks.Callback):
     """Keras' ModelCheckpoint writes in place: a killed rank would leave half a model under the final name."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, earlier: Checkpoint | None) -> None:
         super().__init__()
         self._path = path
-        self._best = math.inf
+        self._best = min((row["val_loss"] for row in earlier.history), default=math.inf) if earlier else math.inf
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         loss = (logs or {})["val_loss"]
@@ -172,7 +245,7 @@ class _BestModel(keras.callbacks.Callback):
             save_model(self.model, self._path)
 
 
-def _from_arrays(prepared: PreparedData, config: RunConfig, is_scaled: bool) -> FitData:
+def _from_arrays(prepared: PreparedData, config: RunConfig, is_scaled: bool, first_epoch: int) -> FitData:
     train = prepared.splits["train"]
     arrays = _arrays(train, prepared.train_stats, is_scaled)
     n_steps = train.inputs.shape[1]
@@ -182,7 +255,7 @@ def _from_arrays(prepared: PreparedData, config: RunConfig, is_scaled: bool) -> 
         prepared.window_size,
         prepared.window_step,
         batch_size=config.batch_size,
-        epochs=range(config.epochs),
+        epochs=range(first_epoch, config.epochs),
         seed=config.seed,
     )
     val, test = (
