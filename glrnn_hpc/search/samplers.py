@@ -1,70 +1,107 @@
-"""Samplers that follow W&B's definitions: a trial's point depends on the sweep and its number alone."""
+"""Where trials lie: by their number for grid and random, by what others found for bayes."""
 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial
 
-from glrnn_hpc.search.space import Parameter, grid_points
+from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.search.space import TAIL, Parameter, grid_point
 from glrnn_hpc.search.sweep import SweepSpec
 
+#: Packages that a sampler needs beside Optuna.
+_NEEDS = {"tpe": (), "gp": ("scipy", "torch"), "cmaes": ("cmaes",)}
 
-def point_of(spec: SweepSpec, number: int) -> dict[str, Any]:
-    """Return the searched parameters of trial `number`, whatever the number and order of the workers."""
+
+_SMALLEST = 2.0**-54
+
+
+def point_of(spec: SweepSpec, index: int) -> dict[str, Any]:
+    """Return the searched parameters of point `index` of a grid or random sweep, whatever the workers do.
+
+    Parameters
+    ----------
+    spec : SweepSpec
+        A sweep with method grid or random.
+    index : int
+        Number of the point; for a grid below its size.
+    """
     if spec.method == "grid":
-        return grid_points(spec.searched)[number]
+        return grid_point(spec.searched, index)
     # One stream per trial and one draw per parameter, so that a longer sweep begins with the shorter one's trials.
-    draws = np.random.default_rng([spec.seed, number]).random(len(spec.searched))
-    return {parameter.name: parameter.ppf(float(u)) for parameter, u in zip(spec.searched, draws, strict=True)}
+    draws = np.random.default_rng([spec.seed, index]).random(len(spec.searched))
+    return {
+        # The generator can give 0, where a distribution without bounds gives infinity.
+        parameter.name: parameter.ppf(max(float(u), _SMALLEST))
+        for parameter, u in zip(spec.searched, draws, strict=True)
+    }
 
 
-class NumberedSampler(optuna.samplers.BaseSampler):
-    """Give each trial the point of its number."""
+def check_sampler(kind: str) -> None:
+    """Check that a sampler of method bayes can be used here.
 
-    def __init__(self, spec: SweepSpec) -> None:
-        self._spec = spec
+    Raises
+    ------
+    ConfigError
+        If there is none of that name, or a package that it needs is missing.
+    """
+    if kind not in _NEEDS:
+        raise ConfigError(f"sampler: {kind!r} is not one of {', '.join(_NEEDS)}.")
+    missing = [package for package in _NEEDS[kind] if find_spec(package) is None]
+    if missing:
+        raise ConfigError(f"sampler: {kind} needs {' and '.join(missing)}: `pip install {' '.join(missing)}`.")
 
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return nothing: every parameter is drawn by its name."""
-        return {}
 
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Return nothing: every parameter is drawn by its name."""
-        return {}
+def make_sampler(spec: SweepSpec, index: int, kind: str = "tpe") -> optuna.samplers.BaseSampler:
+    """Return the sampler that draws point `index` of a bayes sweep.
 
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """Return the value of `param_name` at the point of this trial."""
-        value = point_of(self._spec, trial.number)[param_name]
-        return value if _fits(value, param_distribution) else json.dumps(value)
+    Its random numbers depend on the sweep's seed and the index: ranks that ask at once do not draw the same point.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such sampler, or a package that it needs is missing.
+    """
+    check_sampler(kind)
+    seed = int(np.random.SeedSequence([spec.seed, index]).generate_state(1)[0])
+    with warnings.catch_warnings():
+        # Optuna warns that its interface may change, which the tested range of versions answers.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if kind == "gp":
+            return optuna.samplers.GPSampler(seed=seed)
+        if kind == "cmaes":
+            return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+        # Constant liar: points that are being tried count as bad, so that ranks do not try the same one.
+        return optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=seed)
 
 
 def suggest(trial: optuna.Trial, parameters: Sequence[Parameter]) -> dict[str, Any]:
-    """Record the point of `trial` in the study and return it."""
-    return {parameter.name: _suggest(trial, parameter) for parameter in parameters}
+    """Let the sampler of the trial's study draw a point; return it in the units of the configuration."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return {parameter.name: _suggest(trial, parameter) for parameter in parameters}
 
 
 def _suggest(trial: optuna.Trial, parameter: Parameter) -> Any:
-    if parameter.values:
-        stored = parameter.choices_for_storage()
-        choice = trial.suggest_categorical(parameter.name, stored)
-        return parameter.values[stored.index(choice)]
+    if parameter.values and not parameter.probabilities:
+        stored = [value if _is_scalar(value) else json.dumps(value) for value in parameter.values]
+        return parameter.values[stored.index(trial.suggest_categorical(parameter.name, stored))]
+    settings = dict(parameter.settings)
     if parameter.distribution == "int_uniform":
-        return trial.suggest_int(parameter.name, int(parameter.low), int(parameter.high))
-    is_log = parameter.distribution == "log_uniform_values"
-    return trial.suggest_float(parameter.name, parameter.low, parameter.high, log=is_log)
+        return trial.suggest_int(parameter.name, int(settings["min"]), int(settings["max"]))
+    if parameter.distribution == "uniform":
+        return trial.suggest_float(parameter.name, settings["min"], settings["max"])
+    if parameter.distribution in ("log_uniform", "log_uniform_values"):
+        return trial.suggest_float(parameter.name, parameter.ppf(0.0), parameter.ppf(1.0), log=True)
+    # What Optuna has no distribution for is searched by its probability.
+    return parameter.ppf(trial.suggest_float(parameter.name, TAIL, 1 - TAIL))
 
 
-def _fits(value: Any, distribution: BaseDistribution) -> bool:
-    if isinstance(distribution, CategoricalDistribution):
-        return not isinstance(value, list | dict)
-    return isinstance(distribution, FloatDistribution | IntDistribution)
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)

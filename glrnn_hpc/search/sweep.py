@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+import inspect
+import logging
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from glrnn_hpc import config
 from glrnn_hpc.errors import ConfigError
-from glrnn_hpc.search.space import Parameter, grid_points
+from glrnn_hpc.search import hyperband
+from glrnn_hpc.search.space import Parameter, grid_size
+
+logger = logging.getLogger(__name__)
 
 #: What every training logs per epoch, hence what a sweep can optimise.
 LOGGED_METRICS = ("loss", "mae", "val_loss", "val_mae")
+METHODS = ("grid", "random", "bayes")
+_IMPUTE = ("best", "worst", "latest")
 
-_KEYS = frozenset(
-    {"method", "metric", "parameters", "run_cap", "name", "description", "project", "entity", "program", "command"}
-    | {"seed"}
-)
-_NOT_BUILT = {"early_terminate": "leave it out for now", "method: bayes": "choose method: random or grid for now"}
+#: Keys of W&B that are kept for its own tools and mean nothing here.
+_LABELS = ("name", "description", "project", "entity", "program", "command", "controller", "job", "image_uri")
+_KEYS = frozenset({"method", "metric", "parameters", "early_terminate", "run_cap", "seed", "sampler", *_LABELS})
+
+#: The key that chooses a preprocessor of the user's own.
+PREPROCESSOR = "preprocessor"
+
+#: A grid beyond this is a mistake more often than a wish.
+_LARGEST_GRID = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -28,25 +41,37 @@ class SweepSpec:
     Attributes
     ----------
     method : str
-        grid or random.
+        grid, random or bayes.
     metric, goal : str
         What is optimised, and minimize or maximize.
     parameters : tuple of Parameter
-        In the order of the file, constants included.
+        In the order of the file, constants included; those of nested groups stand among the others.
     run_cap : int or None
         Number of trials at most.
     seed : int
         Seed of the search, not of the training.
+    target : float or None
+        A value of the metric that ends the sweep.
+    impute : str or None
+        best, worst or latest: what the search by bayes takes for the value of a failed trial; None leaves it out.
+    early_terminate : dict or None
+        Of hyperband, defaults filled in.
+    sampler : str
+        Of method bayes: tpe, gp or cmaes.
     labels : dict
-        name, description, project, entity, program and command as given.
+        name, description, project, entity, program, command and the like as given.
     """
 
-    method: Literal["grid", "random"]
+    method: Literal["grid", "random", "bayes"]
     metric: str
     goal: Literal["minimize", "maximize"]
     parameters: tuple[Parameter, ...]
     run_cap: int | None = None
     seed: int = 42
+    target: float | None = None
+    impute: str | None = None
+    early_terminate: dict[str, Any] | None = None
+    sampler: str = "tpe"
     labels: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -69,32 +94,43 @@ class SweepSpec:
         """
         limits = [limit for limit in (wanted or self.run_cap,) if limit is not None]
         if self.method == "grid":
-            limits.append(len(grid_points(self.searched)))
+            size = grid_size(self.searched)
+            if size > _LARGEST_GRID and not limits:
+                raise ConfigError(f"parameters: the grid has {size} points; give run_cap, or --trials N, for a part.")
+            limits.append(size)
         if not limits:
-            raise ConfigError("run_cap: a random search needs a number of trials; give run_cap, or --trials N.")
+            raise ConfigError(f"run_cap: {self.method} needs a number of trials; give run_cap, or --trials N.")
         return min(limits)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the sweep as a mapping that `load_sweep` reads back."""
-        content: dict[str, Any] = {**self.labels, "method": self.method}
-        content["metric"] = {"name": self.metric, "goal": self.goal}
-        if self.run_cap is not None:
-            content["run_cap"] = self.run_cap
-        content["seed"] = self.seed
-        content["parameters"] = {parameter.name: _entry(parameter) for parameter in self.parameters}
-        return content
+        metric = {"name": self.metric, "goal": self.goal, "target": self.target, "impute": self.impute}
+        content = {
+            **self.labels,
+            "method": self.method,
+            "metric": {key: value for key, value in metric.items() if value is not None},
+            "early_terminate": self.early_terminate,
+            "run_cap": self.run_cap,
+            "seed": self.seed,
+            "sampler": self.sampler if self.method == "bayes" else None,
+            "parameters": {parameter.name: parameter.as_config() for parameter in self.parameters},
+        }
+        return {key: value for key, value in content.items() if value is not None}
 
 
-def _entry(parameter: Parameter) -> dict[str, Any]:
-    if parameter.is_constant:
-        return {"value": parameter.values[0]}
-    if parameter.values:
-        return {"values": list(parameter.values)}
-    return {"distribution": parameter.distribution, "min": parameter.low, "max": parameter.high}
-
-
-def load_sweep(path_or_mapping: str | Path | Mapping[str, Any]) -> SweepSpec:
+def load_sweep(
+    path_or_mapping: str | Path | Mapping[str, Any], *, sampler: str | None = None, directory: str | None = None
+) -> SweepSpec:
     """Read a W&B sweep configuration from a file or a mapping.
+
+    Parameters
+    ----------
+    path_or_mapping : path or mapping
+        The sweep file, or what it holds.
+    sampler : str, optional
+        Of method bayes, in place of the file's.
+    directory : str, optional
+        Where a preprocessor of the user's own lies; by default the current folder.
 
     Raises
     ------
@@ -105,85 +141,196 @@ def load_sweep(path_or_mapping: str | Path | Mapping[str, Any]) -> SweepSpec:
         content = dict(path_or_mapping)
     else:
         content = config.load_yaml(path_or_mapping)
+    folder = directory or str(Path.cwd())
+    if folder not in sys.path:
+        # `python script.py` finds modules beside the script; the command glrnn finds those of the sweep's folder.
+        sys.path.insert(0, folder)
     for key in content:
-        if key in _NOT_BUILT:
-            raise ConfigError(f"{key}: not supported by this version yet; {_NOT_BUILT[key]}.")
         if key not in _KEYS:
             raise config.unknown_key(str(key), _KEYS)
-    method = _method(content)
-    metric, goal = _metric(content)
-    parameters = _parameters(content)
+    method = _one_of("method", content.get("method"), METHODS)
+    metric = _metric(content, method)
     spec = SweepSpec(
-        method=method,
-        metric=metric,
-        goal=goal,
-        parameters=parameters,
-        run_cap=_positive(content, "run_cap"),
-        seed=_positive(content, "seed") or 42,
-        labels={
-            key: content[key]
-            for key in ("name", "description", "project", "entity", "program", "command")
-            if key in content
-        },
+        method=cast(Literal["grid", "random", "bayes"], method),
+        metric=metric["name"],
+        goal=metric["goal"],
+        parameters=_parameters(content),
+        run_cap=_integer(content, "run_cap", 1),
+        seed=42 if content.get("seed") is None else cast(int, _integer(content, "seed", 0)),
+        target=metric.get("target"),
+        impute=metric.get("impute"),
+        early_terminate=None if content.get("early_terminate") is None else hyperband.check(content["early_terminate"]),
+        sampler=_sampler(method, content, sampler),
+        labels={key: content[key] for key in _LABELS if content.get(key) is not None},
     )
     if method == "grid":
-        grid_points(spec.searched)
+        grid_size(spec.searched)
     _check_points(spec)
+    for key in ("program", "command"):
+        if key in spec.labels and not isinstance(path_or_mapping, Mapping):
+            logger.info("%s is kept for W&B and not executed: a trial is a training of this package", key)
     return spec
 
 
 def trial_config(spec: SweepSpec, point: Mapping[str, Any]) -> config.RunConfig:
     """Return the full configuration of a trial: the constants of the sweep and its `point`."""
-    return config.parse(config.RunConfig, {**spec.constants, **point}, "parameters")
+    keys = {key: value for key, value in {**spec.constants, **point}.items() if key in config.RUN_KEYS}
+    own = preprocessor_of(spec)
+    if own is not None:
+        keys.setdefault("raw_data", own.__name__)
+    return config.parse(config.RunConfig, keys, "parameters")
 
 
-def _method(content: Mapping[str, Any]) -> Literal["grid", "random"]:
-    method = content.get("method")
-    if method == "bayes":
-        raise ConfigError(f"method: bayes is not supported by this version yet; {_NOT_BUILT['method: bayes']}.")
-    if method is None:
-        raise ConfigError("method: this key is required; one of grid, random.")
-    if method not in ("grid", "random"):
-        guess = config.nearest(str(method), ("grid", "random"))
-        raise ConfigError(
-            f"method: {method!r} is not one of grid, random" + (f"; did you mean {guess}?" if guess else ".")
-        )
-    return "grid" if method == "grid" else "random"
+def preprocessor_of(spec: SweepSpec) -> type[Any] | None:
+    """Return the preprocessor class that the sweep names; None if it names none.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be imported, or has no `get_default_config`.
+    """
+    reference = spec.constants.get(PREPROCESSOR)
+    return None if reference is None else _import(reference)
 
 
-def _metric(content: Mapping[str, Any]) -> tuple[str, Literal["minimize", "maximize"]]:
-    metric = content.get("metric", {"name": "val_loss", "goal": "minimize"})
+def build_preprocessor(spec: SweepSpec, point: Mapping[str, Any], source: Any = None) -> Any:
+    """Make the sweep's own preprocessor for a point: it gets the keys that its `get_default_config` names.
+
+    Parameters
+    ----------
+    spec : SweepSpec
+        A sweep that names a preprocessor.
+    point : mapping
+        The point of the trial.
+    source : DemData, optional
+        Data in memory, for a class that takes `source`, as subclasses of PreprocessorTriaxialCompression do.
+    """
+    own = preprocessor_of(spec)
+    if own is None:
+        raise ConfigError(f"parameters.{PREPROCESSOR}: the sweep names no preprocessor.")
+    given = {**spec.constants, **point}
+    keys = {key: given.get(key, default) for key, default in own.get_default_config().items()}
+    if "source" in inspect.signature(own).parameters:
+        keys["source"] = source
+    return own(**keys)
+
+
+def _import(reference: Any) -> type[Any]:
+    where = f"parameters.{PREPROCESSOR}"
+    module, colon, name = str(reference).partition(":")
+    if not (module and colon and name):
+        raise ConfigError(f"{where}: module:Class is needed, such as my_data:MyPreprocessor; {reference!r} was given.")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise ConfigError(f"{where}: {module} cannot be imported from {sys.path[0]}: {error}") from error
+    except AttributeError as error:
+        raise ConfigError(f"{where}: {module} has no {name}.") from error
+    if not isinstance(found, type) or not callable(getattr(found, "get_default_config", None)):
+        raise ConfigError(f"{where}: {reference} is no class with get_default_config(); subclass Preprocessor.")
+    return found
+
+
+def _one_of(where: str, value: Any, allowed: tuple[str, ...]) -> str:
+    if value is None:
+        raise ConfigError(f"{where}: this key is required; one of {', '.join(allowed)}.")
+    if value not in allowed:
+        guess = config.nearest(str(value), allowed)
+        hint = f"; did you mean {guess}?" if guess else "."
+        raise ConfigError(f"{where}: {value!r} is not one of {', '.join(allowed)}{hint}")
+    return str(value)
+
+
+def _metric(content: Mapping[str, Any], method: str) -> dict[str, Any]:
+    metric = content.get("metric")
+    if metric is None:
+        if method == "bayes" or content.get("early_terminate") is not None:
+            raise ConfigError(
+                "metric: bayes and early_terminate need it; give name and goal, such as val_loss, minimize."
+            )
+        metric = {"name": "val_loss"}
     if not isinstance(metric, Mapping):
         raise ConfigError(f"metric: a mapping with name and goal is needed, {metric!r} was given.")
+    allowed = ("name", "goal", "target", "impute", "impute_while_running")
     for key in metric:
-        if key not in ("name", "goal"):
-            raise config.unknown_key(f"metric.{key}", ("name", "goal"))
+        if key not in allowed:
+            raise config.unknown_key(f"metric.{key}", allowed)
     name = metric.get("name")
     if name not in LOGGED_METRICS:
         raise ConfigError(f"metric.name: {name!r} is never logged; choose one of {', '.join(LOGGED_METRICS)}.")
-    goal = metric.get("goal", "minimize")
-    if goal not in ("minimize", "maximize"):
-        raise ConfigError(f"metric.goal: {goal!r} is not one of minimize, maximize.")
-    return name, goal
+    target = metric.get("target")
+    if isinstance(target, bool) or not isinstance(target, int | float | None):
+        raise ConfigError(f"metric.target: a number is needed, {target!r} was given.")
+    for key in ("impute", "impute_while_running"):
+        # YAML's false turns it off, as in W&B.
+        if metric.get(key) not in (None, False):
+            _one_of(f"metric.{key}", metric[key], _IMPUTE)
+    goal = _one_of("metric.goal", metric.get("goal", "minimize"), ("minimize", "maximize"))
+    return {"name": name, "goal": goal, "target": target, "impute": metric.get("impute") or None}
 
 
 def _parameters(content: Mapping[str, Any]) -> tuple[Parameter, ...]:
     parameters = content.get("parameters")
     if not isinstance(parameters, Mapping) or not parameters:
-        raise ConfigError("parameters: a mapping of keys of the training configuration is needed.")
-    for name in parameters:
-        if name not in config.RUN_KEYS:
-            raise config.unknown_key(f"parameters.{name}", config.RUN_KEYS)
-    return tuple(Parameter.from_config(name, mapping) for name, mapping in parameters.items())
+        raise ConfigError(
+            f"parameters: a mapping of keys of the training configuration is needed, {parameters!r} was given."
+        )
+    leaves = list(_leaves("parameters", parameters))
+    known = config.RUN_KEYS | {PREPROCESSOR}
+    for _, name, mapping in leaves:
+        if name == PREPROCESSOR:
+            own = Parameter.from_config(name, mapping)
+            if not own.is_constant:
+                raise ConfigError(f"parameters.{PREPROCESSOR}: one class for the whole sweep is needed.")
+            known |= set(_import(own.values[0]).get_default_config())
+    found: dict[str, Parameter] = {}
+    for where, name, mapping in leaves:
+        if name not in known:
+            raise config.unknown_key(where, known)
+        if name in found:
+            raise ConfigError(f"{where}: {name} is given twice; the names of nested groups do not tell keys apart.")
+        found[name] = Parameter.from_config(name, mapping, where)
+        if found[name].distribution.endswith("log_uniform"):
+            ends = sorted(found[name].ppf(u) for u in (0.0, 1.0))
+            logger.info("%s: min and max are exponents of e: from %.4g to %.4g", where, *ends)
+    return tuple(found.values())
 
 
-def _positive(content: Mapping[str, Any], key: str) -> int | None:
+def _leaves(where: str, parameters: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Yield key path, name and entry of every parameter, those of nested groups in their place."""
+    for name, mapping in parameters.items():
+        path = f"{where}.{name}"
+        if not isinstance(mapping, Mapping) or "parameters" not in mapping:
+            yield path, str(name), mapping
+            continue
+        for key in mapping:
+            if key != "parameters":
+                raise ConfigError(f"{path}.{key}: a group has parameters and nothing else.")
+        if not isinstance(mapping["parameters"], Mapping) or not mapping["parameters"]:
+            raise ConfigError(f"{path}.parameters: a mapping is needed, {mapping['parameters']!r} was given.")
+        yield from _leaves(f"{path}.parameters", mapping["parameters"])
+
+
+def _integer(content: Mapping[str, Any], key: str, least: int) -> int | None:
     value = content.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{key}: an integer of at least 1 is needed, {value!r} was given.")
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{key}: an integer of at least {least} is needed, {value!r} was given.")
     return value
+
+
+def _sampler(method: str, content: Mapping[str, Any], chosen: str | None) -> str:
+    kind = chosen or content.get("sampler")
+    if kind is None:
+        return "tpe"
+    if method != "bayes":
+        raise ConfigError(f"sampler: {kind} belongs to method: bayes; this sweep has method: {method}.")
+    # Here, as samplers draw from the sweep that this module defines.
+    from glrnn_hpc.search.samplers import check_sampler
+
+    check_sampler(str(kind))
+    return str(kind)
 
 
 def _check_points(spec: SweepSpec) -> None:
