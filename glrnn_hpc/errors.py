@@ -27,6 +27,10 @@ class SweepError(GlrnnError):
     """A sweep folder is not in the state that a command needs."""
 
 
+class StorageError(GlrnnError):
+    """The storage of a study cannot be reached, read or written; what it was told before is safe."""
+
+
 class LaunchError(GlrnnError):
     """Workers cannot be started or do not run as they were asked to."""
 

@@ -18,6 +18,7 @@ from glrnn_hpc.config import SPLIT_SEED, RunConfig, parse
 from glrnn_hpc.data.hdf5 import DemData, GroupShape, write_file
 from glrnn_hpc.errors import ConfigError, DataError, ModelError, WindowError
 from glrnn_hpc.preprocessor import (
+    Preprocessor,
     PreprocessorTriaxialCompression,
     Split,
     moments_of,
@@ -26,7 +27,7 @@ from glrnn_hpc.preprocessor import (
     standardize,
 )
 from glrnn_hpc.surrogate import artifact
-from glrnn_hpc.surrogate.fit import ordered, with_new_names
+from glrnn_hpc.surrogate.fit import ordered, prepare, with_new_names
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ def predict_sequences(
 
 
 def validation_loss(
-    path: str | Path, source: DemData | None = None, model_file: Path | None = None
+    path: str | Path, source: DemData | None = None, preprocessor: Preprocessor | None = None
 ) -> dict[str, float]:
     """Evaluate a trained model on the windows of its validation split, as its training did.
 
@@ -126,8 +127,8 @@ def validation_loss(
         Folder of the run.
     source : DemData, optional
         The data, where they are in memory already.
-    model_file : Path, optional
-        The model, if it lies elsewhere.
+    preprocessor : Preprocessor, optional
+        The one of the training, if it was the user's own.
 
     Returns
     -------
@@ -141,11 +142,16 @@ def validation_loss(
     """
     folder = layout.RunFolder(Path(path))
     config, stats = artifact.load_description(folder)
-    model = artifact.load_model(model_file or artifact.find_model(folder.root), config, stats)
+    model = artifact.load_model(artifact.find_model(folder.root), config, stats)
     run_config = parse(RunConfig, config, str(folder.config))
-    preprocessor = PreprocessorTriaxialCompression(source=source, **config)
-    prepared = preprocessor.prepare_arrays(stats.get("split_seed", SPLIT_SEED))
-    batches = ordered(prepared.splits["val"], prepared, run_config.batch_size, is_scaled=run_config.standardize_inputs)
+    if preprocessor is None:
+        prepared = PreprocessorTriaxialCompression(source=source, **config).prepare_arrays(
+            stats.get("split_seed", SPLIT_SEED)
+        )
+        is_scaled = run_config.standardize_inputs
+        batches = ordered(prepared.splits["val"], prepared, run_config.batch_size, is_scaled=is_scaled)
+    else:
+        batches = prepare(preprocessor, run_config).val
     model.compile(loss="mse", metrics=["mae"], jit_compile=False)
     values = model.evaluate(batches, verbose=0, return_dict=True)
     return {name: float(values[name]) for name in ("loss", "mae")}

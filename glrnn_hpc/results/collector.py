@@ -16,6 +16,8 @@ from glrnn_hpc.errors import GlrnnError, SweepError
 from glrnn_hpc.predict import validation_loss
 from glrnn_hpc.results.status import best_first, summarize
 from glrnn_hpc.search.study import SweepStudy
+from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of
+from glrnn_hpc.surrogate.artifact import find_model
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ def collect(root: Path, top: int = 5, source: DemData | None = None) -> dict[str
     results = {slot.number: layout.read_json(study.folder.trial(slot.number).result) for slot in ranking}
     refused = []
     for slot in ranking:
-        problem = _refutation(study.folder.trial(slot.number), results[slot.number], source)
+        problem = _refutation(study, results[slot.number], source)
         if problem is None:
             break
         logger.warning("trial %d is refused: %s", slot.number, problem)
@@ -77,11 +79,14 @@ def collect(root: Path, top: int = 5, source: DemData | None = None) -> dict[str
     return summary
 
 
-def _refutation(trial: layout.TrialFolder, result: dict[str, Any], source: DemData | None) -> str | None:
+def _refutation(study: SweepStudy, result: dict[str, Any], source: DemData | None) -> str | None:
     """Return why the files of a trial do not give what was logged; None if they do."""
+    trial = study.folder.trial(result["number"])
+    has_own = preprocessor_of(study.spec) is not None
+    own = build_preprocessor(study.spec, result["point"], source) if has_own else None
     logged = result["metrics"]["val_loss"]
     try:
-        computed = validation_loss(trial.root, source=source, model_file=_model_file(trial, result))["loss"]
+        computed = validation_loss(trial.root, source, own)["loss"]
     except GlrnnError as error:
         return str(error)
     if abs(computed - logged) > TOLERANCE * abs(logged):
@@ -89,23 +94,12 @@ def _refutation(trial: layout.TrialFolder, result: dict[str, Any], source: DemDa
     return None
 
 
-def _model_file(trial: layout.TrialFolder, result: dict[str, Any]) -> Path:
-    """Return where the model lies: a worker that died after publishing left it in its generation's folder."""
-    folders = (trial.root, trial.checkpoint(result["generation"]))
-    for folder in folders:
-        for name in (layout.MODEL_WHOLE, layout.MODEL_WEIGHTS):
-            if (folder / name).exists():
-                return folder / name
-    raise SweepError(f"{trial.root}: has a result but no {layout.MODEL_WHOLE} or {layout.MODEL_WEIGHTS}.")
-
-
 def _export(study: SweepStudy, number: int, result: dict[str, Any]) -> Path:
     trial = study.folder.trial(number)
     best = study.folder.best
     partial = layout.RunFolder(layout.partial_folder(best.root))
     partial.root.mkdir()
-    model = _model_file(trial, result)
-    for path in (trial.config, trial.train_stats, trial.metrics, model):
+    for path in (trial.config, trial.train_stats, trial.metrics, find_model(trial.root)):
         shutil.copyfile(path, partial.root / path.name)
     provenance = {
         "sweep": study.spec.labels.get("name", study.folder.root.resolve().name),

@@ -1,7 +1,10 @@
-"""What a sweep has come to: counts, the best trial so far, where each one runs."""
+"""What a sweep has come to: counts, the best trial so far, where each one runs, how long the rest will take."""
 
 from __future__ import annotations
 
+import csv
+import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,16 @@ def best_first(slots: list[Slot], goal: str) -> list[Slot]:
 
 
 def summarize(root: Path) -> dict[str, Any]:
-    """Return the state of a sweep: `state`, the number of trials in each state, the best one, all trials.
+    """Return the state of a sweep.
+
+    Returns
+    -------
+    dict
+        `state` and its `reason`; `trials`, the number of them in each state, where a trial that was given back counts
+        as waiting, and `retried`, the failed ones that others repeat; `best`; `eta_seconds`, an estimate from the
+        mean duration of a trial, None before one has finished; `table`, one row per trial with its number, state,
+        params, value, where, generation, epochs, last value of the metric and best one so far, epochs per minute,
+        error.
 
     Raises
     ------
@@ -27,29 +39,72 @@ def summarize(root: Path) -> dict[str, Any]:
     """
     study = SweepStudy(layout.SweepFolder(root))
     slots = study.slots()
+    state = layout.read_json(study.folder.state)
     best = next(iter(best_first(slots, study.spec.goal)), None)
+    table = [_row(study, slot) for slot in slots]
     return {
-        "state": layout.read_json(study.folder.state)["state"],
+        "state": state["state"],
+        "reason": state.get("reason"),
         "metric": study.spec.metric,
-        "trials": {state: sum(slot.state == state for slot in slots) for state in STATES},
+        "trials": {name: sum(row["state"] == name for row in table) for name in STATES},
+        "retried": sum(slot.state == "retried" for slot in slots),
         "best": None if best is None else {"number": best.number, "value": best.value},
-        "table": [_row(study, slot) for slot in slots],
+        "eta_seconds": _seconds_left(table) if state["state"] == "running" else None,
+        "table": table,
     }
 
 
 def _row(study: SweepStudy, slot: Slot) -> dict[str, Any]:
     trial = study.folder.trial(slot.number)
-    owner = leases.owner_of(trial)
+    generation = trial.newest_generation()
+    owner = leases.owner_of(trial, generation)
     row: dict[str, Any] = {"number": slot.number, "state": slot.state, "params": slot.params, "value": slot.value}
-    row["where"] = None if owner is None else f"{owner['host']}:{owner['rank']}"
-    row["epochs"] = _n_epochs(trial)
-    if slot.state == "failed" and trial.result.exists():
-        row["error"] = layout.read_json(trial.result).get("error")
+    if slot.state == "running" and slot.is_released:
+        row["state"] = "waiting"
+    row["where"] = None if owner is None else f"{owner.process.host}:{owner.job}:{owner.rank}"
+    row["generation"] = generation
+    rows = _metrics(trial.metrics) or _metrics(trial.generation(generation).metrics)
+    # A trial that was adopted a moment ago has no rows of its own yet.
+    rows = rows or _metrics(trial.generation(generation - 1).metrics)
+    values = [float(line[study.spec.metric]) for line in rows if line.get(study.spec.metric)]
+    row["epochs"] = len(rows)
+    row["last"] = values[-1] if values else None
+    row["best_so_far"] = (min(values) if study.spec.goal == "minimize" else max(values)) if values else None
+    row["seconds"] = None
+    row["epochs_per_minute"] = None
+    if trial.result.exists():
+        result = layout.read_json(trial.result)
+        row["seconds"] = result["seconds"]
+        row["error"] = result.get("error")
+    elif generation:
+        began = layout.read_json(trial.lease(generation))["time"]
+        row["seconds"] = time.time() - began
+        row["epochs_per_minute"] = _rate(trial, generation, began)
     return row
 
 
-def _n_epochs(trial: layout.TrialFolder) -> int:
+def _rate(trial: layout.TrialFolder, generation: int, began: float) -> float | None:
+    """Return the epochs per minute of the newest owner alone, by the time of its last one."""
+    file = trial.generation(generation).metrics
+    rows, earlier = _metrics(file), _metrics(trial.generation(generation - 1).metrics)
+    n_epochs = len(rows) - len(earlier)
+    if n_epochs <= 0:
+        return None
+    return 60 * n_epochs / max(file.stat().st_mtime - began, 1e-3)
+
+
+def _metrics(file: Path) -> list[dict[str, str]]:
     try:
-        return max(0, len(trial.metrics.read_text(encoding="utf-8").splitlines()) - 1)
+        return list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))))
     except FileNotFoundError:
-        return 0
+        return []
+
+
+def _seconds_left(table: list[dict[str, Any]]) -> float | None:
+    done = [row["seconds"] for row in table if row["state"] in ("finished", "pruned") and row["seconds"] is not None]
+    running = [row["seconds"] or 0.0 for row in table if row["state"] == "running"]
+    n_waiting = sum(row["state"] == "waiting" for row in table)
+    if not done or not running:
+        return None
+    mean = sum(done) / len(done)
+    return float((n_waiting * mean + sum(max(0.0, mean - seconds) for seconds in running)) / len(running))

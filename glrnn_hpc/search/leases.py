@@ -1,12 +1,33 @@
-"""The right to train a trial: one lease per generation, won by exactly one worker."""
+"""The right to train a trial: one lease per generation, won by exactly one rank."""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from glrnn_hpc import layout
+from glrnn_hpc.search.workers import Process
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A rank that can hold trials.
+
+    Attributes
+    ----------
+    job : str
+        Its worker.
+    rank : int
+        Its number in the worker's world.
+    process : Process
+        What tells whether it still runs, seen from the same host.
+    """
+
+    job: str
+    rank: int
+    process: Process
 
 
 @dataclass(frozen=True)
@@ -33,21 +54,32 @@ class Lease:
         return layout.publish_once(self.folder.result, {**result, "generation": self.generation})
 
 
-def take(folder: layout.TrialFolder, job: str, host: str, rank: int) -> Lease | None:
-    """Take the next generation of a trial; None if another rank was faster."""
+def take(folder: layout.TrialFolder, owner: Owner, generation: int) -> Lease | None:
+    """Take `generation` of a trial; None if another rank was faster.
+
+    The generation is the one after that whose owner was seen dead. Taking whatever comes next would take the trial
+    from an adopter that was faster and is alive.
+    """
     folder.root.mkdir(parents=True, exist_ok=True)
-    generation = folder.newest_generation() + 1
-    owner = {"job": job, "host": host, "rank": rank, "time": time.time()}
-    if not layout.publish_once(folder.lease(generation), owner):
+    if not layout.publish_once(folder.lease(generation), {**asdict(owner), "time": time.time()}):
         return None
     folder.checkpoint(generation).mkdir(exist_ok=True)
     return Lease(folder, generation)
 
 
-def owner_of(folder: layout.TrialFolder) -> dict[str, Any] | None:
-    """Return job, host and rank of the newest generation's owner; None if nobody ever held the trial."""
-    generation = folder.newest_generation()
+def owner_of(folder: layout.TrialFolder, generation: int) -> Owner | None:
+    """Return who holds `generation` of a trial; None if nobody does."""
     if generation == 0:
         return None
-    owner: dict[str, Any] = layout.read_json(folder.lease(generation))
-    return owner
+    content = layout.read_json(folder.lease(generation))
+    return Owner(content["job"], content["rank"], Process(**content["process"]))
+
+
+def bring_up(folder: layout.TrialFolder, generation: int) -> None:
+    """Move the winner's files from its generation's folder to the trial's; those of the other generations go."""
+    winner = folder.generation(generation)
+    for path in (winner.metrics, winner.model(weights_only=False), winner.model(weights_only=True)):
+        with contextlib.suppress(FileNotFoundError):  # there is none, or another rank brought it up just now
+            path.replace(folder.root / path.name)
+    for number in range(1, folder.newest_generation() + 1):
+        layout.remove_folder(folder.checkpoint(number))

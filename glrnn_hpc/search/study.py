@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+import random
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from glrnn_hpc import config, layout
-from glrnn_hpc.errors import SweepError
-from glrnn_hpc.search import leases, samplers
+from glrnn_hpc.errors import StorageError, SweepError
+from glrnn_hpc.search import hyperband, leases, samplers, storage, workers
 from glrnn_hpc.search.sweep import SweepSpec, load_sweep
 
-STUDY_NAME = "sweep"
+logger = logging.getLogger(__name__)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
 STATES = ("finished", "pruned", "failed", "running", "waiting")
 _STATE_NAMES = {
     TrialState.COMPLETE: "finished",
@@ -29,15 +34,37 @@ _STATE_NAMES = {
 }
 _FINAL = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
+# What the study keeps of a trial beside its state: the number of its point, the point itself, the generation that was
+# given back, the failed trial that it repeats, and whether its value was imputed.
+_INDEX, _POINT, _RELEASED, _REPEATS, _IMPUTED = "index", "point", "released", "repeats", "imputed"
+
+#: How many of the first waiting trials a rank chooses from after it lost a race for one.
+_SPREAD = 16
+
 
 @dataclass(frozen=True)
 class Slot:
-    """One trial of the sweep as the study knows it."""
+    """One trial of the sweep as the study knows it.
+
+    Attributes
+    ----------
+    number : int
+        Its number, the name of its folder.
+    state : str
+        finished, pruned, failed, running or waiting; a failed trial that another one repeats is retried.
+    params : dict
+        Its point in the units of the configuration; empty before it is claimed.
+    value : float or None
+        The metric of a finished trial.
+    is_released : bool
+        Whether a running trial was given back before its end and waits to be adopted.
+    """
 
     number: int
     state: str
     params: dict[str, Any]
     value: float | None
+    is_released: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,13 +76,28 @@ class Claim:
     lease: leases.Lease
 
 
-def create(root: Path, spec: SweepSpec, n_trials: int, launch: dict[str, Any]) -> layout.SweepFolder:
+def create(
+    root: Path, spec: SweepSpec, n_trials: int, launch: dict[str, Any], *, url: str | None = None
+) -> layout.SweepFolder:
     """Make the folder of a sweep with `n_trials` waiting trials; it appears under its name only when complete.
+
+    Parameters
+    ----------
+    root : Path
+        The folder to make.
+    spec : SweepSpec
+        The sweep.
+    n_trials : int
+        Number of slots.
+    launch : dict
+        What `state.json` keeps for those who start workers.
+    url : str, optional
+        A database in place of the journal file.
 
     Raises
     ------
     SweepError
-        If the folder holds a sweep already, or anything else.
+        If the folder holds a sweep already, or anything else, or the database cannot be used.
     """
     folder = layout.SweepFolder(root)
     if folder.sweep.exists():
@@ -64,95 +106,242 @@ def create(root: Path, spec: SweepSpec, n_trials: int, launch: dict[str, Any]) -
         )
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise SweepError(f"{root}: exists and is not an empty folder; choose another --out.")
-    root.parent.mkdir(parents=True, exist_ok=True)
     partial = layout.SweepFolder(layout.partial_folder(root))
     try:
-        for path in (partial.root, partial.workers, partial.trials):
+        root.parent.mkdir(parents=True, exist_ok=True)
+        layout.remove_partials(root.parent, root.name, workers.is_gone_here)
+        partial.root.mkdir()
+        for path in (partial.workers, partial.trials):
             path.mkdir()
         layout.write_text(partial.sweep, config.dump_yaml(spec.as_dict()))
-        study = optuna.create_study(storage=_storage(partial), study_name=STUDY_NAME, direction=spec.goal)
-        for _ in range(n_trials):
-            study.enqueue_trial({})
+        # In a database, the names of all sweeps share one space.
+        opened = storage.create(partial, url, f"{root.name}-{secrets.token_hex(4)}")
+        study = optuna.create_study(storage=opened, study_name=storage.study_name(partial), direction=spec.goal)
+        for index in range(n_trials):
+            study.add_trial(_waiting({_INDEX: index}))
         layout.write_json(partial.state, {"state": "running", "n_trials": n_trials, "created": time.time(), **launch})
         if root.exists():
             root.rmdir()
         partial.root.rename(root)
+    except OSError as error:
+        layout.remove_folder(partial.root)
+        raise SweepError(f"{root}: the sweep's folder cannot be made: {error}") from error
     except BaseException:
         layout.remove_folder(partial.root)
         raise
     return folder
 
 
+def _reaching(method: F) -> F:
+    """Turn what a full disk, a lost mount or a lost database raises into one error."""
+
+    @functools.wraps(method)
+    def reached(self: SweepStudy, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except (OSError, optuna.exceptions.StorageInternalError) as error:
+            raise StorageError(f"{self.folder.root}: the study cannot be reached: {error}") from error
+
+    return cast(F, reached)
+
+
 class SweepStudy:
     """A rank's view of the study of one sweep folder."""
 
     def __init__(self, folder: layout.SweepFolder) -> None:
-        if not folder.sweep.exists() or not folder.journal.exists():
+        if not folder.sweep.exists():
             raise SweepError(f"{folder.root}: is not a sweep folder; `glrnn sweep` makes one.")
         self.folder = folder
-        self.spec = load_sweep(folder.sweep)
-        self._study = optuna.load_study(
-            study_name=STUDY_NAME, storage=_storage(folder), sampler=samplers.NumberedSampler(self.spec)
-        )
+        self.spec = load_sweep(folder.sweep, directory=layout.read_json(folder.state).get("directory"))
+        self._storage = storage.open_storage(folder)
+        self._study = optuna.load_study(study_name=storage.study_name(folder), storage=self._storage)
 
+    @_reaching
     def slots(self) -> list[Slot]:
         """Return all trials in the order of their numbers."""
-        return [
-            Slot(trial.number, _STATE_NAMES[trial.state], trial.params, trial.value if trial.values else None)
-            for trial in self._study.get_trials(deepcopy=False)
-        ]
+        trials = self._trials()
+        repeated = {trial.user_attrs[_REPEATS] for trial in trials if _REPEATS in trial.user_attrs}
+        return [self._slot(trial, is_repeated=trial.number in repeated) for trial in trials]
 
+    @_reaching
     def is_finished(self) -> bool:
         """Whether every slot is final."""
-        return not any(slot.state in ("running", "waiting") for slot in self.slots())
+        return all(trial.state.is_finished() for trial in self._trials())
 
-    def claim(self, job: str, host: str, rank: int) -> Claim | None:
-        """Claim the first waiting trial; None if none is left.
+    @_reaching
+    def claim(self, owner: leases.Owner) -> Claim | None:
+        """Claim a waiting trial, the first one if no other rank is faster; None if none is left.
 
         The study changes waiting to running for the first claimant only, so no two ranks get the same trial.
         """
-        storage = self._study._storage
-        for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        first = 0
+        while waiting := self._trials(TrialState.WAITING):
+            # Ranks that start together would all try for the same one, again and again.
+            trial = waiting[min(first, len(waiting) - 1)]
+            first = random.randrange(_SPREAD)
             try:
-                if not storage.set_trial_state_values(frozen._trial_id, state=TrialState.RUNNING):
+                if not self._storage.set_trial_state_values(trial._trial_id, state=TrialState.RUNNING):
                     continue
             except optuna.exceptions.UpdateFinishedTrialError:
                 continue
-            lease = leases.take(self.folder.trial(frozen.number), job, host, rank)
+            lease = leases.take(self.folder.trial(trial.number), owner, 1)
             if lease is not None:
-                return Claim(frozen.number, self._point(frozen._trial_id), lease)
+                return Claim(trial.number, self._point(trial), lease)
         return None
 
-    def adopt(self, job: str, host: str, rank: int, is_dead: Callable[[str], bool]) -> Claim | None:
-        """Adopt a running trial whose worker is dead, or that nobody holds; None if there is none.
+    @_reaching
+    def adopt_released(self, owner: leases.Owner) -> Claim | None:
+        """Adopt a running trial that its owner gave back; None if there is none."""
+        return self._adopt(owner, lambda trial, generation, _: trial.user_attrs.get(_RELEASED) == generation)
+
+    @_reaching
+    def adopt(self, owner: leases.Owner, is_dead: Callable[[leases.Owner], bool]) -> Claim | None:
+        """Adopt a running trial whose owner is dead, or that nobody holds; None if there is none.
 
         A trial whose result was published by a rank that died before it could tell the study is told here.
         """
-        for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            trial = self.folder.trial(frozen.number)
-            owner = leases.owner_of(trial)
-            if owner is not None and not is_dead(owner["job"]):
+        return self._adopt(owner, lambda _, __, holder: holder is None or is_dead(holder))
+
+    def _adopt(
+        self, owner: leases.Owner, is_free: Callable[[FrozenTrial, int, leases.Owner | None], bool]
+    ) -> Claim | None:
+        for trial in self._trials(TrialState.RUNNING):
+            folder = self.folder.trial(trial.number)
+            generation = folder.newest_generation()
+            holder = leases.owner_of(folder, generation)
+            if not is_free(trial, generation, holder):
                 continue
-            if trial.result.exists():
-                self.tell(frozen.number, layout.read_json(trial.result))
+            if folder.result.exists():
+                self.settle(trial.number)
                 continue
-            lease = leases.take(trial, job, host, rank)
+            lease = leases.take(folder, owner, generation + 1)
             if lease is not None:
-                return Claim(frozen.number, self._point(frozen._trial_id), lease)
+                return Claim(trial.number, self._point(trial), lease)
         return None
 
-    def tell(self, number: int, result: dict[str, Any]) -> None:
-        """Tell the study the published result of a trial; a trial that is final already stays as it is."""
+    @_reaching
+    def release(self, claim: Claim) -> None:
+        """Give a trial back before its end, so that another rank adopts it without waiting for this one's death."""
+        self._set(self._id(claim.number), _RELEASED, claim.lease.generation)
+
+    @_reaching
+    def report(self, number: int, epoch: int, value: float) -> bool:
+        """Report the metric of a trial at a band of hyperband; return whether the rule stops the trial."""
+        if self.spec.early_terminate is None:
+            return False
+        pruner = hyperband.HyperbandPruner(self.spec.early_terminate, self.spec.goal)
+        self._storage.set_trial_intermediate_value(self._id(number), epoch, value)
+        return bool(pruner.prune(self._study, self._storage.get_trial(self._id(number))))
+
+    @_reaching
+    def settle(self, number: int) -> dict[str, Any]:
+        """Bring up the files of a trial's published result and tell the study; return the result.
+
+        Whoever finds a published result does this, as its publisher may have died right after it.
+        """
+        folder = self.folder.trial(number)
+        result: dict[str, Any] = layout.read_json(folder.result)
+        leases.bring_up(folder, result["generation"])
+        self._tell(number, result)
+        return result
+
+    def _tell(self, number: int, result: dict[str, Any]) -> None:
         state = _FINAL[result["state"]]
         value = result.get("value") if state is TrialState.COMPLETE else None
-        self._study.tell(number, value, state=state, skip_if_finished=True)
+        if state is TrialState.FAIL and (imputed := self._imputed()) is not None:
+            self._set(self._id(number), _IMPUTED, True)
+            state, value = TrialState.COMPLETE, imputed
+        values = None if value is None else [value]
+        try:
+            self._storage.set_trial_state_values(self._id(number), state=state, values=values)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return  # somebody else told it
+        target = self.spec.target
+        if target is None or result["state"] != "finished" or value is None:
+            return
+        if value <= target if self.spec.goal == "minimize" else value >= target:
+            self.end(f"trial {number} reached metric.target={target:g} with {value:.6g}")
 
-    def _point(self, trial_id: int) -> dict[str, Any]:
-        return samplers.suggest(optuna.Trial(self._study, trial_id), self.spec.searched)
+    def end(self, reason: str) -> None:
+        """Mark the sweep as finished: no rank begins another trial."""
+        state = layout.read_json(self.folder.state)
+        if state["state"] == "running":
+            layout.write_json(self.folder.state, {**state, "state": "finished", "reason": reason})
+
+    @_reaching
+    def add_slots(self, n_trials: int) -> int:
+        """Raise the number of trials to `n_trials`, repeated ones not counted; return how many were added."""
+        n_present = sum(_REPEATS not in trial.user_attrs for trial in self._trials())
+        for index in range(n_present, n_trials):
+            self._study.add_trial(_waiting({_INDEX: index}))
+        return max(0, n_trials - n_present)
+
+    @_reaching
+    def retry_failed(self) -> list[int]:
+        """Add a waiting trial with the same point for each failed one; return the numbers of these."""
+        trials = {trial.number: trial for trial in self._trials()}
+        failed = [slot for slot in self.slots() if slot.state == "failed"]
+        for slot in failed:
+            attributes = {_INDEX: trials[slot.number].user_attrs[_INDEX], _POINT: slot.params, _REPEATS: slot.number}
+            self._study.add_trial(_waiting(attributes))
+        return [slot.number for slot in failed]
+
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=states or None)
+
+    def _slot(self, trial: FrozenTrial, *, is_repeated: bool) -> Slot:
+        attributes = trial.user_attrs
+        is_imputed = attributes.get(_IMPUTED, False)
+        state = "failed" if is_imputed else _STATE_NAMES[trial.state]
+        value = trial.value if trial.values and not is_imputed else None
+        is_released = trial.state is TrialState.RUNNING and (
+            attributes.get(_RELEASED) == self.folder.trial(trial.number).newest_generation()
+        )
+        return Slot(
+            trial.number,
+            "retried" if is_repeated and state == "failed" else state,
+            attributes.get(_POINT, {}),
+            value,
+            is_released,
+        )
+
+    def _point(self, trial: FrozenTrial) -> dict[str, Any]:
+        """Return the point of a claimed trial; the first claimant draws it and the study keeps it."""
+        point: dict[str, Any] | None = self._storage.get_trial(trial._trial_id).user_attrs.get(_POINT)
+        if point is None:
+            index = trial.user_attrs[_INDEX]
+            if self.spec.method == "bayes":
+                sampler = samplers.make_sampler(self.spec, index, self.spec.sampler)
+                # A new one: a study that was not asked keeps the trials that its sampler saw first.
+                study = optuna.load_study(study_name=self._study.study_name, storage=self._storage, sampler=sampler)
+                point = samplers.suggest(optuna.Trial(study, trial._trial_id), self.spec.searched)
+            else:
+                point = samplers.point_of(self.spec, index)
+            self._set(trial._trial_id, _POINT, point)
+        return point
+
+    def _imputed(self) -> float | None:
+        """Return the value that the search shall take for a failed trial; None if it shall take none."""
+        if self.spec.method != "bayes" or self.spec.impute is None:
+            return None
+        finished = [slot for slot in self.slots() if slot.value is not None]
+        if not finished:
+            return None
+        values = [slot.value for slot in finished if slot.value is not None]
+        if self.spec.impute == "latest":
+            return values[-1]
+        is_lowest = (self.spec.impute == "best") == (self.spec.goal == "minimize")
+        return min(values) if is_lowest else max(values)
+
+    def _set(self, trial_id: int, key: str, value: Any) -> None:
+        try:
+            self._storage.set_trial_user_attr(trial_id, key, value)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            logger.warning("a trial that is final keeps its %s", key)
+
+    def _id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
 
 
-def _storage(folder: layout.SweepFolder) -> JournalStorage:
-    # The open lock on an absolute path: the symlink lock on a relative one spins for ever once its holder died.
-    path = str(folder.journal.resolve())
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
+def _waiting(attributes: dict[str, Any]) -> FrozenTrial:
+    return optuna.create_trial(state=TrialState.WAITING, user_attrs=attributes)

@@ -14,15 +14,18 @@ from glrnn_hpc.data import ranks
 from glrnn_hpc.data.hdf5 import DemData, read_data
 from glrnn_hpc.errors import GlrnnError, LaunchError
 from glrnn_hpc.search import workers
+from glrnn_hpc.search.leases import Owner
 from glrnn_hpc.search.study import SweepStudy
 from glrnn_hpc.search.sweep import SweepSpec
+from glrnn_hpc.search.workers import Timing
 from glrnn_hpc.worker import devices
+from glrnn_hpc.worker.pull import pull
 
 logger = logging.getLogger(__name__)
 
 
 def run(root: Path, job: str | None = None, n_ranks: int | None = None) -> None:
-    """Work on the sweep in `root` until no trial waits. Collective on the world.
+    """Work on the sweep in `root` until every trial is final, or it is cancelled. Collective on the world.
 
     Parameters
     ----------
@@ -60,36 +63,40 @@ def _work(world: ranks.World, root: Path, job: str | None, n_ranks: int | None) 
             "MPI libraries. Use the mpiexec of the library that mpi4py loads, or set MPI4PY_LIBMPI."
         )
     study = SweepStudy(layout.SweepFolder(root.resolve()))
+    state = layout.read_json(study.folder.state)
+    timing = Timing(**state["timing"])
     name = world.bcast(job or f"{socket.gethostname()}-{os.getpid()}")
-    _register(world, study.folder.worker(name))
+    folder = study.folder.worker(name)
+    _register(world, folder)
+    if world.rank == 0:
+        heart = workers.Heart(folder, timing.heartbeat)
+        heart.beat()
+        heart.start()
+        workers.clean_up(study.folder)
+    watchdog = workers.Watchdog(timing.hang_timeout)
+    watchdog.start()
     # Only now: importing TensorFlow takes seconds, and a worker is to be seen at once.
-    devices.limit_threads(devices.threads_per_rank(world.node_size))
-    from glrnn_hpc.worker import trial
+    devices.limit_threads(devices.threads_per_rank(world.node_size * state["workers_per_node"]))
+    from glrnn_hpc.worker.trial import Trainer
 
-    data = _read(study.spec)
-    host = socket.gethostname()
-    while layout.read_json(study.folder.state)["state"] == "running":
-        claim = study.claim(name, host, world.rank) or study.adopt(
-            name, host, world.rank, lambda other: workers.is_dead(study.folder, other)
-        )
-        if claim is None:
-            break
-        trial.run(study, claim, data)
-    if study.is_finished():
-        layout.write_json(study.folder.state, {**layout.read_json(study.folder.state), "state": "finished"})
+    trainer = Trainer(study, _read(study.spec))
+    pull(study, Owner(name, world.rank, workers.this_process()), timing, trainer, watchdog)
 
 
 def _register(world: ranks.World, folder: layout.WorkerFolder) -> None:
-    processes = world.gather(workers.this_process())
-    if processes is not None:
+    members = world.gather((workers.this_process(), workers.mapped_segments()))
+    if members is not None:
         folder.root.mkdir(parents=True, exist_ok=True)
-        workers.register(folder, processes)
+        segments = [name for _, names in members for name in names]
+        workers.register(folder, [process for process, _ in members], segments)
     # No rank may hold a lease before its worker can be looked up.
     world.barrier()
 
 
-def _read(spec: SweepSpec) -> DemData:
-    """Read every group that a trial of the sweep can select."""
+def _read(spec: SweepSpec) -> DemData | None:
+    """Read every group that a trial of the sweep can select; None if it has a preprocessor with data of its own."""
+    if "raw_data" not in spec.constants:
+        return None
     values = {parameter.name: parameter.extremes() for parameter in spec.parameters}
     return read_data(
         values["raw_data"][0],

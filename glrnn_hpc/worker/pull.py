@@ -1,0 +1,183 @@
+"""Pull trials until the sweep has none left: what a rank does, whatever it trains."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from glrnn_hpc import layout
+from glrnn_hpc.errors import GlrnnError, StorageError
+from glrnn_hpc.search.leases import Owner
+from glrnn_hpc.search.study import Claim, SweepStudy
+from glrnn_hpc.search.workers import Observer, Timing, Watchdog, clean_up
+
+logger = logging.getLogger(__name__)
+
+#: Errors of the file system, not of the trial: another rank, or the same one later, will do better.
+_NOT_THE_TRIALS_FAULT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS, errno.ENOTCONN})
+
+#: How often a result is told to a study that cannot be reached, with doubling pauses of seconds between.
+_TELLS = 8
+
+
+class Abandoned(Exception):
+    """Another rank adopted the trial; what this one does with it no longer counts."""
+
+
+class Interrupted(Exception):
+    """The sweep was cancelled; the trial is given back."""
+
+
+class Guard:
+    """What a training asks between its steps: whether the trial is still this rank's and the sweep still wanted."""
+
+    def __init__(self, study: SweepStudy, claim: Claim, seconds: float, watchdog: Watchdog) -> None:
+        self._folder = study.folder
+        self._lease = claim.lease
+        self._seconds = seconds
+        self._watchdog = watchdog
+        self._looked = time.monotonic()
+
+    def step(self) -> None:
+        """Note that the training goes on; look at the files at most once per heartbeat.
+
+        Raises
+        ------
+        Abandoned, Interrupted
+            Like `look`.
+        """
+        self._watchdog.progress()
+        if time.monotonic() - self._looked >= self._seconds:
+            self.look()
+
+    def look(self) -> None:
+        """Look whether the training may go on.
+
+        Raises
+        ------
+        Abandoned
+            If the trial was adopted, or has a result already.
+        Interrupted
+            If the sweep was cancelled.
+        """
+        self._watchdog.progress()
+        self._looked = time.monotonic()
+        if not self._lease.is_newest() or self._lease.folder.result.exists():
+            raise Abandoned
+        if _state_of(self._folder) == "cancelled":
+            raise Interrupted
+
+
+Train = Callable[[Claim, Guard], dict[str, Any]]
+
+
+def pull(study: SweepStudy, owner: Owner, timing: Timing, train: Train, watchdog: Watchdog) -> None:
+    """Train one trial after the other until every slot is final or the sweep is ended.
+
+    Trials that were given back come first, then waiting ones, then those of dead owners. A rank without work stays
+    to adopt the trials of those that die.
+
+    Parameters
+    ----------
+    study : SweepStudy
+        The sweep.
+    owner : Owner
+        This rank.
+    timing : Timing
+        How often to look at others.
+    train : callable
+        Trains a claimed trial and returns its result; calls the guard between steps.
+    watchdog : Watchdog
+        Told of every progress.
+
+    Raises
+    ------
+    OSError, StorageError
+        If the file system or the study cannot be used; the trial stays to be adopted.
+    """
+    observer = Observer(study.folder, timing)
+    pause = min(timing.heartbeat, 1.0)
+    looked = -timing.heartbeat
+    while _state_of(study.folder) == "running":
+        watchdog.progress()
+        claim = study.adopt_released(owner) or study.claim(owner)
+        if claim is None and time.monotonic() - looked >= timing.heartbeat:
+            claim = study.adopt(owner, observer.is_dead)
+            looked = time.monotonic()
+        if claim is not None:
+            run(study, claim, train, Guard(study, claim, timing.heartbeat, watchdog))
+        elif study.is_finished():
+            study.end("every trial is final")
+            clean_up(study.folder)
+        else:
+            time.sleep(pause)
+
+
+def run(study: SweepStudy, claim: Claim, train: Train, guard: Guard) -> None:
+    """Train a claimed trial, publish its result once, tell the study; a trial that raises is recorded as failed.
+
+    Raises
+    ------
+    OSError, StorageError
+        If the file system or the study cannot be used.
+    """
+    started = time.time()
+    logger.info("trial %d begins, generation %d: %s", claim.number, claim.lease.generation, claim.point)
+    try:
+        result = train(claim, guard)
+    except Abandoned:
+        logger.warning("trial %d was adopted by another worker; this one abandons it", claim.number)
+        return
+    except Interrupted:
+        logger.info("trial %d is given back", claim.number)
+        study.release(claim)
+        return
+    except Exception as error:
+        if not claim.lease.is_newest() or claim.lease.folder.result.exists():
+            logger.warning("trial %d was adopted by another worker; here it ended with %r", claim.number, error)
+            return
+        if isinstance(error, StorageError) or _is_of_the_file_system(error):
+            raise
+        result = _failure(claim.number, error)
+    result |= {"number": claim.number, "point": claim.point, "started": started, "seconds": time.time() - started}
+    # Without a result, whoever adopted the trial goes on; with one, its publisher may have died before it could tell.
+    if not claim.lease.publish(result) and not claim.lease.folder.result.exists():
+        logger.warning("trial %d was adopted by another worker; this result is dropped", claim.number)
+        return
+    result = _settle(study, claim.number)
+    logger.info("trial %d %s: %s", claim.number, result["state"], result.get("metrics", result.get("error")))
+
+
+def _failure(number: int, error: Exception) -> dict[str, Any]:
+    if isinstance(error, GlrnnError):
+        logger.warning("trial %d failed: %s", number, error)
+        return {"state": "failed", "error": str(error)}
+    logger.error("trial %d failed", number, exc_info=error)
+    text = "".join(traceback.format_exception(error))
+    return {"state": "failed", "error": f"{type(error).__name__}: {error}", "traceback": text}
+
+
+def _settle(study: SweepStudy, number: int) -> dict[str, Any]:
+    for attempt in range(_TELLS - 1):
+        try:
+            return study.settle(number)
+        except StorageError as error:
+            logger.warning("the study cannot be told of trial %d yet: %s", number, error)
+            time.sleep(2**attempt)
+    return study.settle(number)
+
+
+def _is_of_the_file_system(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _NOT_THE_TRIALS_FAULT:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _state_of(folder: layout.SweepFolder) -> str:
+    return str(layout.read_json(folder.state)["state"])

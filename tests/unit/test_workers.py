@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from glrnn_hpc import layout
+from glrnn_hpc.search import workers
+from glrnn_hpc.search.leases import Owner
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> layout.SweepFolder:
+    folder = layout.SweepFolder(tmp_path)
+    folder.worker("w").root.mkdir(parents=True)
+    return folder
+
+
+def ended_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_a_worker_is_alive_while_one_of_its_processes_is(sweep: layout.SweepFolder):
+    folder = sweep.worker("w")
+    assert not workers.is_alive(folder)
+    me = workers.this_process()
+    layout.write_json(folder.started, vars(me))
+    assert workers.is_alive(folder), "its launcher has started it, but it has not registered yet"
+    workers.register(folder, [workers.Process(me.host, me.pid, "another start"), me])
+    assert workers.is_alive(folder)
+    workers.register(folder, [workers.Process(me.host, me.pid, "another start")])
+    assert not workers.is_alive(folder)
+    workers.register(folder, [workers.Process("elsewhere", 1, "?")])
+    assert workers.is_alive(folder)
+    layout.write_json(folder.ended, {"status": 0})
+    assert not workers.is_alive(folder)
+
+
+def test_an_owner_is_dead_when_its_process_is_gone_or_its_heartbeat_stands_still(sweep: layout.SweepFolder):
+    now = 1000.0
+    observer = workers.Observer(sweep, workers.Timing(heartbeat=15, dead_after=90), clock=lambda: now)
+    me = workers.this_process()
+    assert observer.is_dead(Owner("w", 0, workers.Process(me.host, ended_pid(), "1")))
+    far = Owner("w", 1, workers.Process("elsewhere", 1, "1"))
+    heart = workers.Heart(sweep.worker("w"), 15)
+    heart.beat()
+    assert not observer.is_dead(far)
+    now += 80
+    heart.beat()
+    assert not observer.is_dead(far)
+    now += 90
+    assert not observer.is_dead(far), "90 s are not more than 90 s"
+    now += 0.1
+    assert observer.is_dead(far)
+    heart.beat()
+    assert not observer.is_dead(far), "a suspended worker that woke up is alive again"
+    layout.write_json(sweep.worker("w").ended, {"status": 1})
+    assert observer.is_dead(far)
+
+
+def test_a_worker_that_never_had_a_heartbeat_dies_too(sweep: layout.SweepFolder):
+    now = 0.0
+    observer = workers.Observer(sweep, workers.Timing(dead_after=90), clock=lambda: now)
+    owner = Owner("never", 0, workers.Process("elsewhere", 1, "1"))
+    assert not observer.is_dead(owner)
+    now = 91.0
+    assert observer.is_dead(owner)
+
+
+def test_a_heart_beats_until_it_is_stopped(sweep: layout.SweepFolder):
+    heart = workers.Heart(sweep.worker("w"), 0.02)
+    heart.start()
+    end = time.monotonic() + 10
+    while not sweep.worker("w").heartbeat.exists() or sweep.worker("w").heartbeat.read_text() < "3":
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    heart.stop()
+    heart.join()
+
+
+def test_a_heart_outlives_a_file_system_that_is_away(tmp_path: Path, caplog):
+    workers.Heart(layout.WorkerFolder(tmp_path / "gone"), 1).beat()
+    assert "no heartbeat" in caplog.text
+
+
+def test_a_rank_without_progress_ends_itself(caplog):
+    ended = []
+    watchdog = workers.Watchdog(0.2, end=lambda: ended.append(time.monotonic()))
+    started = time.monotonic()
+    watchdog.start()
+    time.sleep(0.15)
+    watchdog.progress()
+    watchdog.join(10)
+    assert ended[0] - started > 0.3
+    assert "no progress for 0.2 s (hang_timeout)" in caplog.text
+
+
+def test_what_dead_processes_left_is_removed_and_what_living_ones_write_is_kept(sweep: layout.SweepFolder):
+    host, dead = socket.gethostname(), ended_pid()
+    trial = sweep.trial(0).checkpoint(1)
+    trial.mkdir(parents=True)
+    left = [trial / f".{host}-{dead}-01234567.model-best.keras", sweep.root / f".{host}-{dead}-89abcdef.state.json"]
+    kept = [
+        trial / f".{host}-{os.getpid()}-01234567.metrics.csv",
+        sweep.root / f".elsewhere-{dead}-01234567.state.json",
+        sweep.root / ".gitignore",
+    ]
+    for path in left + kept:
+        path.touch()
+    (sweep.root / f".{host}-{dead}-00000000.best").mkdir()
+    gone = sweep.worker("gone")
+    gone.root.mkdir()
+    segment = Path("/dev/shm/mpich_shm_of_a_test")
+    segment.touch()
+    workers.register(gone, [workers.Process(host, dead, "1"), workers.Process("elsewhere", 77, "1")], [segment.name])
+    layout.write_json(gone.ended, {})
+    far = sweep.root / ".elsewhere-77-01234567.heartbeat"
+    far.touch()
+    workers.clean_up(sweep)
+    assert sorted(sweep.root.rglob(".*")) == sorted(kept)
+    assert not segment.exists()
