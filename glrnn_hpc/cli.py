@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -151,14 +152,28 @@ def sweep(
         int | None, typer.Option(min=1, help="MPI ranks of each; default: one per CPU.")
     ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Number of trials in place of run_cap.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Of method bayes: tpe, gp or cmaes.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(metavar="URL", help="Database for the study, in place of the journal file.")
+    ] = None,
+    heartbeat: Annotated[float, typer.Option(min=0.01, help="Seconds between two heartbeats of a worker.")] = 15,
+    dead_after: Annotated[
+        float, typer.Option(min=0.02, help="Seconds without a heartbeat until others take over its trials.")
+    ] = 90,
+    hang_timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds without progress until a rank ends its worker.")
+    ] = 3600,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Start the workers and return.")] = False,
     as_json: Json = False,
 ) -> None:
     """Search for the best model: make the sweep's folder, start workers, wait for the trials."""
     from glrnn_hpc.launch import run_sweep
     from glrnn_hpc.search.sweep import load_sweep
+    from glrnn_hpc.search.workers import Timing
 
-    spec = load_sweep(sweep_file)
+    if dead_after < 2 * heartbeat:
+        raise ConfigError(f"--dead-after {dead_after:g} must be at least twice --heartbeat {heartbeat:g}.")
+    spec = load_sweep(sweep_file, sampler=sampler)
     report = _Progress(is_quiet=as_json)
     run_sweep(
         spec,
@@ -166,6 +181,8 @@ def sweep(
         n_workers=workers,
         ranks_per_worker=ranks_per_worker,
         n_trials=trials,
+        storage=storage,
+        timing=Timing(heartbeat, dead_after, hang_timeout),
         wait=not no_wait,
         report=report,
     )
@@ -178,13 +195,24 @@ def resume(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Workers that shall run; default: as at the start.")
     ] = None,
+    ranks_per_worker: Annotated[int | None, typer.Option(min=1, help="MPI ranks of each new worker.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="A larger number of trials than before.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Start what is missing and return.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Go on with a sweep: start the workers it lacks, adopt the trials of dead ones."""
+    """Go on with a sweep: start the workers it lacks, adopt the trials of dead ones, add trials."""
     from glrnn_hpc.launch import resume_sweep
 
-    resume_sweep(folder, n_workers=workers, wait=not no_wait, report=_Progress(is_quiet=as_json))
+    resume_sweep(
+        folder,
+        n_workers=workers,
+        ranks_per_worker=ranks_per_worker,
+        n_trials=trials,
+        retry_failed=retry_failed,
+        wait=not no_wait,
+        report=_Progress(is_quiet=as_json),
+    )
     _show_status(folder, as_json)
 
 
@@ -204,8 +232,25 @@ def worker(
 
 
 @app.command()
-def status(folder: SweepDir, as_json: Json = False) -> None:
-    """Show how far a sweep is."""
+def status(
+    folder: SweepDir,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again until the sweep ends.")] = False,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of --watch: seconds between two looks.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Show how far a sweep is: each trial, where it runs, its losses, what failed and why."""
+    if watch:
+        _watch(folder, seconds, as_json)
+    else:
+        _show_status(folder, as_json)
+
+
+@app.command()
+def cancel(folder: SweepDir, as_json: Json = False) -> None:
+    """Stop a sweep: its ranks give their trials back within a heartbeat; `glrnn resume` goes on with them."""
+    from glrnn_hpc.launch import cancel_sweep
+
+    cancel_sweep(folder)
     _show_status(folder, as_json)
 
 
@@ -283,31 +328,62 @@ class _Progress:
         self._last = line
 
 
+def _watch(folder: Path, seconds: float, as_json: bool) -> None:
+    from glrnn_hpc.results.status import summarize
+
+    while (found := summarize(folder))["state"] == "running":
+        # On a terminal the table stays in its place; a log gets one after the other, and --json one object per line.
+        if sys.stdout.isatty() and not as_json:
+            print("\x1b[2J\x1b[H", end="")
+        _show(as_json, found, _status_lines(found))
+        sys.stdout.flush()
+        time.sleep(seconds)
+    _show_status(folder, as_json)
+
+
 def _show_status(folder: Path, as_json: bool) -> None:
     from glrnn_hpc.results.status import summarize
 
     found = summarize(folder)
+    _show(as_json, found, _status_lines(found))
+    if found["trials"]["failed"]:
+        raise typer.Exit(LEFT_OUT)
+
+
+def _status_lines(found: dict[str, Any]) -> list[str]:
     rows = [
         [
             str(row["number"]),
             row["state"],
             row["where"] or "-",
             str(row["epochs"]),
-            "-" if row["value"] is None else f"{row['value']:.6g}",
+            _number(row["last"]),
+            _number(row["best_so_far"]),
+            _number(row["epochs_per_minute"], 3),
             _point(row["params"]),
         ]
         for row in found["table"]
     ]
-    lines = [_table(["trial", "state", "where", "epochs", found["metric"], "parameters"], rows)]
+    metric = found["metric"]
+    header = ["trial", "state", "where", "epoch", metric, f"best {metric}", "epochs/min", "parameters"]
+    lines = [_table(header, rows)]
     lines += [f"trial {row['number']} failed: {row['error']}" for row in found["table"] if row.get("error")]
     counts = ", ".join(f"{count} {state}" for state, count in found["trials"].items() if count)
+    counts += f", {found['retried']} retried" if found["retried"] else ""
     best = found["best"]
-    lines.append(
-        f"{found['state']}: {counts}" + (f"; best: trial {best['number']}, {best['value']:.6g}" if best else "")
-    )
-    _show(as_json, found, lines)
-    if found["trials"]["failed"]:
-        raise typer.Exit(LEFT_OUT)
+    line = f"{found['state']}: {counts}" + (f"; best: trial {best['number']}, {best['value']:.6g}" if best else "")
+    if found["eta_seconds"] is not None:
+        line += f"; about {_duration(found['eta_seconds'])} left"
+    return [*lines, line + (f" ({found['reason']})" if found["reason"] else "")]
+
+
+def _number(value: float | None, digits: int = 6) -> str:
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.0f} min" if minutes >= 1 else f"{seconds:.0f} s"
 
 
 def _names(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:

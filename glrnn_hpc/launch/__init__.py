@@ -1,5 +1,5 @@
 """Start sweeps."""
 
-from glrnn_hpc.launch.sweep import resume_sweep, run_sweep
+from glrnn_hpc.launch.sweep import cancel_sweep, resume_sweep, run_sweep
 
-__all__ = ["resume_sweep", "run_sweep"]
+__all__ = ["cancel_sweep", "resume_sweep", "run_sweep"]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 
@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 MAX_RESTARTS = 3
 POLL_SECONDS = 0.5
+#: How long a worker may take to end after the last trial became final.
+GRACE_SECONDS = 30
 
 
 def mpiexec() -> Path | None:
@@ -86,6 +88,7 @@ class LocalLauncher:
             If the ranks cannot be started here.
         """
         command(self.folder.root, "check", self.n_ranks)
+        workers.clean_up(self.folder)
         alive = [folder for folder in self.folder.all_workers() if workers.is_alive(folder)]
         self._seats = [_Seat(folder) for folder in alive]
         missing = max(0, self.n_workers - len(alive))
@@ -103,17 +106,27 @@ class LocalLauncher:
             If the workers ended and trials are left.
         """
         study = SweepStudy(self.folder)
+        over = None
         while True:
             running = [seat for seat in self._seats if self._is_running(seat, study)]
             report(study)
             if not running:
                 break
+            if study.is_finished():
+                # A suspended worker may never end; its trials have been adopted.
+                over = over or time.monotonic()
+                if time.monotonic() - over > GRACE_SECONDS:
+                    logger.warning("the sweep is finished; %d workers still run and are left", len(running))
+                    break
             time.sleep(POLL_SECONDS)
-        if layout.read_json(self.folder.state)["state"] == "running" and not study.is_finished():
-            raise SweepError(
-                f"{self.folder.root}: every worker has ended, but trials are left; {self._last_words()} "
-                f"`glrnn resume {self.folder.root}` starts workers again."
-            )
+        workers.clean_up(self.folder)
+        if _state_of(self.folder) == "running":
+            if not study.is_finished():
+                raise SweepError(
+                    f"{self.folder.root}: every worker has ended, but trials are left; {self._last_words()}"
+                    f"`glrnn resume {self.folder.root}` starts workers again."
+                )
+            study.end("every trial is final")
 
     def _start_one(self) -> tuple[layout.WorkerFolder, subprocess.Popen[bytes]]:
         number = len(self.folder.all_workers())
@@ -133,6 +146,7 @@ class LocalLauncher:
                 stderr=stderr,
                 start_new_session=True,
             )
+        layout.write_json(folder.started, asdict(workers.process(process.pid)))
         logger.info("worker %s started: pid %d, %d ranks", folder.root.name, process.pid, self.n_ranks)
         return folder, process
 
@@ -147,7 +161,7 @@ class LocalLauncher:
                 return True
         if not seat.folder.ended.exists():
             layout.write_json(seat.folder.ended, {"status": status, "time": time.time()})
-        if status == 0 or study.is_finished() or layout.read_json(self.folder.state)["state"] != "running":
+        if status == 0 or _state_of(self.folder) != "running" or study.is_finished():
             return False
         if seat.restarts == MAX_RESTARTS:
             return False
@@ -161,4 +175,8 @@ class LocalLauncher:
         if stderr is None or not stderr.exists():
             return ""
         lines = stderr.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return f"the last one said: {lines[-1]}; see {stderr}." if lines else ""
+        return f"the last one said: {lines[-1]}; see {stderr}. " if lines else ""
+
+
+def _state_of(folder: layout.SweepFolder) -> str:
+    return str(layout.read_json(folder.state)["state"])

@@ -10,11 +10,12 @@ from typing import Any
 from glrnn_hpc import layout
 from glrnn_hpc.config import say_defaults
 from glrnn_hpc.data.hdf5 import read_schema, select_groups
-from glrnn_hpc.errors import ConfigError, WindowError
+from glrnn_hpc.errors import ConfigError, SweepError, WindowError
 from glrnn_hpc.launch import local
 from glrnn_hpc.search import study
 from glrnn_hpc.search.space import Parameter
-from glrnn_hpc.search.sweep import SweepSpec, trial_config
+from glrnn_hpc.search.sweep import SweepSpec, preprocessor_of, trial_config
+from glrnn_hpc.search.workers import Timing
 from glrnn_hpc.worker import devices
 
 Report = Callable[[study.SweepStudy], None]
@@ -27,6 +28,8 @@ def run_sweep(
     n_workers: int = 1,
     ranks_per_worker: int | None = None,
     n_trials: int | None = None,
+    storage: str | None = None,
+    timing: Timing | None = None,
     wait: bool = True,
     report: Report = lambda _: None,
 ) -> layout.SweepFolder:
@@ -42,6 +45,10 @@ def run_sweep(
         Workers, and MPI ranks of each; by default one worker with one rank per CPU.
     n_trials : int, optional
         Number of trials in place of `run_cap`.
+    storage : str, optional
+        URL of a database for the study; by default a journal file in the folder.
+    timing : Timing, optional
+        Heartbeats, and when a worker counts as dead.
     wait : bool
         Whether to wait until the trials are done.
     report : callable
@@ -52,41 +59,114 @@ def run_sweep(
     ConfigError, DataError, WindowError
         If the sweep cannot work; nothing is started and no folder is made.
     SweepError
-        If `out` holds a sweep already, or the workers died and trials are left.
+        If `out` holds a sweep already, the storage cannot be used, or the workers died and trials are left.
     LaunchError
         If the ranks cannot be started here.
     """
     n_slots = spec.n_trials(n_trials)
     spec = _with_absolute_data(spec)
-    check_data(spec)
+    if preprocessor_of(spec) is None:
+        check_data(spec)
     point = {parameter.name: parameter.extremes()[0] for parameter in spec.searched}
     say_defaults(trial_config(spec, point), {*spec.constants, *point}, "parameters")
     n_ranks = ranks_per_worker or local.default_ranks(n_slots, devices.n_cpus())
     local.command(Path(out), "check", n_ranks)
-    folder = study.create(Path(out).resolve(), spec, n_slots, {"workers": n_workers, "ranks_per_worker": n_ranks})
+    launch = {
+        "workers": n_workers,
+        "ranks_per_worker": n_ranks,
+        "workers_per_node": n_workers,
+        "timing": dataclasses.asdict(timing or Timing()),
+        "directory": str(Path.cwd()),
+    }
+    folder = study.create(Path(out).resolve(), spec, n_slots, launch, url=storage)
     _launch(folder, n_workers, n_ranks, wait, report)
     return folder
 
 
 def resume_sweep(
-    out: str | Path, *, n_workers: int | None = None, wait: bool = True, report: Report = lambda _: None
+    out: str | Path,
+    *,
+    n_workers: int | None = None,
+    ranks_per_worker: int | None = None,
+    n_trials: int | None = None,
+    retry_failed: bool = False,
+    wait: bool = True,
+    report: Report = lambda _: None,
 ) -> layout.SweepFolder:
     """Start the workers that a sweep lacks and go on until its trials are done.
+
+    Parameters
+    ----------
+    out : path
+        Folder of the sweep.
+    n_workers, ranks_per_worker : int, optional
+        Workers that shall run, and ranks of each new one; by default as before.
+    n_trials : int, optional
+        A larger number of trials than before.
+    retry_failed : bool
+        Whether failed trials get another try with the same point.
+    wait, report
+        Like `run_sweep`.
 
     Raises
     ------
     SweepError
         If `out` is not the folder of a sweep, or the workers died and trials are left.
+    ConfigError
+        If `n_trials` is smaller than before, or larger than the grid.
     """
     folder = layout.SweepFolder(Path(out).resolve())
-    state = study.SweepStudy(folder).folder.state
-    wanted = layout.read_json(state)
-    if not study.SweepStudy(folder).is_finished():
-        layout.write_json(state, {**wanted, "state": "running"})
-        _launch(folder, n_workers or wanted["workers"], wanted["ranks_per_worker"], wait, report)
-    elif wanted["state"] != "finished":
-        layout.write_json(state, {**wanted, "state": "finished"})
+    seen = study.SweepStudy(folder)
+    before = layout.read_json(folder.state)
+    wanted = {
+        **before,
+        "n_trials": _more_trials(seen.spec, before["n_trials"], n_trials),
+        "workers": n_workers or before["workers"],
+        "workers_per_node": n_workers or before["workers_per_node"],
+        "ranks_per_worker": ranks_per_worker or before["ranks_per_worker"],
+    }
+    local.command(folder.root, "check", wanted["ranks_per_worker"])
+    seen.add_slots(wanted["n_trials"])
+    if retry_failed:
+        seen.retry_failed()
+    has_new_work = retry_failed or n_trials is not None
+    # A sweep that reached its target has waiting trials, which nobody wants any more unless they are asked for.
+    is_over = seen.is_finished() or (before["state"] == "finished" and not has_new_work)
+    wanted["state"] = "finished" if is_over else "running"
+    if not is_over:
+        wanted.pop("reason", None)
+    layout.write_json(folder.state, wanted)
+    if not is_over:
+        _launch(folder, wanted["workers"], wanted["ranks_per_worker"], wait, report)
     return folder
+
+
+def cancel_sweep(out: str | Path) -> layout.SweepFolder:
+    """Mark a sweep as cancelled: its ranks give their trials back at the next heartbeat and end.
+
+    Raises
+    ------
+    SweepError
+        If `out` is not the folder of a sweep, or the sweep is finished.
+    """
+    folder = layout.SweepFolder(Path(out).resolve())
+    study.SweepStudy(folder)
+    state = layout.read_json(folder.state)
+    if state["state"] == "finished":
+        raise SweepError(f"{out}: the sweep is finished already.")
+    layout.write_json(folder.state, {**state, "state": "cancelled"})
+    return folder
+
+
+def _more_trials(spec: SweepSpec, before: int, wanted: int | None) -> int:
+    if wanted is None:
+        return before
+    if wanted < before:
+        raise ConfigError(f"--trials {wanted}: the sweep has {before} trials already; their number can only grow.")
+    possible = spec.n_trials(wanted)
+    if possible < wanted:
+        raise ConfigError(f"--trials {wanted}: the grid has {possible} points.")
+    return wanted
 
 
 def check_data(spec: SweepSpec) -> None:
@@ -118,6 +198,8 @@ def _values(by_name: dict[str, Parameter], name: str, default: Any = "All") -> l
 def _with_absolute_data(spec: SweepSpec) -> SweepSpec:
     """Workers may start in another folder, so that a relative path would mean another file there."""
     if "raw_data" not in spec.constants:
+        if preprocessor_of(spec) is not None:
+            return spec
         raise ConfigError("parameters.raw_data: one file for the whole sweep is needed; give it as a value.")
     absolute = Parameter("raw_data", "constant", (str(Path(spec.constants["raw_data"]).resolve()),))
     return dataclasses.replace(

@@ -110,7 +110,7 @@ def test_a_killed_launcher_loses_nothing_and_resume_completes_the_sweep(tmp_path
     folder = layout.SweepFolder(tmp_path / "sweep")
     command = [sys.executable, "-m", "glrnn_hpc", "sweep", "s.yaml", "--out", "sweep", "--ranks-per-worker", "2"]
     launcher = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until(lambda: list(folder.trials.glob("*/metrics.csv")))
+    until(lambda: list(folder.trials.glob("*/checkpoint-1/state.npz")))
     launcher.send_signal(signal.SIGKILL)
     launcher.wait()
     resume_sweep(folder.root)
@@ -125,7 +125,7 @@ def test_killed_workers_are_replaced_and_their_trials_adopted(tmp_path: Path):
     folder = layout.SweepFolder(tmp_path / "sweep")
     started = glrnn("sweep", "s.yaml", "--out", "sweep", "--ranks-per-worker", 2, "--no-wait", cwd=tmp_path)
     assert started.returncode == 0, started.stderr
-    until(lambda: list(folder.trials.glob("*/metrics.csv")))
+    until(lambda: list(folder.trials.glob("*/checkpoint-1/state.npz")))
     for rank in layout.read_json(folder.all_workers()[0].record)["ranks"]:
         os.kill(rank["pid"], signal.SIGKILL)
     interrupted = len(owners(folder))
@@ -137,8 +137,7 @@ def test_killed_workers_are_replaced_and_their_trials_adopted(tmp_path: Path):
     generations = [layout.read_json(folder.trial(number).result)["generation"] for number in range(6)]
     assert 2 in generations
     assert interrupted >= 1
-    leftovers = [path.name for path in folder.root.rglob(".*")]
-    assert [name for name in leftovers if "model" not in name] == []
+    assert list(folder.root.rglob(".*")) == []
     resume_sweep(folder.root)  # a finished sweep has nothing to resume
     assert len(folder.all_workers()) == 2
 
