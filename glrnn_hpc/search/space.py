@@ -195,8 +195,7 @@ class Parameter:
         """Return the values that show whether all of them are allowed: every choice, or both ends and some between."""
         if self.values:
             return list(self.values)
-        is_bounded = "min" in dict(self.settings) or "a" in dict(self.settings)
-        ends = [0.0, 1.0] if is_bounded else [TAIL, 1 - TAIL]
+        ends = [0.0, 1.0] if "min" in dict(self.settings) else [TAIL, 1 - TAIL]
         return [self.ppf(u) for u in (*ends, *_INSIDE)]
 
     def _choice(self, u: float) -> int:
