@@ -40,7 +40,16 @@ run: $(VENV)/.installed
 	echo "  predictions.png   the figure"
 
 test: $(VENV)/.installed-dev
-	@echo "System packages needed: make, and python3-venv where Python comes without it; the rest is in $(VENV)."
+	@echo "System packages needed: make, postgresql (its server, for the tests of --storage), and python3-venv where Python" \
+	  "comes without it; the rest is in $(VENV)."
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing the system package postgresql."; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql; \
+	  else \
+	    echo "PostgreSQL's server is missing. Run: sudo apt-get install postgresql"; exit 1; \
+	  fi; \
+	}
 	ruff check .
 	ruff format --check .
 	mypy glrnn_hpc
@@ -51,11 +60,7 @@ test: $(VENV)/.installed-dev
 	coverage report
 
 bench: $(VENV)/.installed-dev
-	@if [ -d tests/benchmarks ]; then \
-	  python -m pytest tests/benchmarks -s; \
-	else \
-	  echo "This version has no benchmarks; they would be in tests/benchmarks."; \
-	fi
+	python -m pytest tests/benchmarks -s
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
@@ -84,6 +89,6 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml .ci/constraints.txt $(SOURCE
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml .ci/constraints.txt
-	$(INSTALL) -e '.[dev,embedded-mpi,calibration]'
+	$(INSTALL) -e '.[dev,embedded-mpi,calibration,postgresql]'
 	rm -f $(VENV)/.installed
 	touch $@

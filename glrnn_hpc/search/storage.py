@@ -185,11 +185,15 @@ def study_name(folder: layout.SweepFolder) -> str:
 def _database(url: str) -> BaseStorage:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+    from sqlalchemy.pool import NullPool
 
     try:
         parsed = make_url(url)
     except ArgumentError as error:
         raise SweepError(f"--storage: {url!r} is no URL of a database, such as postgresql://user@host/name.") from error
+    if parsed.drivername == "postgresql":
+        # SQLAlchemy's choice of a driver changed between its versions; this one the extra brings.
+        parsed = parsed.set(drivername="postgresql+psycopg")
     shown = parsed.render_as_string(hide_password=True)
     if parsed.get_backend_name() == "sqlite":
         raise SweepError(
@@ -197,8 +201,9 @@ def _database(url: str) -> BaseStorage:
             "(the journal file needs no server), or name a PostgreSQL or MySQL database."
         )
     try:
-        # One connection per rank: thousands of ranks share the server's limit. A lost one is noticed and replaced.
-        return optuna.storages.RDBStorage(url, engine_kwargs={"pool_size": 1, "pool_pre_ping": True})
+        # No connection is kept: thousands of ranks that write once a minute would exceed the server's limit.
+        plain = parsed.render_as_string(hide_password=False)
+        return optuna.storages.RDBStorage(plain, engine_kwargs={"poolclass": NullPool})
     except ImportError as error:
         raise SweepError(f"--storage: {shown} needs a driver: {error}; `pip install glrnn_hpc[postgresql]`.") from error
     except SQLAlchemyError as error:

@@ -87,8 +87,8 @@ def is_alive(folder: layout.WorkerFolder) -> bool:
 
 
 def is_gone_here(host: str, pid: int) -> bool:
-    """Whether `host` is this one and runs no process with this number."""
-    return host == socket.gethostname() and not Path(f"/proc/{pid}").exists()
+    """Whether `host` is this one and runs no process with this number; a zombie writes no more."""
+    return host == socket.gethostname() and not _start_of(pid)
 
 
 def clean_up(sweep: layout.SweepFolder) -> None:

@@ -18,6 +18,7 @@ from glrnn_hpc.errors import DataError, LaunchError, SweepError, WindowError
 from glrnn_hpc.launch import local, resume_sweep, run_sweep
 from glrnn_hpc.results.collector import collect
 from glrnn_hpc.results.status import summarize
+from glrnn_hpc.search import workers
 from glrnn_hpc.search.study import SweepStudy
 from glrnn_hpc.search.sweep import SweepSpec, load_sweep
 from tests.conftest import write_steps
@@ -140,6 +141,128 @@ def test_killed_workers_are_replaced_and_their_trials_adopted(tmp_path: Path):
     assert list(folder.root.rglob(".*")) == []
     resume_sweep(folder.root)  # a finished sweep has nothing to resume
     assert len(folder.all_workers()) == 2
+
+
+def test_a_cancelled_sweep_gives_its_trials_back_and_resume_goes_on_with_them(tmp_path: Path):
+    data = write_steps(tmp_path / "a.hdf5")
+    (tmp_path / "s.yaml").write_text(config.dump_yaml(spec_of(data, 3, epochs=400, patience=400).as_dict()))
+    folder = layout.SweepFolder(tmp_path / "sweep")
+    start = ["sweep", "s.yaml", "--out", "sweep", "--ranks-per-worker", 2, "--heartbeat", "0.2", "--no-wait"]
+    assert glrnn(*start, cwd=tmp_path).returncode == 0
+    until(lambda: len(list(folder.trials.glob("*/checkpoint-1/state.npz"))) == 2)
+    cancelled = glrnn("cancel", "sweep", "--json", cwd=tmp_path)
+    assert cancelled.returncode == 0, cancelled.stderr
+    assert json.loads(cancelled.stdout)["state"] == "cancelled"
+    until(lambda: not any(workers.is_alive(worker) for worker in folder.all_workers()))
+    summary = summarize(folder.root)
+    assert summary["trials"] == {"finished": 0, "pruned": 0, "failed": 0, "running": 0, "waiting": 3}
+    done = max(row["epochs"] for row in summary["table"])
+    assert 0 < done < 400
+    resumed = glrnn("resume", "sweep", "--trials", 4, "--json", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    after = json.loads(resumed.stdout)
+    assert after["trials"]["finished"] == 4
+    assert [row["epochs"] for row in after["table"]] == [400] * 4
+    assert sorted(row["generation"] for row in after["table"]) == [1, 1, 2, 2]
+    refused = glrnn("cancel", "sweep", cwd=tmp_path)
+    assert (refused.returncode, "is finished already" in refused.stderr) == (2, True)
+    fewer = glrnn("resume", "sweep", "--trials", 2, cwd=tmp_path)
+    assert (fewer.returncode, "has 4 trials already" in fewer.stderr) == (2, True)
+
+
+def test_failed_trials_are_run_again_on_demand(tmp_path: Path):
+    data = write_steps(tmp_path / "a.hdf5")
+    spec = load_sweep(
+        {
+            "method": "grid",
+            "parameters": {
+                **{"raw_data": str(data), "lstm_units": 4, "dense_units": 4, "epochs": 1, "window_size": 3},
+                "learning_rate": {"values": [1e30, 1e-3]},
+            },
+        }
+    )
+    folder = run_sweep(spec, tmp_path / "sweep", ranks_per_worker=1)
+    assert summarize(folder.root)["trials"]["failed"] == 1
+    again = glrnn("resume", folder.root, "--retry-failed", "--json")
+    found = json.loads(again.stdout)
+    assert (again.returncode, found["trials"]["failed"], found["retried"]) == (3, 1, 1)
+    assert [row["params"]["learning_rate"] for row in found["table"]] == [1e30, 1e-3, 1e30]
+
+
+def test_hyperband_prunes_trials_that_keep_their_best_model(tmp_path: Path):
+    data = write_steps(tmp_path / "a.hdf5")
+    # With this rate nothing is learned: whoever comes after a better trial is stopped at the first band.
+    rates = {"values": [1e-2, 1e-7]}
+    spec = spec_of(data, 8, epochs=9, patience=9, learning_rate=rates, window_size=3, seed={"min": 1, "max": 50})
+    spec = load_sweep({**spec.as_dict(), "early_terminate": {"type": "hyperband", "min_iter": 2, "eta": 2}})
+    folder = run_sweep(spec, tmp_path / "sweep", ranks_per_worker=1)
+    summary = summarize(folder.root)
+    pruned = [row for row in summary["table"] if row["state"] == "pruned"]
+    assert len(pruned) >= 2
+    assert summary["trials"]["pruned"] + summary["trials"]["finished"] == 8
+    assert summary["trials"]["failed"] == 0
+    for row in pruned:
+        assert row["epochs"] in (2, 4, 8)
+        trial = folder.trial(row["number"])
+        assert layout.read_json(trial.result)["state"] == "pruned"
+        assert predict.validation_loss(trial.root)["loss"] == pytest.approx(row["best_so_far"], rel=1e-5)
+    assert glrnn("status", folder.root).returncode == 0
+    assert collect(folder.root)["best"]["number"] not in [row["number"] for row in pruned]
+
+
+OWN = """
+import tensorflow as tf
+from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression
+
+class Smoothed(PreprocessorTriaxialCompression):
+    @classmethod
+    def get_default_config(cls):
+        return {**super().get_default_config(), "smoothing": 1}
+
+    def __init__(self, smoothing=1, source=None, **config):
+        super().__init__(source=source, **config)
+        self.smoothing = smoothing
+
+    def prepare_datasets(self, seed=42):
+        datasets, stats = super().prepare_datasets(seed)
+        return {name: data.map(self._smooth) for name, data in datasets.items()}, stats
+
+    @tf.autograph.experimental.do_not_convert
+    def _smooth(self, inputs, labels):
+        return inputs, labels / self.smoothing
+"""
+
+
+def test_a_preprocessor_of_the_users_own_is_searched_trained_and_verified(tmp_path: Path):
+    write_steps(tmp_path / "a.hdf5")
+    (tmp_path / "my_smoothing.py").write_text(OWN)
+    keys = {"preprocessor": "my_smoothing:Smoothed", "raw_data": "a.hdf5", "smoothing": {"values": [1, 100]}}
+    keys |= {"lstm_units": 4, "dense_units": 4, "epochs": 1, "window_size": 3}
+    (tmp_path / "s.yaml").write_text(config.dump_yaml({"method": "grid", "parameters": keys}))
+    ran = glrnn("sweep", "s.yaml", "--out", "sweep", "--ranks-per-worker", 1, "--json", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert [row["params"] for row in json.loads(ran.stdout)["table"]] == [{"smoothing": 1}, {"smoothing": 100}]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    collected = glrnn("collect", tmp_path / "sweep", "--json", cwd=elsewhere)
+    assert collected.returncode == 0, collected.stderr
+    assert json.loads(collected.stdout)["best"]["config"] == {"smoothing": 100}
+
+
+def test_status_can_be_watched_until_the_sweep_ends(tmp_path: Path):
+    data = write_steps(tmp_path / "a.hdf5")
+    (tmp_path / "s.yaml").write_text(config.dump_yaml(spec_of(data, 4, epochs=20, patience=20).as_dict()))
+    start = ["sweep", "s.yaml", "--out", "sweep", "--ranks-per-worker", 1, "--no-wait"]
+    assert glrnn(*start, cwd=tmp_path).returncode == 0
+    watched = glrnn("status", "sweep", "--watch", "--seconds", "0.3", "--json", cwd=tmp_path)
+    assert watched.returncode == 0, watched.stderr
+    looks = [json.loads(line) for line in watched.stdout.splitlines()]
+    assert looks[0]["state"] == "running"
+    assert looks[-1]["state"] == "finished"
+    assert looks[-1]["trials"]["finished"] == 4
+    assert any(look["eta_seconds"] is not None for look in looks)
+    rates = [row["epochs_per_minute"] for look in looks for row in look["table"] if row["state"] == "running"]
+    assert any(rate and rate > 0 for rate in rates)
 
 
 def test_a_worker_that_dies_is_started_again_by_its_launcher_but_not_for_ever(tmp_path: Path):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from glrnn_hpc import cli, config
 from tests.conftest import DATA
 
-COMMANDS = ["parse", "inspect", "train", "sweep", "worker", "status", "resume", "collect", "predict"]
+COMMANDS = ["parse", "inspect", "train", "sweep", "worker", "status", "resume", "cancel", "collect", "predict"]
 
 
 @pytest.fixture

@@ -12,14 +12,18 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+import typer
 
+from glrnn_hpc import cli
 from glrnn_hpc.config import RunConfig, parse_yaml
 from glrnn_hpc.data import hdf5
+from glrnn_hpc.search import space
 from glrnn_hpc.search.sweep import load_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FORMAT = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
+SWEEPS = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
 
 #: The sample has a broken file on purpose, which `glrnn parse` reports by this status.
 LEFT_SOMETHING_OUT = 3
@@ -143,7 +147,41 @@ def test_every_shipped_sweep_file_is_valid(path: Path) -> None:
     assert load_sweep(path).n_trials() >= 2
 
 
-@pytest.mark.parametrize("page", [README, FORMAT], ids=["README.md", "docs/format.md"])
+def test_the_sweep_file_in_the_sweeps_page_is_valid() -> None:
+    (text,) = blocks(SWEEPS, "yaml")
+    spec = load_sweep(parse_yaml(text, "docs/sweeps.md"))
+    assert (spec.method, spec.n_trials(), spec.target) == ("bayes", 60, 0.01)
+    assert [parameter.name for parameter in spec.searched] == ["lstm_units", "learning_rate", "window_size"]
+
+
+def test_the_sweeps_page_names_every_distribution_and_its_keys() -> None:
+    documented = {}
+    for names, keys, _ in table(section(SWEEPS, "Parameters")):
+        for name in names.split(", "):
+            documented[name] = set(re.findall(r"`([a-z]+)`", keys))
+    quantised = {name: space._KEYS[name] for name in space._QUANTISED}
+    plain = {name: keys for name, keys in space._KEYS.items() if name not in quantised}
+    assert set(documented) == set(space._KEYS)
+    assert all("q" in documented[name] for name in quantised)
+    assert all(documented[name] == {*needed, *optional} for name, (needed, optional) in plain.items())
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("sweep", ["--trials", "--sampler", "--dead-after", "--storage"]),
+        ("resume", ["--trials", "--workers", "--ranks-per-worker", "--retry-failed"]),
+        ("status", ["--watch"]),
+    ],
+)
+def test_the_options_that_the_sweeps_page_names_exist(command: str, options: list[str]) -> None:
+    (found,) = [each for each in typer.main.get_command(cli.app).commands.values() if each.name == command]
+    names = {name for parameter in found.params for name in parameter.opts}
+    assert set(options) <= names
+    assert all(option in SWEEPS + README + (ROOT / "CHANGELOG.md").read_text() for option in options)
+
+
+@pytest.mark.parametrize("page", [README, FORMAT, SWEEPS], ids=["README.md", "docs/format.md", "docs/sweeps.md"])
 def test_links_lead_to_files_of_the_project(page: str) -> None:
     folder = ROOT if page is README else ROOT / "docs"
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", page) if not link.startswith("https://")]
