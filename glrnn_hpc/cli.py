@@ -286,18 +286,24 @@ def predict(
     """Predict responses in original units and compare them with the simulated ones."""
     if split not in ("test", "all"):
         raise ConfigError(f"--split: {split!r} is not one of test, all.")
+    if figure is not None:
+        from glrnn_hpc.results.report import check_figure, plot_predictions
+
+        check_figure(figure)  # a prediction of minutes must not end with a wrong name
     from glrnn_hpc.predict import predict_file
 
     found = predict_file(model_dir, data, out, split)
-    rows = [[name, *(f"{value:.4g}" for value in errors.values())] for name, errors in found["metrics"].items()]
-    lines = [_table(["label", "MAE", "RMSE", "R2"], rows)]
+    units = found["units"]
+    rows = [
+        [name, units.get(name, "-"), *(f"{value:.4g}" for value in errors.values())]
+        for name, errors in found["metrics"].items()
+    ]
+    lines = [_table(["label", "unit", "MAE", "RMSE", "R2"], rows)]
     lines.append(
         f"MSE in standardised units: {found['mse_standardised']:.4g}, {found['n_sequences']} sequences ({split})"
     )
     lines.append(f"-> {out}")
     if figure is not None:
-        from glrnn_hpc.results.report import plot_predictions
-
         plot_predictions(out, figure, found["metrics"])
         found["figure"] = str(figure)
         lines.append(f"-> {figure}")

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Collection, Hashable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -172,7 +172,7 @@ class TrainingConfig(_Keys):
     seed: Seed = Field(42, description="initial weights and order of training")
     checkpoint_every: NotNegative = Field(0, description="seconds between checkpoints; 0 means every epoch")
     ranks_per_trial: Count = Field(1, description="MPI ranks that train one trial together")
-    kernel: str = Field("auto", description="how the model is run; auto chooses")
+    kernel: Literal["auto"] = Field("auto", description="how the model is run; auto chooses")
     beta_1: Decay | None = Field(None, description="of Adam; Keras' default")
     beta_2: Decay | None = Field(None, description="of Adam; Keras' default")
     epsilon: Positive | None = Field(None, description="of Adam; Keras' default")

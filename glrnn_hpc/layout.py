@@ -245,6 +245,10 @@ class SweepFolder:
     def best(self) -> RunFolder:
         return RunFolder(self.root / "best")
 
+    def current_state(self) -> str:
+        """Return running, cancelled or finished."""
+        return str(read_json(self.state)["state"])
+
     def trial(self, number: int) -> TrialFolder:
         return TrialFolder(self.trials / str(number))
 

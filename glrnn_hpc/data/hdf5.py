@@ -124,7 +124,7 @@ def open_file(path: Path) -> Iterator[h5py.File]:
     try:
         opened = h5py.File(path, "r")
     except OSError as error:
-        raise DataError(f"{path}: is truncated or no HDF5 file ({error}).") from error
+        raise DataError(f"{path}: is truncated or no HDF5 file ({' '.join(str(error).split())}).") from error
     try:
         with opened as file:
             yield file

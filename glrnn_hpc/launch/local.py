@@ -120,7 +120,7 @@ class LocalLauncher:
                     break
             time.sleep(POLL_SECONDS)
         workers.clean_up(self.folder)
-        if _state_of(self.folder) == "running":
+        if self.folder.current_state() == "running":
             if not study.is_finished():
                 raise SweepError(
                     f"{self.folder.root}: every worker has ended, but trials are left; {self._last_words()}"
@@ -161,7 +161,7 @@ class LocalLauncher:
                 return True
         if not seat.folder.ended.exists():
             layout.write_json(seat.folder.ended, {"status": status, "time": time.time()})
-        if status == 0 or _state_of(self.folder) != "running" or study.is_finished():
+        if status == 0 or self.folder.current_state() != "running" or study.is_finished():
             return False
         if seat.restarts == MAX_RESTARTS:
             return False
@@ -176,7 +176,3 @@ class LocalLauncher:
             return ""
         lines = stderr.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return f"the last one said: {lines[-1]}; see {stderr}. " if lines else ""
-
-
-def _state_of(folder: layout.SweepFolder) -> str:
-    return str(layout.read_json(folder.state)["state"])

@@ -10,11 +10,29 @@ import numpy as np
 
 from glrnn_hpc import layout
 from glrnn_hpc.data.hdf5 import read_schema
+from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.predict import LABEL_UNITS
 
 #: Okabe and Ito's colours, told apart by colour-blind readers too. https://jfly.uni-koeln.de/color/
 _COLOURS = ("#0072B2", "#D55E00", "#009E73")
-_UNITS = {"p": "MPa", "q": "MPa", "f0": "N"}
 _SHOWN = ("e", "p", "q")
+
+
+def check_figure(figure: Path) -> None:
+    """Check that a figure can be written under this name.
+
+    Raises
+    ------
+    ConfigError
+        If its suffix names no format, or its folder does not exist.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    formats = FigureCanvasBase.get_supported_filetypes()
+    if figure.suffix.lstrip(".").lower() not in formats:
+        raise ConfigError(f"--figure {figure}: the suffix must be one of {', '.join(sorted(formats))}.")
+    if not figure.parent.is_dir():
+        raise ConfigError(f"--figure {figure}: there is no folder {figure.parent}.")
 
 
 def plot_predictions(predictions: Path, figure: Path, metrics: dict[str, dict[str, float]]) -> None:
@@ -45,7 +63,7 @@ def plot_predictions(predictions: Path, figure: Path, metrics: dict[str, dict[st
                 column = schema.outputs.index(label)
                 axis.plot(strain, simulated[shown, :, column], color="0.35", lw=2.4, label="simulated (DEM)")
                 axis.plot(strain, predicted[shown, :, column], color=colour, lw=1.2, ls="--", label="predicted (LSTM)")
-                axis.set_ylabel(f"{label} [{_UNITS.get(label, '-')}]")
+                axis.set_ylabel(f"{label} [{LABEL_UNITS.get(label, '-')}]")
             row[0].set_title(group.name, loc="left", fontsize="small", fontweight="bold")
             row[0].legend(fontsize="x-small", frameon=False)
             for axis in axes[-1]:

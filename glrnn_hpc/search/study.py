@@ -149,10 +149,14 @@ class SweepStudy:
     """A rank's view of the study of one sweep folder."""
 
     def __init__(self, folder: layout.SweepFolder) -> None:
-        if not folder.sweep.exists():
+        if not (folder.sweep.exists() and folder.state.exists()):
             raise SweepError(f"{folder.root}: is not a sweep folder; `glrnn sweep` makes one.")
         self.folder = folder
-        self.spec = load_sweep(folder.sweep, directory=layout.read_json(folder.state).get("directory"))
+        try:
+            directory = layout.read_json(folder.state).get("directory")
+        except ValueError as error:
+            raise SweepError(f"{folder.state}: is damaged: {error}") from error
+        self.spec = load_sweep(folder.sweep, directory=directory)
         self._storage = storage.open_storage(folder)
         self._study = optuna.load_study(study_name=storage.study_name(folder), storage=self._storage)
 
@@ -192,7 +196,9 @@ class SweepStudy:
     @_reaching
     def adopt_released(self, owner: leases.Owner) -> Claim | None:
         """Adopt a running trial that its owner gave back; None if there is none."""
-        return self._adopt(owner, lambda trial, generation, _: trial.user_attrs.get(_RELEASED) == generation)
+        # By the study alone: before each claim, thousands of ranks would look at thousands of files.
+        given_back = [trial for trial in self._trials(TrialState.RUNNING) if _RELEASED in trial.user_attrs]
+        return self._adopt(given_back, owner, lambda _: False)
 
     @_reaching
     def adopt(self, owner: leases.Owner, is_dead: Callable[[leases.Owner], bool]) -> Claim | None:
@@ -200,16 +206,17 @@ class SweepStudy:
 
         A trial whose result was published by a rank that died before it could tell the study is told here.
         """
-        return self._adopt(owner, lambda _, __, holder: holder is None or is_dead(holder))
+        return self._adopt(self._trials(TrialState.RUNNING), owner, is_dead)
 
     def _adopt(
-        self, owner: leases.Owner, is_free: Callable[[FrozenTrial, int, leases.Owner | None], bool]
+        self, trials: list[FrozenTrial], owner: leases.Owner, is_dead: Callable[[leases.Owner], bool]
     ) -> Claim | None:
-        for trial in self._trials(TrialState.RUNNING):
+        for trial in trials:
             folder = self.folder.trial(trial.number)
             generation = folder.newest_generation()
             holder = leases.owner_of(folder, generation)
-            if not is_free(trial, generation, holder):
+            is_given_back = trial.user_attrs.get(_RELEASED) == generation
+            if not (is_given_back or holder is None or is_dead(holder)):
                 continue
             if folder.result.exists():
                 self.settle(trial.number)
@@ -294,8 +301,10 @@ class SweepStudy:
         is_imputed = attributes.get(_IMPUTED, False)
         state = "failed" if is_imputed else _STATE_NAMES[trial.state]
         value = trial.value if trial.values and not is_imputed else None
-        is_released = trial.state is TrialState.RUNNING and (
-            attributes.get(_RELEASED) == self.folder.trial(trial.number).newest_generation()
+        is_released = (
+            trial.state is TrialState.RUNNING
+            and _RELEASED in attributes
+            and attributes[_RELEASED] == self.folder.trial(trial.number).newest_generation()
         )
         return Slot(
             trial.number,

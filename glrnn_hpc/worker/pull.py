@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from glrnn_hpc import layout
 from glrnn_hpc.errors import GlrnnError, StorageError
 from glrnn_hpc.search.leases import Owner
 from glrnn_hpc.search.study import Claim, SweepStudy
@@ -68,7 +67,7 @@ class Guard:
         self._looked = time.monotonic()
         if not self._lease.is_newest() or self._lease.folder.result.exists():
             raise Abandoned
-        if _state_of(self._folder) == "cancelled":
+        if self._folder.current_state() == "cancelled":
             raise Interrupted
 
 
@@ -102,7 +101,7 @@ def pull(study: SweepStudy, owner: Owner, timing: Timing, train: Train, watchdog
     observer = Observer(study.folder, timing)
     pause = min(timing.heartbeat, 1.0)
     looked = -timing.heartbeat
-    while _state_of(study.folder) == "running":
+    while study.folder.current_state() == "running":
         watchdog.progress()
         claim = study.adopt_released(owner) or study.claim(owner)
         if claim is None and time.monotonic() - looked >= timing.heartbeat:
@@ -177,7 +176,3 @@ def _is_of_the_file_system(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _state_of(folder: layout.SweepFolder) -> str:
-    return str(layout.read_json(folder.state)["state"])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,20 @@ def test_wrong_input_is_one_message_and_status_2(run, tiny, tmp_path: Path):
         assert message in err
         assert "Traceback" not in err
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("figure", "message"),
+    [("p.xyz", "the suffix must be one of .*png"), ("nowhere/p.png", "there is no folder .*nowhere")],
+)
+def test_a_figure_that_cannot_be_drawn_is_refused_before_anything_is_predicted(
+    figure: str, message: str, run, tmp_path: Path
+):
+    status, _, err = run(
+        "predict", tmp_path / "no_model", tmp_path / "no.hdf5", "--out", tmp_path / "p", "--figure", tmp_path / figure
+    )
+    assert status == 2
+    assert re.search(f"--figure .*: {message}", err)
 
 
 def test_yaml_numbers_duplicates_and_other_content(tmp_path: Path):
