@@ -177,6 +177,23 @@ def test_bayes_learns_from_what_is_finished_and_keeps_its_points_in_units(tmp_pa
     assert len({slot.params["learning_rate"] for slot in seen.slots()}) == 60
 
 
+def test_cma_es_may_take_the_place_of_tpe(tmp_path: Path):
+    metric = {"name": "val_loss", "goal": "minimize"}
+    parameters = {
+        "raw_data": "a.hdf5",
+        "learning_rate": {"distribution": "log_uniform_values", "min": 1e-5, "max": 1},
+        "epsilon": {"distribution": "log_normal", "mu": -10},
+        "window_size": {"values": [3, 5]},
+    }
+    seen = make(tmp_path / "sweep", 80, method="bayes", metric=metric, sampler="cmaes", parameters=parameters)
+    errors = []
+    for _ in range(80):
+        claim = seen.claim(owner())
+        errors.append(abs(np.log10(claim.point["learning_rate"]) + 2) + abs(np.log(claim.point["epsilon"]) + 9))
+        settle(seen, claim, value=errors[-1])
+    assert np.median(errors[-20:]) < 0.7 * np.median(errors[:20])
+
+
 def test_ranks_that_ask_bayes_at_once_draw_different_points(tmp_path: Path):
     metric = {"name": "val_loss", "goal": "minimize"}
     seen = make(tmp_path / "sweep", 8, method="bayes", metric=metric)
