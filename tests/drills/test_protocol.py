@@ -139,3 +139,16 @@ def test_random_deaths_and_suspensions_lose_no_trial_and_double_none(tmp_path: P
     assert adopted >= 20
     assert abandoned >= 3
     assert [path for path in folder.root.rglob(".*")] == []
+
+
+def test_a_rank_that_hangs_ends_itself_and_its_trial_is_adopted(tmp_path: Path):
+    folder = sleeping_sweep(tmp_path / "sweep", 1)
+    command = [sys.executable, "-m", "tests.drills.sleeper", str(folder.root)]
+    # A step takes ten seconds, which is no progress for a rank that must make some every second.
+    hanging = subprocess.run([*command, "hangs", "100", "0.1", "0.8", "1"], check=False, stderr=subprocess.PIPE)
+    assert hanging.returncode == 1
+    assert b"no progress for 1 s (hang_timeout)" in hanging.stderr
+    assert study.SweepStudy(folder).slots()[0].state == "running"
+    subprocess.run([*command, "works", "0.1", "0.1", "0.8", "60"], check=True)
+    assert study.SweepStudy(folder).slots()[0].state == "finished"
+    assert folder.trial(0).newest_generation() == 2
