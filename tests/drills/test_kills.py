@@ -26,7 +26,7 @@ from tests.conftest import write_steps
 
 N_TRIALS = 24
 N_KILLS = 8
-EPOCHS = 40
+EPOCHS = 30
 TIMES = ("--heartbeat", "0.5", "--dead-after", "20", "--hang-timeout", "120")
 
 

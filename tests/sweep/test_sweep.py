@@ -145,7 +145,7 @@ def test_killed_workers_are_replaced_and_their_trials_adopted(tmp_path: Path):
 
 def test_a_cancelled_sweep_gives_its_trials_back_and_resume_goes_on_with_them(tmp_path: Path):
     data = write_steps(tmp_path / "a.hdf5")
-    (tmp_path / "s.yaml").write_text(config.dump_yaml(spec_of(data, 3, epochs=400, patience=400).as_dict()))
+    (tmp_path / "s.yaml").write_text(config.dump_yaml(spec_of(data, 3, epochs=150, patience=150).as_dict()))
     folder = layout.SweepFolder(tmp_path / "sweep")
     start = ["sweep", "s.yaml", "--out", "sweep", "--ranks-per-worker", 2, "--heartbeat", "0.2", "--no-wait"]
     assert glrnn(*start, cwd=tmp_path).returncode == 0
@@ -157,12 +157,12 @@ def test_a_cancelled_sweep_gives_its_trials_back_and_resume_goes_on_with_them(tm
     summary = summarize(folder.root)
     assert summary["trials"] == {"finished": 0, "pruned": 0, "failed": 0, "running": 0, "waiting": 3}
     done = max(row["epochs"] for row in summary["table"])
-    assert 0 < done < 400
+    assert 0 < done < 150
     resumed = glrnn("resume", "sweep", "--trials", 4, "--json", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     after = json.loads(resumed.stdout)
     assert after["trials"]["finished"] == 4
-    assert [row["epochs"] for row in after["table"]] == [400] * 4
+    assert [row["epochs"] for row in after["table"]] == [150] * 4
     assert sorted(row["generation"] for row in after["table"]) == [1, 1, 2, 2]
     refused = glrnn("cancel", "sweep", cwd=tmp_path)
     assert (refused.returncode, "is finished already" in refused.stderr) == (2, True)
