@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,32 @@ def test_a_suspended_holder_notices_that_its_lock_is_another_ones_and_leaves_tha
     assert lock.is_held()
     lock.release()
     assert not Path(f"{seen.folder.journal}.lock").exists()
+
+
+def test_a_holder_that_lost_its_lock_before_it_wrote_waits_for_it_again(tmp_path: Path, monkeypatch):
+    seen = make(tmp_path / "sweep", 1)
+    before = seen.folder.journal.read_bytes()
+    thief = storage.TailLock(str(seen.folder.journal))
+    cut = storage._cut_torn_tail
+    sizes = []
+
+    def suspended_here(file: Any) -> int:
+        # The first time, another one takes the lock away and holds it for a while: nothing may be written meanwhile.
+        monkeypatch.setattr(storage, "_cut_torn_tail", cut)
+        Path(f"{seen.folder.journal}.lock").unlink()
+        thief.acquire()
+
+        def give_back() -> None:
+            sizes.append(seen.folder.journal.stat().st_size)
+            thief.release()
+
+        threading.Timer(0.5, give_back).start()
+        return cut(file)
+
+    monkeypatch.setattr(storage, "_cut_torn_tail", suspended_here)
+    storage.TornTailBackend(seen.folder.journal).append_logs([{"op_code": 99}])
+    assert sizes == [len(before)]
+    assert seen.folder.journal.read_bytes() == before + b'{"op_code":99}\n'
 
 
 def test_the_journal_is_optunas_own(tmp_path: Path):

@@ -95,8 +95,10 @@ def test_the_guard_looks_at_the_files_once_per_heartbeat(seen: study.SweepStudy)
     assert seen.slots()[0].state == "finished"
 
 
-@pytest.mark.parametrize("way", ["guard", "error", "result"])
-def test_an_owner_whose_trial_was_adopted_leaves_no_trace(way: str, seen: study.SweepStudy, caplog):
+@pytest.mark.parametrize(
+    ("way", "said"), [("guard", "this one abandons it"), ("error", "here it ended with"), ("result", "is dropped")]
+)
+def test_an_owner_whose_trial_was_adopted_leaves_no_trace(way: str, said: str, seen: study.SweepStudy, caplog):
     caplog.set_level(logging.WARNING)
     taken = []
 
@@ -109,7 +111,7 @@ def test_an_owner_whose_trial_was_adopted_leaves_no_trace(way: str, seen: study.
         return {"state": "failed", "error": "late"}
 
     claim = run(seen, late)
-    assert "adopted by another worker" in caplog.text
+    assert f"adopted by another worker; {said}" in caplog.text or f"; this result {said}" in caplog.text
     assert not claim.lease.folder.result.exists()
     assert seen.slots()[0].state == "running"
     assert taken[0].publish({**FINISHED, "number": 0})

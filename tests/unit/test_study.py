@@ -177,6 +177,26 @@ def test_bayes_learns_from_what_is_finished_and_keeps_its_points_in_units(tmp_pa
     assert len({slot.params["learning_rate"] for slot in seen.slots()}) == 60
 
 
+def test_bayes_takes_trials_that_run_into_account(tmp_path: Path):
+    rate = {"distribution": "log_uniform_values", "min": 1e-5, "max": 1}
+    metric = {"name": "val_loss", "goal": "minimize"}
+    points = []
+    for n_running in (0, 4):
+        parameters = {"raw_data": "a.hdf5", "learning_rate": rate}
+        seen = make(tmp_path / str(n_running), 24, method="bayes", metric=metric, parameters=parameters)
+        for _ in range(15):
+            claim = seen.claim(owner())
+            settle(seen, claim, value=abs(np.log10(claim.point["learning_rate"]) + 3))
+        for _ in range(n_running):
+            seen.claim(owner())
+        # The same sampler, with the same random numbers.
+        ask = study.optuna.load_study(
+            study_name="sweep", storage=seen._storage, sampler=samplers.make_sampler(seen.spec, 99)
+        ).ask
+        points.append(samplers.suggest(ask(), seen.spec.searched)["learning_rate"])
+    assert points[0] != points[1]
+
+
 def test_cma_es_may_take_the_place_of_tpe(tmp_path: Path):
     metric = {"name": "val_loss", "goal": "minimize"}
     parameters = {
