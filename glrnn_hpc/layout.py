@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from glrnn_hpc.errors import ConfigError
+
 MODEL_WHOLE = "model-best.keras"
 MODEL_WEIGHTS = "model-best.weights.h5"
 
@@ -115,9 +117,17 @@ def remove_folder(folder: Path) -> None:
 
 
 def keep_aside(folder: Path) -> Path | None:
-    """Rename an existing `folder` to the first free `<name>-<k>`; return the new path, None if there was nothing."""
+    """Rename an existing `folder` to the first free `<name>-<k>`; return the new path, None if there was nothing.
+
+    Raises
+    ------
+    ConfigError
+        If `folder` is a file, or the current folder.
+    """
     if not folder.exists():
         return None
+    if not folder.is_dir() or folder.resolve() == Path.cwd():
+        raise ConfigError(f"{folder}: is a file or the current folder, which cannot be put aside; choose another one.")
     number = 1
     while True:
         aside = folder.with_name(f"{folder.name}-{number}")

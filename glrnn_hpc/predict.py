@@ -213,9 +213,11 @@ def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, 
     """
     if split not in ("test", "all"):
         raise ConfigError(f"split: {split!r} is not one of test, all.")
+    _check_target(Path(out), Path(model_dir), Path(data_path))
     model, stats, config = get_pretrained_model(model_dir)
     config = {**config, "raw_data": str(data_path)}
     preprocessor = PreprocessorTriaxialCompression(**config)
+    _check_names(preprocessor, stats)
     sequences = preprocessor.all_sequences()
     ids = np.arange(len(sequences.params))
     if split == "test":
@@ -284,6 +286,27 @@ def _compiled(model: keras.Model, window_size: int, n_inputs: int, n_params: int
         return model(batch, training=False)
 
     return tf.function(call, input_signature=signature, autograph=False)
+
+
+def _check_target(out: Path, model_dir: Path, data_path: Path) -> None:
+    """Refuse to write over the data or into the model."""
+    target = out.resolve()
+    if target == data_path.resolve():
+        raise ConfigError(f"{out}: is the file with the simulations; choose another one for the predictions.")
+    if target.is_dir() or (target.exists() and target.parent == model_dir.resolve()):
+        raise ConfigError(f"{out}: is a folder, or belongs to the model; choose another file for the predictions.")
+
+
+def _check_names(preprocessor: PreprocessorTriaxialCompression, stats: Mapping[str, Any]) -> None:
+    """Refuse data whose columns are not those of the training, in the same order."""
+    for kind, given in preprocessor.column_names().items():
+        trained = stats.get(f"{kind}_names")
+        if trained is not None and list(trained) != given:
+            raise ModelError(
+                f"the model was trained with the {kind} columns {', '.join(trained)}; "
+                f"{preprocessor.config.raw_data} has {', '.join(given)}."
+            )
+    _check_size("labels", len(preprocessor.column_names()["label"]), _stat(stats, "num_labels"))
 
 
 def _check_size(what: str, given: int, expected: int) -> None:

@@ -147,9 +147,7 @@ class PreprocessorTriaxialCompression(ArrayPreprocessor):
         data = self.source()
         inputs, params, outputs = self._merge(data)
         names = {
-            "input_names": list(data.schema.inputs),
-            "param_names": self._param_names(data),
-            "label_names": list(data.schema.outputs),
+            **{f"{kind}_names": names for kind, names in self.column_names().items()},
         }
         return split_and_scale(inputs, params, outputs, self.config, names, seed)
 
@@ -197,13 +195,20 @@ class PreprocessorTriaxialCompression(ArrayPreprocessor):
                 ) from error
             columns.append(np.full((len(params), 1), pressure))
         if self.config.add_experiment_type:
+            if shape.experiment_type not in ("drained", "undrained"):
+                raise DataError(
+                    f"{data.schema.path}: {shape.name} is neither drained nor undrained; "
+                    "set add_experiment_type to False."
+                )
             columns.append(np.full((len(params), 1), float(shape.experiment_type == "drained")))
         return np.concatenate(columns, axis=1)
 
-    def _param_names(self, data: DemData) -> list[str]:
-        config = self.config
+    def column_names(self) -> dict[str, list[str]]:
+        """Return the names of the columns of `input`, `param` (those that are appended too) and `label`."""
+        config, schema = self.config, self.source().schema
         extra = {"pressure": config.add_pressure, "experiment_type": config.add_experiment_type, "e0": config.add_e0}
-        return [*data.schema.contact_params, *(name for name, is_added in extra.items() if is_added)]
+        params = [*schema.contact_params, *(name for name, is_added in extra.items() if is_added)]
+        return {"input": list(schema.inputs), "param": params, "label": list(schema.outputs)}
 
     def _e0_column(self, data: DemData) -> int:
         if "e" not in data.schema.outputs:

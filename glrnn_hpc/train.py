@@ -97,7 +97,10 @@ def run_training(
     # Before the data: a preprocessor of the user's own may shuffle by the global seed.
     keras.utils.set_random_seed(config.seed)
     data = prepare(preprocessor, config, 0 if earlier is None else earlier.epochs)
-    folder.root.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.root.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, FileNotFoundError, PermissionError) as error:
+        raise ConfigError(f"{folder.root}: the folder of the training cannot be made: {error}") from error
     artifact.save_description(folder, config.as_dict(), data.train_stats)
     keras.utils.set_random_seed(config.seed)
     network = rnn_model(data.train_stats, **config.as_dict()) if model is None else model

@@ -177,8 +177,21 @@ def read_data(path: str | Path, pressure: GroupChoice = "All", experiment_type: 
                 arrays = {name: file[shape.name][name].astype("float32")[...] for name in _DATASETS}
             except (OSError, TypeError, ValueError) as error:
                 raise DataError(f"{schema.path}: {shape.name} cannot be read as numbers: {error}.") from error
+            _check_finite(schema, shape.name, arrays)
             groups[shape.name] = GroupArrays(shape, arrays["inputs"], arrays["contact_params"], arrays["outputs"])
     return DemData(schema, groups)
+
+
+def _check_finite(schema: Schema, group: str, arrays: Mapping[str, Array]) -> None:
+    """Refuse NaN: a network learns from it without a word, and gives numbers that mean nothing."""
+    names = {"contact_params": schema.contact_params, "inputs": schema.inputs, "outputs": schema.outputs}
+    for dataset, array in arrays.items():
+        bad = np.argwhere(~np.isfinite(array))
+        if len(bad):
+            raise DataError(
+                f"{schema.path}: {group}/{dataset} holds {len(bad)} NaN or infinite values, the first one in "
+                f"{names[dataset][bad[0][-1]]} of sample {bad[0][0]}; `glrnn inspect` lists them all."
+            )
 
 
 def write_file(

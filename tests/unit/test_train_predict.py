@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from glrnn_hpc import layout, predict, train
+from glrnn_hpc.config import RunConfig, parse
+from glrnn_hpc.data import hdf5
 from glrnn_hpc.data.hdf5 import read_schema
 from glrnn_hpc.errors import ConfigError, DataError, ModelError, TrainingDiverged, WindowError
 from glrnn_hpc.models import rnn_model
@@ -254,3 +256,57 @@ def test_train_stats_are_json_that_reads_back(tiny, tmp_path: Path):
     assert stats["label_names"] == ["e", "p"]
     assert stats["split_seed"] == 42
     np.testing.assert_allclose(stats["mean"], [5.5, 1005.5])
+
+
+def test_predictions_never_take_the_place_of_the_data_or_the_model(tiny, steps_file: Path, tmp_path: Path):
+    config = parse(RunConfig, tiny(epochs=1))
+    train.run_training(PreprocessorTriaxialCompression(**config.as_dict()), config, layout.RunFolder(tmp_path / "m"))
+    before = steps_file.read_bytes()
+    for out in (steps_file, tmp_path / "m" / ".." / steps_file.name, tmp_path / "m" / "config.yaml", tmp_path):
+        with pytest.raises(ConfigError, match="choose another"):
+            predict.predict_file(tmp_path / "m", steps_file, out)
+    assert steps_file.read_bytes() == before
+
+
+def test_data_with_other_columns_than_the_training_are_refused_before_anything_is_written(
+    tiny, steps_file: Path, tmp_path: Path
+):
+    config = parse(RunConfig, tiny(epochs=1))
+    train.run_training(PreprocessorTriaxialCompression(**config.as_dict()), config, layout.RunFolder(tmp_path / "m"))
+    params, inputs, outputs = np.ones((20, 2)), np.ones((20, 12, 3)), np.ones((20, 12, 3))
+    names = {"contact_params": ["E", "v"], "inputs": ["e_x", "e_y", "e_z"], "outputs": ["e", "p"]}
+    wrong = [
+        ({**names, "outputs": ["p", "e"]}, "label columns e, p; .* has p, e"),
+        ({**names, "outputs": ["e", "p", "q"]}, "label columns e, p; .* has e, p, q"),
+        ({**names, "inputs": ["e_z", "e_y", "e_x"]}, "input columns e_x, e_y, e_z; .* has e_z, e_y, e_x"),
+        ({**names, "contact_params": ["v", "E"]}, "param columns E, v, pressure, experiment_type; .* has v, E, "),
+    ]
+    for columns, message in wrong:
+        arrays = (params, inputs, outputs[..., : len(columns["outputs"])])
+        hdf5.write_file(tmp_path / "other.hdf5", {"0.2e6/drained": arrays}, **columns)
+        with pytest.raises(ModelError, match=message):
+            predict.predict_file(tmp_path / "m", tmp_path / "other.hdf5", tmp_path / "p.hdf5")
+    assert not (tmp_path / "p.hdf5").exists()
+
+
+def test_data_that_no_network_can_learn_from_are_refused(tiny, tmp_path: Path):
+    names = {"contact_params": ["E"], "inputs": ["e_z"], "outputs": ["e", "p"]}
+    params, inputs, outputs = np.ones((20, 1)), np.ones((20, 12, 1)), np.ones((20, 12, 2))
+    outputs[3, 5, 1] = np.nan
+    hdf5.write_file(tmp_path / "nan.hdf5", {"0.2e6/drained": (params, inputs, outputs)}, **names)
+    with pytest.raises(DataError, match=r"0\.2e6/drained/outputs holds 1 NaN .* first one in p of sample 3"):
+        hdf5.read_data(tmp_path / "nan.hdf5")
+    hdf5.write_file(tmp_path / "cyclic.hdf5", {"0.2e6/cyclic": (params, inputs, inputs)}, **{**names, "outputs": ["e"]})
+    config = tiny(raw_data=str(tmp_path / "cyclic.hdf5"))
+    with pytest.raises(DataError, match="0.2e6/cyclic is neither drained nor undrained; set add_experiment_type"):
+        PreprocessorTriaxialCompression(**config).prepare_arrays()
+    assert PreprocessorTriaxialCompression(**config, add_experiment_type=False).prepare_arrays()
+
+
+def test_a_run_never_takes_the_place_of_a_file_or_of_the_current_folder(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text("mine")
+    for folder in (Path("c.yaml"), Path(), tmp_path):
+        with pytest.raises(ConfigError, match="is a file or the current folder"):
+            layout.keep_aside(folder)
+    assert (tmp_path / "c.yaml").read_text() == "mine"
