@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +185,16 @@ class TrainingConfig(_Keys):
     ema_momentum: Decay | None = Field(None, description="of Adam; Keras' default")
     ema_overwrite_frequency: Count | None = Field(None, description="of Adam; Keras' default")
     loss_scale_factor: Positive | None = Field(None, description="of Adam; Keras' default")
-    gradient_accumulation_steps: Count | None = Field(None, description="of Adam; Keras' default")
+    gradient_accumulation_steps: Annotated[Count, Field(ge=2)] | None = Field(
+        None, description="of Adam; Keras' default"
+    )
+
+    @model_validator(mode="after")
+    def _check_clipping(self) -> TrainingConfig:
+        clips = [key for key in ("clipnorm", "clipvalue", "global_clipnorm") if getattr(self, key) is not None]
+        if len(clips) > 1:
+            raise ValueError(f"{' and '.join(clips)} exclude each other; give one of them")
+        return self
 
     def adam_arguments(self) -> dict[str, Any]:
         """Return the arguments for `keras.optimizers.Adam` that were given, and the learning rate."""
@@ -226,6 +235,26 @@ def parse(model: type[ConfigT], raw: Mapping[str, Any], where: str = "config") -
     except ValidationError as error:
         raise ConfigError(describe(error, where)) from error
     return config
+
+
+def split_sizes(n: int, train_frac: float, val_frac: float) -> tuple[int, int, int]:
+    """Return how many of `n` sequences train, validate and test.
+
+    Raises
+    ------
+    DataError
+        If one of the splits would be empty.
+    """
+    n_train, n_val = int(train_frac * n), int(val_frac * n)
+    sizes = {"train": n_train, "val": n_val, "test": n - n_train - n_val}
+    for name, size in sizes.items():
+        if size == 0:
+            raise DataError(
+                f"train_frac={train_frac} and val_frac={val_frac} of {n} sequences leave the {name} split empty "
+                f"({', '.join(f'{key} {value}' for key, value in sizes.items())}); "
+                "change the fractions or select more groups."
+            )
+    return n_train, n_val, sizes["test"]
 
 
 def say_defaults(config: _Keys, given: Collection[str], where: str = "config") -> None:

@@ -19,9 +19,10 @@ from glrnn_hpc.config import (
     PreprocessingConfig,
     parse,
     say_defaults,
+    split_sizes,
     unknown_key,
 )
-from glrnn_hpc.data.hdf5 import DemData, GroupShape, read_data, select_groups
+from glrnn_hpc.data.hdf5 import DemData, GroupShape, check_same_shapes, read_data, select_groups
 from glrnn_hpc.errors import ConfigError, DataError, ModelError
 
 Array = NDArray[Any]
@@ -173,8 +174,7 @@ class PreprocessorTriaxialCompression(ArrayPreprocessor):
 
     def _merge(self, data: DemData) -> tuple[Array, Array, Array]:
         shapes = select_groups(data.schema, self.config.pressure, self.config.experiment_type)
-        for shape in shapes[1:]:
-            _check_same_columns(data, shapes[0], shape)
+        check_same_shapes(data.schema, shapes)
         groups = [data.groups[shape.name] for shape in shapes]
         inputs = np.concatenate([group.inputs for group in groups])
         outputs = np.concatenate([group.outputs for group in groups])
@@ -328,17 +328,9 @@ def split_ids(n: int, train_frac: float, val_frac: float, seed: int) -> dict[str
     """
     # RandomState, not default_rng: it gives the permutation of GrainLearning's seeds.
     order = np.random.RandomState(seed).permutation(n)
-    n_train, n_val = int(train_frac * n), int(val_frac * n)
+    n_train, n_val, _ = split_sizes(n, train_frac, val_frac)
     parts = np.split(order, [n_train, n_train + n_val])
-    splits = dict(zip(("train", "val", "test"), parts, strict=True))
-    for name, ids in splits.items():
-        if len(ids) == 0:
-            sizes = ", ".join(f"{key} {len(value)}" for key, value in splits.items())
-            raise DataError(
-                f"train_frac={train_frac} and val_frac={val_frac} of {n} sequences leave the {name} split empty "
-                f"({sizes}); change the fractions or select more groups."
-            )
-    return splits
+    return dict(zip(("train", "val", "test"), parts, strict=True))
 
 
 def split_and_scale(
@@ -396,12 +388,3 @@ def _moments(values: Array) -> tuple[Array, Array]:
     mean, std = wide.mean(axis=axes), wide.std(axis=axes)
     # Rounding leaves a constant column with a tiny std; dividing by it would blow up the noise.
     return mean, np.where(std <= 1e-7 * np.abs(mean), 0.0, std)
-
-
-def _check_same_columns(data: DemData, first: GroupShape, other: GroupShape) -> None:
-    for what in ("n_inputs", "n_params", "n_outputs", "n_steps"):
-        if getattr(first, what) != getattr(other, what):
-            raise DataError(
-                f"{data.schema.path}: {first.name} has {what.removeprefix('n_')} {getattr(first, what)}, but "
-                f"{other.name} has {getattr(other, what)}; groups that are merged must agree. Select fewer groups."
-            )

@@ -182,6 +182,23 @@ def read_data(path: str | Path, pressure: GroupChoice = "All", experiment_type: 
     return DemData(schema, groups)
 
 
+def check_same_shapes(schema: Schema, groups: Sequence[GroupShape]) -> None:
+    """Check that groups can be merged.
+
+    Raises
+    ------
+    DataError
+        If two of them differ in columns or steps; the message names both.
+    """
+    for what in ("n_inputs", "n_params", "n_outputs", "n_steps"):
+        for other in groups[1:]:
+            if getattr(groups[0], what) != getattr(other, what):
+                raise DataError(
+                    f"{schema.path}: {groups[0].name} has {what.removeprefix('n_')} {getattr(groups[0], what)}, but "
+                    f"{other.name} has {getattr(other, what)}; groups that are merged must agree. Select fewer groups."
+                )
+
+
 def _check_finite(schema: Schema, group: str, arrays: Mapping[str, Array]) -> None:
     """Refuse NaN: a network learns from it without a word, and gives numbers that mean nothing."""
     names = {"contact_params": schema.contact_params, "inputs": schema.inputs, "outputs": schema.outputs}

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from glrnn_hpc import layout
-from glrnn_hpc.config import say_defaults
-from glrnn_hpc.data.hdf5 import read_schema, select_groups
+from glrnn_hpc.config import say_defaults, split_sizes
+from glrnn_hpc.data.hdf5 import check_same_shapes, read_schema, select_groups
 from glrnn_hpc.errors import ConfigError, SweepError, WindowError
 from glrnn_hpc.launch import local
 from glrnn_hpc.search import study
@@ -175,13 +175,19 @@ def check_data(spec: SweepSpec) -> None:
     Raises
     ------
     DataError, WindowError
-        If the file or a group is missing, or a window is as long as the sequences.
+        If the file or a group is missing, merged groups differ, a split is empty, or a window is as long as the
+        sequences.
     """
     by_name = {parameter.name: parameter for parameter in spec.parameters}
     schema = read_schema(spec.constants["raw_data"])
     for pressure in _values(by_name, "pressure"):
         for experiment_type in _values(by_name, "experiment_type"):
             groups = select_groups(schema, pressure, experiment_type)
+            check_same_shapes(schema, groups)
+            n = sum(group.n_samples for group in groups)
+            for train_frac in _values(by_name, "train_frac", 0.7):
+                for val_frac in _values(by_name, "val_frac", 0.15):
+                    split_sizes(n, train_frac, val_frac)
             for window_size in _values(by_name, "window_size", 10):
                 shortest = min(groups, key=lambda group: group.n_steps)
                 if window_size >= shortest.n_steps:

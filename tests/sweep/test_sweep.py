@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from glrnn_hpc import config, layout, predict
+from glrnn_hpc.data.hdf5 import write_file
 from glrnn_hpc.errors import DataError, LaunchError, SweepError, WindowError
 from glrnn_hpc.launch import local, resume_sweep, run_sweep
 from glrnn_hpc.results.collector import collect
@@ -305,6 +307,14 @@ def test_a_sweep_that_cannot_work_starts_nothing(tmp_path: Path, monkeypatch):
         run_sweep(spec_of(tmp_path / "none.hdf5"), tmp_path / "sweep")
     with pytest.raises(DataError, match="no pressure '9e6'"):
         run_sweep(spec_of(data, pressure="9e6"), tmp_path / "sweep")
+    with pytest.raises(DataError, match="of 20 sequences leave the val split empty"):
+        run_sweep(spec_of(data, val_frac={"values": [0.15, 0.01]}), tmp_path / "sweep")
+    small, large = np.ones((9, 2)), np.ones((9, 12, 3))
+    groups = {"0.2e6/drained": (small, large, large[..., :2]), "0.5e6/drained": (small, large[..., :2], large[..., :2])}
+    names = {"contact_params": ["E", "v"], "inputs": ["e_x", "e_y", "e_z"], "outputs": ["e", "p"]}
+    write_file(tmp_path / "differ.hdf5", groups, **names)
+    with pytest.raises(DataError, match=r"0\.2e6/drained has inputs 3, but 0\.5e6/drained has 2"):
+        run_sweep(spec_of(tmp_path / "differ.hdf5"), tmp_path / "sweep")
     monkeypatch.setattr(local, "mpiexec", lambda: None)
     with pytest.raises(LaunchError, match="2 ranks need MPI and there is no mpiexec: `pip install"):
         run_sweep(spec_of(data), tmp_path / "sweep", ranks_per_worker=2)
