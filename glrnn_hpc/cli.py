@@ -120,7 +120,7 @@ def train(
     keys = config.load_yaml(config_file)
     for setting in settings or []:
         key, equals, value = setting.partition("=")
-        if not equals:
+        if not key or not equals:
             raise ConfigError(f"--set {setting}: KEY=VALUE is needed, such as --set epochs=20.")
         keys[key] = config.parse_yaml(value, f"--set {setting}")
     full = config.parse(config.RunConfig, keys)
@@ -289,6 +289,8 @@ def predict(
     if figure is not None:
         from glrnn_hpc.results.report import check_figure, plot_predictions
 
+        if figure.resolve() == out.resolve():
+            raise ConfigError(f"--figure {figure}: is the file of the predictions (--out) too; choose another one.")
         check_figure(figure)  # a prediction of minutes must not end with a wrong name
     from glrnn_hpc.predict import predict_file
 

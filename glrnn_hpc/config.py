@@ -119,7 +119,8 @@ Fraction = Annotated[float, BeforeValidator(_not_a_bool), Field(gt=0, lt=1)]
 Positive = Annotated[float, BeforeValidator(_not_a_bool), Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, BeforeValidator(_not_a_bool), Field(ge=0, allow_inf_nan=False)]
 Decay = Annotated[float, BeforeValidator(_not_a_bool), Field(ge=0, lt=1)]
-GroupChoice = str | float | list[str | float]
+GroupName = Annotated[str | float, BeforeValidator(_not_a_bool)]
+GroupChoice = GroupName | list[GroupName]
 
 
 class _Keys(BaseModel):

@@ -35,5 +35,9 @@ class LaunchError(GlrnnError):
     """Workers cannot be started or do not run as they were asked to."""
 
 
+class OutOfMemory(GlrnnError):
+    """The network and a batch of its data do not fit into the memory of the CPU or GPU."""
+
+
 class TrainingDiverged(GlrnnError):
     """The training loss is no longer a finite number."""

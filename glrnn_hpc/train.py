@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from glrnn_hpc import layout
 from glrnn_hpc.config import RUN_KEYS, PreprocessingConfig, RunConfig, TrainingConfig, parse, say_defaults, unknown_key
-from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.errors import ConfigError, OutOfMemory
 from glrnn_hpc.models import rnn_model
 from glrnn_hpc.preprocessor import Preprocessor
 from glrnn_hpc.surrogate import artifact
@@ -90,6 +91,8 @@ def run_training(
         If the data cannot be prepared.
     TrainingDiverged
         If the loss is no longer finite.
+    OutOfMemory
+        If the network or its batches do not fit into memory.
     ModelError
         If the checkpoint is broken, or is of another configuration or model.
     """
@@ -103,22 +106,28 @@ def run_training(
         raise ConfigError(f"{folder.root}: the folder of the training cannot be made: {error}") from error
     artifact.save_description(folder, config.as_dict(), data.train_stats)
     keras.utils.set_random_seed(config.seed)
-    network = rnn_model(data.train_stats, **config.as_dict()) if model is None else model
     target = layout.RunFolder(model_folder or folder.root)
-    history = fit(
-        network,
-        data,
-        config,
-        target.metrics,
-        target.model(weights_only=config.save_weights_only),
-        callbacks,
-        checkpoint_file=checkpoint,
-        earlier=earlier,
-    )
+    try:
+        network = rnn_model(data.train_stats, **config.as_dict()) if model is None else model
+        history = fit(
+            network,
+            data,
+            config,
+            target.metrics,
+            target.model(weights_only=config.save_weights_only),
+            callbacks,
+            checkpoint_file=checkpoint,
+            earlier=earlier,
+        )
+        test = network.evaluate(data.test, verbose=0, return_dict=True)
+    except tf.errors.ResourceExhaustedError as error:
+        raise OutOfMemory(
+            f"lstm_units={config.lstm_units}, dense_units={config.dense_units}, batch_size={config.batch_size} need "
+            f"more memory than there is; make them smaller ({str(error).splitlines()[0]})"
+        ) from error
     losses = history.history["val_loss"]
     best = min(range(len(losses)), key=losses.__getitem__)
     metrics = {name: float(values[best]) for name, values in history.history.items()}
-    test = network.evaluate(data.test, verbose=0, return_dict=True)
     metrics |= {f"test_{name}": float(test[name]) for name in ("loss", "mae")}
     return Outcome(history, len(losses), best + 1, metrics)
 

@@ -144,7 +144,10 @@ def convert_all_to_hdf5(
     groups: dict[str, _Parsed] = {}
     present: set[str] = set()
     found = _in_subfolders(folder) if stored_in_subfolders else _flat(folder)
+    target = Path(target_file).resolve()
     for path, place in found:
+        if path.resolve() == target:
+            raise DataError(f"{target_file}: is one of the raw files; choose another name for the result.")
         if place is not None:
             present.add(place)
             if not _is_wanted(place, pressures, experiment_types):

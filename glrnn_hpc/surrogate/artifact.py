@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,11 @@ import keras
 import numpy as np
 
 from glrnn_hpc import layout
-from glrnn_hpc.config import dump_yaml, load_yaml
+from glrnn_hpc.config import RunConfig, dump_yaml, load_yaml, parse
 from glrnn_hpc.errors import ModelError
 from glrnn_hpc.models import rnn_model
+
+_SHAPES = ("num_input_features", "num_params", "num_labels")
 
 
 def save_description(folder: layout.RunFolder, config: dict[str, Any], train_stats: dict[str, Any]) -> None:
@@ -22,12 +26,14 @@ def save_description(folder: layout.RunFolder, config: dict[str, Any], train_sta
 
 
 def load_description(folder: layout.RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read `config.yaml` and `train_stats.json` as plain dicts.
+    """Read `config.yaml`, with defaults where it has no value, and `train_stats.json` as plain dicts.
 
     Raises
     ------
     ModelError
         If one of them is missing or broken.
+    ConfigError
+        If a key of the configuration is unknown or a value not allowed.
     """
     for path in (folder.config, folder.train_stats):
         if not path.exists():
@@ -41,7 +47,8 @@ def load_description(folder: layout.RunFolder) -> tuple[dict[str, Any], dict[str
         stats: dict[str, Any] = layout.read_json(folder.train_stats)
     except ValueError as error:
         raise ModelError(f"{folder.train_stats}: is broken: {error}") from error
-    return _without_wandb(load_yaml(folder.config)), stats
+    _check_stats(folder.train_stats, stats)
+    return parse(RunConfig, _without_wandb(load_yaml(folder.config)), str(folder.config)).as_dict(), stats
 
 
 def save_model(model: keras.Model, path: Path) -> None:
@@ -64,11 +71,16 @@ def load_model(path: Path, config: dict[str, Any], train_stats: dict[str, Any]) 
     try:
         if path.name == layout.MODEL_WEIGHTS:
             model = rnn_model(train_stats, **config)
-            model.load_weights(path)
-            return model
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+            with warnings.catch_warnings():
+                # Keras warns of its own attributes before it names the layer that does not fit.
+                warnings.simplefilter("ignore")
+                model.load_weights(path)
+        else:
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path}: cannot be loaded as the model of its folder: {error}") from error
+    _check_shapes(path, model, config, train_stats)
+    return model
 
 
 def find_model(folder: Path) -> Path:
@@ -83,6 +95,27 @@ def find_model(folder: Path) -> Path:
         if (folder / name).exists():
             return folder / name
     raise ModelError(f"{folder}: holds neither {layout.MODEL_WHOLE} nor {layout.MODEL_WEIGHTS}.")
+
+
+def _check_stats(path: Path, stats: Any) -> None:
+    if not isinstance(stats, dict):
+        raise ModelError(f"{path}: is broken: a mapping is needed, this is a {type(stats).__name__}.")
+    for name in _SHAPES:
+        value = stats.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ModelError(f"{path}: is broken: {name} must be a whole number from 1, it is {value!r}.")
+
+
+def _check_shapes(path: Path, model: keras.Model, config: Mapping[str, Any], stats: Mapping[str, Any]) -> None:
+    """Refuse a model that was not made for its description; a model of the user's own may leave sizes open."""
+    described = {"inputs": (config["window_size"], stats["num_input_features"]), "params": (stats["num_params"],)}
+    for tensor in model.inputs:
+        shape, expected = tuple(tensor.shape[1:]), described.get(tensor.name, ())
+        if any(size not in (None, wanted) for size, wanted in zip(shape, expected, strict=False)):
+            raise ModelError(
+                f"{path}: takes {tensor.name} of shape {shape}, but its folder describes {expected} "
+                "(window_size in config.yaml, num_input_features and num_params in train_stats.json)."
+            )
 
 
 def _without_wandb(config: dict[str, Any]) -> dict[str, Any]:

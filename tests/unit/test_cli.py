@@ -79,6 +79,8 @@ def test_wrong_input_is_one_message_and_status_2(run, tiny, tmp_path: Path):
     cases = [
         (("train", tmp_path / "none.yaml", "--out", tmp_path / "r"), "there is no such file"),
         (("train", good, "--out", tmp_path / "r", "--set", "epochs"), "KEY=VALUE is needed"),
+        (("train", good, "--out", tmp_path / "r", "--set", "=3"), "KEY=VALUE is needed"),
+        (("train", good, "--out", tmp_path / "r", "--set", "pressure=true"), "pressure: a number is needed"),
         (("train", good, "--out", tmp_path / "r", "--set", "epoch=3"), "did you mean epochs"),
         (("train", good, "--out", tmp_path / "r", "--set", "raw_data=no.hdf5"), "no.hdf5: there is no such file"),
         (("train", good, "--out", tmp_path / "r", "--wandb", "never"), "not one of offline, online, disabled"),
@@ -98,7 +100,11 @@ def test_wrong_input_is_one_message_and_status_2(run, tiny, tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("figure", "message"),
-    [("p.xyz", "the suffix must be one of .*png"), ("nowhere/p.png", "there is no folder .*nowhere")],
+    [
+        ("p.xyz", "the suffix must be one of .*png"),
+        ("nowhere/p.png", "there is no folder .*nowhere"),
+        ("p", "is the file of the predictions"),
+    ],
 )
 def test_a_figure_that_cannot_be_drawn_is_refused_before_anything_is_predicted(
     figure: str, message: str, run, tmp_path: Path

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from glrnn_hpc import layout, predict, train, windows
+from glrnn_hpc.config import RunConfig
 from glrnn_hpc.data.hdf5 import write_file
-from glrnn_hpc.errors import ConfigError, ModelError, TrainingDiverged
+from glrnn_hpc.errors import ConfigError, ModelError, OutOfMemory, TrainingDiverged
+from glrnn_hpc.models import rnn_model
 from glrnn_hpc.preprocessor import Preprocessor, PreprocessorLSTM, PreprocessorTriaxialCompression
 from glrnn_hpc.surrogate import artifact, fit
 
@@ -128,6 +131,46 @@ def test_a_broken_whole_model_is_refused(tmp_path: Path):
 
 def test_a_configuration_in_the_form_of_wandb_is_unpacked(tmp_path: Path):
     folder = layout.RunFolder(tmp_path)
-    layout.write_text(folder.config, "wandb_version: 1\n_wandb:\n  value: {}\nepochs:\n  desc: null\n  value: 3\n")
-    layout.write_json(folder.train_stats, {})
-    assert artifact.load_description(folder)[0] == {"epochs": 3}
+    layout.write_text(
+        folder.config,
+        "wandb_version: 1\n_wandb:\n  value: {}\nraw_data:\n  value: x.hdf5\nepochs:\n  desc: null\n  value: 3\n",
+    )
+    layout.write_json(folder.train_stats, {"num_input_features": 3, "num_params": 4, "num_labels": 2})
+    assert artifact.load_description(folder)[0] == {**RunConfig(raw_data="x.hdf5").as_dict(), "epochs": 3}
+
+
+@pytest.mark.parametrize(
+    ("stats", "message"),
+    [
+        ([], "a mapping is needed, this is a list"),
+        ({"num_input_features": 3, "num_params": 4}, "num_labels must be a whole number from 1, it is None"),
+        ({"num_input_features": "3", "num_params": 4, "num_labels": 2}, "num_input_features must be .*, it is '3'"),
+    ],
+)
+def test_broken_statistics_of_a_model_are_named(stats: object, message: str, tmp_path: Path):
+    folder = layout.RunFolder(tmp_path)
+    layout.write_text(folder.config, "raw_data: x.hdf5\n")
+    folder.train_stats.write_text(json.dumps(stats))
+    with pytest.raises(ModelError, match=f"train_stats.json: is broken: {message}"):
+        artifact.load_description(folder)
+
+
+@pytest.mark.parametrize("weights_only", [False, True])
+def test_a_model_of_another_description_is_refused(weights_only: bool, tmp_path: Path):
+    stats = {"num_input_features": 3, "num_params": 4, "num_labels": 2}
+    config = {"window_size": 5, "lstm_units": 2, "dense_units": 2}
+    path = layout.RunFolder(tmp_path).model(weights_only=weights_only)
+    artifact.save_model(rnn_model(stats, **config), path)
+    artifact.load_model(path, config, stats)
+    with pytest.raises(ModelError, match=r"cannot be loaded|takes params of shape \(4,\).* describes \(5,\)"):
+        artifact.load_model(path, config, {**stats, "num_params": 5})
+    if not weights_only:
+        with pytest.raises(ModelError, match=r"takes inputs of shape \(5, 3\), but its folder describes \(6, 3\)"):
+            artifact.load_model(path, {**config, "window_size": 6}, stats)
+
+
+def test_a_network_that_does_not_fit_into_memory_is_one_message(tiny, tmp_path: Path):
+    config = tiny(lstm_units=1_000_000)
+    preprocessor = PreprocessorTriaxialCompression(**config)
+    with pytest.raises(OutOfMemory, match="lstm_units=1000000, .* need more memory than there is"):
+        train.run_training(preprocessor, configured(preprocessor, config), layout.RunFolder(tmp_path))

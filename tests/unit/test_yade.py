@@ -256,6 +256,15 @@ def test_nothing_usable_is_an_error_and_an_older_output_stays_whole(
     assert target.read_bytes() == b"older"
 
 
+def test_a_raw_file_is_never_overwritten_by_the_result(tmp_path: Path) -> None:
+    _leave_corrupt(tmp_path / "raw")
+    raw = next((tmp_path / "raw").rglob("*.npy"))
+    before = raw.read_bytes()
+    with pytest.raises(DataError, match="is one of the raw files; choose another name"):
+        _parse(tmp_path / "raw", raw)
+    assert raw.read_bytes() == before
+
+
 def test_other_columns_and_double_precision_can_be_chosen(tmp_path: Path) -> None:
     target = tmp_path / "out.hdf5"
     _parse(RAW, target, contact_keys=["E", "num"], input_keys=["e_z"], output_keys=["q", "K"], dtype="float64")
