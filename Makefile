@@ -4,6 +4,8 @@
 PYTHON ?= python3
 
 VENV := .venv
+MPIO := .venv-mpio
+PACKAGES := postgresql openmpi-bin libopenmpi-dev libhdf5-openmpi-dev
 OUT := runs/main
 BIN := $(CURDIR)/$(VENV)/bin
 SOURCES := $(shell find glrnn_hpc -name '*.py')
@@ -13,7 +15,7 @@ INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check 
 
 export PATH := $(BIN):$(PATH)
 
-.PHONY: run test bench clean
+.PHONY: run test system-packages bench clean
 
 run: $(VENV)/.installed
 	@set -e; \
@@ -39,17 +41,8 @@ run: $(VENV)/.installed
 	echo "  predictions.hdf5  predicted and simulated sequences of the test split"; \
 	echo "  predictions.png   the figure"
 
-test: $(VENV)/.installed-dev
-	@echo "System packages needed: make, postgresql (its server, for the tests of --storage), and python3-venv where Python" \
-	  "comes without it; the rest is in $(VENV)."
-	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "Installing the system package postgresql."; \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql; \
-	  else \
-	    echo "PostgreSQL's server is missing. Run: sudo apt-get install postgresql"; exit 1; \
-	  fi; \
-	}
+test: $(VENV)/.installed-dev system-packages
+	$(MAKE) --no-print-directory $(MPIO)/.installed
 	ruff check .
 	ruff format --check .
 	mypy glrnn_hpc
@@ -59,11 +52,26 @@ test: $(VENV)/.installed-dev
 	coverage combine --quiet
 	coverage report
 
+# The server for the tests of --storage; OpenMPI and its HDF5 for those of parallel reading.
+system-packages:
+	@echo "System packages needed: make, $(PACKAGES), and python3-venv where Python comes without it;" \
+	  "the rest is in $(VENV) and $(MPIO)."
+	@missing=$$(for package in $(PACKAGES); do \
+	  dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q '^install ok installed$$' || echo $$package; done); \
+	[ -z "$$missing" ] || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing the system packages:" $$missing; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	  else \
+	    echo "System packages are missing. Run: sudo apt-get install" $$missing; exit 1; \
+	  fi; \
+	}
+
 bench: $(VENV)/.installed-dev
 	python -m pytest tests/benchmarks -s
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(MPIO) build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -91,4 +99,8 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml .ci/constraints.txt $(SOURCE
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml .ci/constraints.txt
 	$(INSTALL) -e '.[dev,embedded-mpi,calibration,postgresql]'
 	rm -f $(VENV)/.installed
+	touch $@
+
+$(MPIO)/.installed: $(VENV)/.created pyproject.toml .ci/constraints.txt .ci/mpio.sh
+	.ci/mpio.sh $(VENV)/bin/python $(CONSTRAINTS)
 	touch $@

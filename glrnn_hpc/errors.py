@@ -4,7 +4,15 @@ from __future__ import annotations
 
 
 class GlrnnError(Exception):
-    """Base class: its message says what was given, what is allowed and what to do."""
+    """Base class: its message says what was given, what is allowed and what to do.
+
+    Attributes
+    ----------
+    is_agreed : bool
+        Whether every MPI rank of the job raises it, so that one of them says it for all.
+    """
+
+    is_agreed = False
 
 
 class ConfigError(GlrnnError):

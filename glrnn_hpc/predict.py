@@ -15,16 +15,15 @@ from numpy.typing import NDArray
 
 from glrnn_hpc import layout, windows
 from glrnn_hpc.config import SPLIT_SEED, RunConfig, parse
-from glrnn_hpc.data.hdf5 import DemData, GroupShape, write_file
+from glrnn_hpc.data.hdf5 import GroupShape, write_file
+from glrnn_hpc.data.shared import DemData
 from glrnn_hpc.errors import ConfigError, DataError, ModelError, WindowError
 from glrnn_hpc.preprocessor import (
     Preprocessor,
     PreprocessorTriaxialCompression,
-    Split,
-    moments_of,
+    scaling_of,
     sequence_dataset,
     split_ids,
-    standardize,
 )
 from glrnn_hpc.surrogate import artifact
 from glrnn_hpc.surrogate.fit import ordered, prepare, with_new_names
@@ -111,7 +110,7 @@ def predict_sequences(
     model: keras.Model, inputs: Array, params: Array, train_stats: Mapping[str, Any], config: Mapping[str, Any]
 ) -> Array:
     """Predict from arrays (n, T, x) and (n, c), like `predict_macroscopics`."""
-    data = sequence_dataset(Split(inputs, params, inputs, np.arange(len(params))))
+    data = sequence_dataset(inputs, params, inputs)
     predicted: Array = predict_macroscopics(model, data, train_stats, config).numpy()
     return predicted
 
@@ -148,8 +147,7 @@ def validation_loss(
         prepared = PreprocessorTriaxialCompression(source=source, **config).prepare_arrays(
             stats.get("split_seed", SPLIT_SEED)
         )
-        is_scaled = run_config.standardize_inputs
-        batches = ordered(prepared.splits["val"], prepared, run_config.batch_size, is_scaled=is_scaled)
+        batches = ordered(prepared, "val", run_config)
     else:
         batches = prepare(preprocessor, run_config).val
     model.compile(loss="mse", metrics=["mae"], jit_compile=False)
@@ -219,16 +217,16 @@ def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, 
     preprocessor = PreprocessorTriaxialCompression(**config)
     _check_names(preprocessor, stats)
     sequences = preprocessor.all_sequences()
-    ids = np.arange(len(sequences.params))
+    ids = np.arange(len(sequences))
     if split == "test":
         seed = stats.get("split_seed", SPLIT_SEED)
         ids = np.sort(split_ids(len(ids), config["train_frac"], config["val_frac"], seed)["test"])
-    simulated = sequences.labels[ids][:, config["window_size"] :]
-    predicted = predict_sequences(model, sequences.inputs[ids], sequences.params[ids], stats, config)
+    inputs, params, labels = sequences.take(ids).arrays()
+    simulated = labels[:, config["window_size"] :]
+    predicted = predict_sequences(model, inputs, params, stats, config)
     data = preprocessor.source()
     _write(Path(out), data, preprocessor.groups(), ids, predicted, simulated, config)
-    _, scale = moments_of(stats)
-    standardised = (predicted.astype("float64") - simulated) / np.where(scale > 0, scale, 1.0)
+    standardised = (predicted.astype("float64") - simulated) / scaling_of(stats).divisor()
     return {
         "metrics": metrics_per_label(predicted, simulated, data.schema.outputs),
         "units": {name: LABEL_UNITS[name] for name in data.schema.outputs if name in LABEL_UNITS},
@@ -251,12 +249,12 @@ def _predict_batch(
             f"at least {window_size + 1} steps are needed."
         )
     if config.get("standardize_inputs", False):
-        sequences = tf.constant(standardize(sequences.numpy(), *moments_of(stats, "inputs_")))
-        params = tf.constant(standardize(params.numpy(), *moments_of(stats, "params_")))
+        sequences = tf.constant(scaling_of(stats, "inputs_")(sequences.numpy()))
+        params = tf.constant(scaling_of(stats, "params_")(params.numpy()))
     predicted = _all_windows(model, sequences, params, window_size)
     if config.get("standardize_outputs", True):
-        mean, std = moments_of(stats)
-        predicted = predicted * np.where(std > 0, std, 1.0).astype("float32") + mean.astype("float32")
+        labels = scaling_of(stats)
+        predicted = predicted * labels.divisor().astype("float32") + labels.mean.astype("float32")
     return predicted
 
 
@@ -282,8 +280,9 @@ def _compiled(model: keras.Model, window_size: int, n_inputs: int, n_params: int
     ]
 
     def call(sequences: Any, params: Any, index: Any) -> Any:
-        batch, _ = windows.gather(sequences, params, sequences, index, window_size)
-        return model(batch, training=False)
+        sequence, last = index[:, 0], index[:, 1]
+        seen = windows.take_windows(sequences, sequence, last, window_size)
+        return model({"inputs": seen, "params": tf.gather(params, sequence)}, training=False)
 
     return tf.function(call, input_signature=signature, autograph=False)
 

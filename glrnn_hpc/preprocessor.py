@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,39 +22,27 @@ from glrnn_hpc.config import (
     split_sizes,
     unknown_key,
 )
-from glrnn_hpc.data.hdf5 import DemData, GroupShape, check_same_shapes, read_data, select_groups
+from glrnn_hpc.data.hdf5 import GroupShape, check_same_shapes, select_groups
+from glrnn_hpc.data.shared import Block, DemData, Moments, block_of, read_data
 from glrnn_hpc.errors import ConfigError, DataError, ModelError
+from glrnn_hpc.windows import Scaling, Sequences
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Split:
-    """Whole sequences of one split.
+class PreparedData:
+    """The splits `train`, `val` and `test`, and the shapes and statistics of the training split.
 
     Attributes
     ----------
-    inputs : ndarray, shape (n, n_steps, n_inputs), float32
-        Raw load sequences.
-    params : ndarray, shape (n, n_params), float32
-        Raw parameters.
-    labels : ndarray, shape (n, n_steps, n_labels), float32
-        Responses, standardised where the configuration says so.
-    sequence_ids : ndarray, shape (n,)
-        Positions in the merged order.
+    splits : dict of str to Sequences
+        Raw inputs and parameters, labels scaled where the configuration says so.
+    train_stats : dict
+        What `Preprocessor.prepare_datasets` returns.
     """
 
-    inputs: Array
-    params: Array
-    labels: Array
-    sequence_ids: Array
-
-
-@dataclass(frozen=True)
-class PreparedData:
-    """The splits `train`, `val` and `test`, and the shapes and statistics of the training split."""
-
-    splits: dict[str, Split]
+    splits: dict[str, Sequences]
     train_stats: dict[str, Any]
     window_size: int
     window_step: int
@@ -94,13 +82,11 @@ class ArrayPreprocessor(Preprocessor):
         """Return the data sets `train`, `val` (windows) and `test` (whole sequences), unbatched, and `train_stats`."""
         prepared = self.prepare_arrays(seed)
         datasets = {
-            name: windows.window_dataset(
-                split.inputs, split.params, split.labels, prepared.window_size, prepared.window_step
-            )
+            name: windows.window_dataset(split, prepared.window_size, prepared.window_step)
             for name, split in prepared.splits.items()
             if name != "test"
         }
-        datasets["test"] = sequence_dataset(prepared.splits["test"])
+        datasets["test"] = sequence_dataset(*prepared.splits["test"].arrays())
         return datasets, prepared.train_stats
 
 
@@ -145,22 +131,18 @@ class PreprocessorTriaxialCompression(ArrayPreprocessor):
         WindowError
             If a window is not shorter than the sequences.
         """
-        data = self.source()
-        inputs, params, outputs = self._merge(data)
-        names = {
-            **{f"{kind}_names": names for kind, names in self.column_names().items()},
-        }
-        return split_and_scale(inputs, params, outputs, self.config, names, seed)
+        block, rows, params = self._merged()
+        names = {f"{kind}_names": names for kind, names in self.column_names().items()}
+        return split_and_scale(block, rows, params, self.config, names, seed)
 
     def prepare_single_dataset(self) -> tf.data.Dataset:
         """Return all whole sequences, unbatched, padded as in training, with labels in original units."""
-        return sequence_dataset(self.all_sequences())
+        return sequence_dataset(*self.all_sequences().arrays())
 
-    def all_sequences(self) -> Split:
+    def all_sequences(self) -> Sequences:
         """Return all whole sequences, padded as in training, with labels in original units."""
-        inputs, params, outputs = self._merge(self.source())
-        pad = self.config.pad_length
-        return Split(pad_front(inputs, pad), params, pad_front(outputs, pad), np.arange(len(params)))
+        block, rows, params = self._merged()
+        return Sequences(block.inputs, block.outputs, rows, params, self.config.pad_length)
 
     def groups(self) -> tuple[GroupShape, ...]:
         """Return the merged groups in their order."""
@@ -172,17 +154,16 @@ class PreprocessorTriaxialCompression(ArrayPreprocessor):
             self._source = read_data(self.config.raw_data, self.config.pressure, self.config.experiment_type)
         return self._source
 
-    def _merge(self, data: DemData) -> tuple[Array, Array, Array]:
-        shapes = select_groups(data.schema, self.config.pressure, self.config.experiment_type)
+    def _merged(self) -> tuple[Block, Array, Array]:
+        """Return the block of the chosen groups, their rows in the merged order, and their extended parameters."""
+        data = self.source()
+        shapes = self.groups()
         check_same_shapes(data.schema, shapes)
-        groups = [data.groups[shape.name] for shape in shapes]
-        inputs = np.concatenate([group.inputs for group in groups])
-        outputs = np.concatenate([group.outputs for group in groups])
-        params = np.concatenate([self._extended(group.params, group.shape, data) for group in groups])
+        block, rows = data.rows([shape.name for shape in shapes])
+        params = np.concatenate([self._extended(data.groups[shape.name].params, shape, data) for shape in shapes])
         if self.config.add_e0:
-            column = self._e0_column(data)
-            params = np.concatenate([params, outputs[:, 0, column, None]], axis=1)
-        return inputs, params.astype("float32"), outputs
+            params = np.concatenate([params, block.outputs[rows, 0, self._e0_column(data), None]], axis=1)
+        return block, rows, params.astype("float32")
 
     def _extended(self, params: Array, shape: GroupShape, data: DemData) -> Array:
         columns = [params]
@@ -287,35 +268,30 @@ class PreprocessorLSTM(ArrayPreprocessor):
 
     def prepare_arrays(self, seed: int = SPLIT_SEED) -> PreparedData:
         """Return the splits as whole sequences."""
-        return split_and_scale(self._inputs(len(self._params)), self._params, self._outputs, self.config, {}, seed)
+        block = self._block()
+        return split_and_scale(block, np.arange(len(self._params)), block.params, self.config, {}, seed)
 
     def prepare_single_dataset(self) -> tf.data.Dataset:
         """Return all whole sequences, unbatched and padded, with labels in original units."""
-        pad = self.config.pad_length
-        inputs = pad_front(self._inputs(len(self._params)), pad)
-        ids = np.arange(len(self._params))
-        return sequence_dataset(Split(inputs, self._params, pad_front(self._outputs, pad), ids))
+        block = self._block()
+        rows = np.arange(len(self._params))
+        sequences = Sequences(block.inputs, block.outputs, rows, block.params, self.config.pad_length)
+        return sequence_dataset(*sequences.arrays())
 
     def prepare_input_data(self, param_data: Array) -> tf.data.Dataset:
         """Return the padded load sequence with other parameters; the place of the labels holds the inputs."""
         params = np.asarray(param_data, dtype="float32")
-        inputs = pad_front(self._inputs(len(params)), self.config.pad_length)
-        return sequence_dataset(Split(inputs, params, inputs, np.arange(len(params))))
+        load, rows = self._load[None], np.zeros(len(params), int)
+        inputs, params, _ = Sequences(load, load, rows, params, self.config.pad_length).arrays()
+        return sequence_dataset(inputs, params, inputs)
 
-    def _inputs(self, n_samples: int) -> Array:
-        return np.repeat(self._load[None], n_samples, axis=0)
+    def _block(self) -> Block:
+        return block_of(np.repeat(self._load[None], len(self._params), axis=0), self._params, self._outputs)
 
 
-def sequence_dataset(split: Split) -> tf.data.Dataset:
+def sequence_dataset(inputs: Array, params: Array, labels: Array) -> tf.data.Dataset:
     """Return whole sequences one by one: elements ``({'inputs', 'params'}, labels)``."""
-    return tf.data.Dataset.from_tensor_slices(({"inputs": split.inputs, "params": split.params}, split.labels))
-
-
-def pad_front(sequences: Array, pad_length: int) -> Array:
-    """Repeat the first step of (n, n_steps, n_features) `pad_length` times in front."""
-    if pad_length == 0:
-        return sequences
-    return np.concatenate([np.repeat(sequences[:, :1], pad_length, axis=1), sequences], axis=1)
+    return tf.data.Dataset.from_tensor_slices(({"inputs": inputs, "params": params}, labels))
 
 
 def split_ids(n: int, train_frac: float, val_frac: float, seed: int) -> dict[str, Array]:
@@ -334,57 +310,56 @@ def split_ids(n: int, train_frac: float, val_frac: float, seed: int) -> dict[str
 
 
 def split_and_scale(
-    inputs: Array, params: Array, outputs: Array, config: PreprocessingConfig, names: dict[str, Any], seed: int
+    block: Block, rows: Array, params: Array, config: PreprocessingConfig, names: dict[str, Any], seed: int
 ) -> PreparedData:
-    """Split by whole sequences, take statistics of the training split before padding, standardise labels, pad."""
-    windows.n_windows(inputs.shape[1] + config.pad_length, config.window_size, config.window_step)
-    ids = split_ids(len(params), config.train_frac, config.val_frac, seed)
+    """Split by whole sequences and take statistics of the training split, without its padding.
+
+    Parameters
+    ----------
+    block : Block
+        The data; nothing of them is copied.
+    rows : ndarray, shape (n,)
+        Which rows of the block, in the merged order.
+    params : ndarray, shape (n, n_params), float32
+        Their extended parameters.
+    config : PreprocessingConfig
+        How to split, pad and scale.
+    names : dict
+        More entries for `train_stats`.
+    seed : int
+        Of the split.
+    """
+    sequences = Sequences(block.inputs, block.outputs, rows, params, config.pad_length)
+    windows.n_windows(sequences.n_steps, config.window_size, config.window_step)
+    ids = split_ids(len(rows), config.train_frac, config.val_frac, seed)
     stats: dict[str, Any] = {
-        "sequence_length": inputs.shape[1] + config.pad_length,
-        "num_input_features": inputs.shape[2],
+        "sequence_length": sequences.n_steps,
+        "num_input_features": block.inputs.shape[2],
         "num_params": params.shape[1],
-        "num_labels": outputs.shape[2],
+        "num_labels": block.outputs.shape[2],
         "split_seed": seed,
         **names,
     }
-    train = ids["train"]
-    stats["mean"], stats["std"] = _moments(outputs[train])
-    stats["inputs_mean"], stats["inputs_std"] = _moments(inputs[train])
-    stats["params_mean"], stats["params_std"] = _moments(params[train])
-    labels = outputs
+    train = np.sort(ids["train"])
+    stats["mean"], stats["std"] = block.output_moments.merged(rows[train])
+    stats["inputs_mean"], stats["inputs_std"] = block.input_moments.merged(rows[train])
+    values = params[train].astype("float64")
+    stats["params_mean"], stats["params_std"] = Moments(values, np.zeros_like(values), 1).merged(np.arange(len(train)))
     if config.standardize_outputs:
-        labels = standardize(outputs, stats["mean"], stats["std"])
-    pad = config.pad_length
-    splits = {
-        name: Split(pad_front(inputs[part], pad), params[part], pad_front(labels[part], pad), part)
-        for name, part in ids.items()
-    }
+        sequences = replace(sequences, label_scaling=scaling_of(stats))
+    splits = {name: sequences.take(part) for name, part in ids.items()}
     return PreparedData(splits, stats, config.window_size, config.window_step)
 
 
-def standardize(values: Array, mean: Array, std: Array) -> Array:
-    """Return ``(values - mean) / std`` as float32; a constant column (std 0) is divided by 1."""
-    scaled: Array = ((values - mean) / np.where(np.asarray(std) > 0, std, 1.0)).astype("float32")
-    return scaled
-
-
-def moments_of(stats: Mapping[str, Any], prefix: str = "") -> tuple[Array, Array]:
-    """Return mean and std of the labels (no prefix), `inputs_` or `params_`, float64.
+def scaling_of(stats: Mapping[str, Any], prefix: str = "") -> Scaling:
+    """Return what standardises the labels (no prefix), `inputs_` or `params_`.
 
     Raises
     ------
     ModelError
-        If `train_stats` does not have them.
+        If `train_stats` does not have their mean and std.
     """
     for name in (f"{prefix}mean", f"{prefix}std"):
         if name not in stats:
             raise ModelError(f"train_stats has no {name}, which the configuration asks for; it has {', '.join(stats)}.")
-    return np.asarray(stats[f"{prefix}mean"], "float64"), np.asarray(stats[f"{prefix}std"], "float64")
-
-
-def _moments(values: Array) -> tuple[Array, Array]:
-    axes = tuple(range(values.ndim - 1))
-    wide = values.astype("float64")
-    mean, std = wide.mean(axis=axes), wide.std(axis=axes)
-    # Rounding leaves a constant column with a tiny std; dividing by it would blow up the noise.
-    return mean, np.where(std <= 1e-7 * np.abs(mean), 0.0, std)
+    return Scaling(np.asarray(stats[f"{prefix}mean"], "float64"), np.asarray(stats[f"{prefix}std"], "float64"))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +15,20 @@ from numpy.typing import NDArray
 from glrnn_hpc.errors import WindowError
 
 Array = NDArray[Any]
+
+#: TensorFlow uses memory in place if it begins at a multiple of so many bytes; it ends the process otherwise.
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of each batch is this rank's, of those that train together."""
+
+    rank: int
+    size: int
+
+
+WHOLE = Share(0, 1)
 
 
 def n_windows(n_steps: int, window_size: int, window_step: int = 1) -> int:
@@ -90,75 +108,230 @@ def make_windows(sequences: Array, window_size: int, window_step: int = 1) -> Ar
     return np.moveaxis(views[:, ::window_step], -1, 2)
 
 
-def gather(inputs: Any, params: Any, labels: Any, index: Any, window_size: int) -> tuple[dict[str, Any], Any]:
-    """Gather the windows of `index` inside a TensorFlow graph.
+@dataclass(frozen=True)
+class Scaling:
+    """What standardises columns: ``(values - mean) / std``, where a constant column (std 0) is divided by 1."""
+
+    mean: Array
+    std: Array
+
+    def divisor(self) -> Array:
+        """Return std, and 1 where it is 0."""
+        return np.where(np.asarray(self.std) > 0, self.std, 1.0)
+
+    def __call__(self, values: Array) -> Array:
+        """Return standardised values as float32."""
+        scaled: Array = ((values - self.mean) / self.divisor()).astype("float32")
+        return scaled
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Whole sequences where they lie: padding and scaling are done to what is taken out, never to all of them.
+
+    Attributes
+    ----------
+    inputs : ndarray, shape (n_rows, n_steps, n_inputs), float32
+        Raw load sequences; read-only arrays are used in place by TensorFlow, others are copied.
+    labels : ndarray, shape (n_rows, n_steps, n_labels), float32
+        Raw responses.
+    rows : ndarray, shape (n,)
+        Which rows of `inputs` and `labels` these sequences are.
+    params : ndarray, shape (n, n_params), float32
+        Raw parameters of each of them.
+    pad_length : int
+        How often the first step is repeated in front.
+    input_scaling, param_scaling, label_scaling : Scaling, optional
+        What standardises them.
+    """
+
+    inputs: Array
+    labels: Array
+    rows: Array
+    params: Array
+    pad_length: int = 0
+    input_scaling: Scaling | None = None
+    param_scaling: Scaling | None = None
+    label_scaling: Scaling | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of a sequence, padding included."""
+        return int(self.inputs.shape[1]) + self.pad_length
+
+    def take(self, ids: Array) -> Sequences:
+        """Return some of the sequences."""
+        return replace(self, rows=self.rows[ids], params=self.params[ids])
+
+    def arrays(self) -> tuple[Array, Array, Array]:
+        """Return copies of inputs (n, n_steps, n_inputs), params and labels (n, n_steps, n_labels), float32."""
+        steps = np.maximum(np.arange(self.n_steps) - self.pad_length, 0)
+        at = self.rows[:, None], steps[None, :]
+        parts = zip(
+            (self.inputs[at], self.params, self.labels[at]),
+            (self.input_scaling, self.param_scaling, self.label_scaling),
+            strict=True,
+        )
+        inputs, params, labels = (values if scaling is None else scaling(values) for values, scaling in parts)
+        return inputs, params, labels
+
+
+class Gather:
+    """Gather windows of sequences inside a TensorFlow graph.
 
     Parameters
     ----------
-    inputs : tensor, shape (n_samples, n_steps, n_inputs)
-    params : tensor, shape (n_samples, n_params)
-    labels : tensor, shape (n_samples, n_steps, n_labels)
-    index : tensor, shape (n, 2), int32
-        Pairs (sequence, last step).
+    sequences : Sequences
+        Where they are taken from.
+    window_size, window_step : int
+        Steps of a window, and between two of them.
+    """
+
+    def __init__(self, sequences: Sequences, window_size: int, window_step: int = 1) -> None:
+        self._sequences = sequences
+        self._window_size, self._window_step = window_size, window_step
+        self._per_sequence = n_windows(sequences.n_steps, window_size, window_step)
+        self._inputs, self._labels = as_tensor(sequences.inputs), as_tensor(sequences.labels)
+        self._rows = tf.constant(sequences.rows, tf.int64)
+        self._params = tf.constant(sequences.params)
+        #: Number of windows.
+        self.n = len(sequences) * self._per_sequence
+
+    def __call__(self, number: Any) -> tuple[dict[str, Any], Any]:
+        """Return the windows of some numbers.
+
+        Parameters
+        ----------
+        number : tensor, shape (n,), int64
+            Window ``k`` is the ``k % n_windows``-th of sequence ``k // n_windows``.
+
+        Returns
+        -------
+        tuple
+            ``({'inputs': (n, window_size, n_inputs), 'params': (n, n_params)}, (n, n_labels))``, float32.
+        """
+        sequence = number // self._per_sequence
+        last = self._window_size - 1 + self._window_step * (number % self._per_sequence)
+        row = tf.gather(self._rows, sequence)
+        pad = self._sequences.pad_length
+        labels = tf.gather_nd(self._labels, tf.stack([row, tf.maximum(last - pad, 0)], axis=-1))
+        return {
+            "inputs": _scaled(
+                take_windows(self._inputs, row, last, self._window_size, pad), self._sequences.input_scaling
+            ),
+            "params": _scaled(tf.gather(self._params, sequence), self._sequences.param_scaling),
+        }, _scaled(labels, self._sequences.label_scaling)
+
+
+def take_windows(sequences: Any, row: Any, last: Any, window_size: int, pad_length: int = 0) -> Any:
+    """Take windows out of whole sequences inside a TensorFlow graph.
+
+    Parameters
+    ----------
+    sequences : tensor, shape (n_rows, n_steps, n_features)
+        Not padded.
+    row, last : tensor, shape (n,), integer of one type
+        Sequence and last step of each window; steps are counted with the padding.
     window_size : int
         Steps of a window.
+    pad_length : int
+        How often the first step is repeated in front.
 
     Returns
     -------
-    tuple
-        ``({'inputs': (n, window_size, n_inputs), 'params': (n, n_params)}, (n, n_labels))``.
+    tensor, shape (n, window_size, n_features)
     """
-    sequence, last = index[:, 0], index[:, 1]
-    steps = last[:, None] + tf.range(1 - window_size, 1)[None, :]
-    pairs = tf.stack([tf.broadcast_to(sequence[:, None], tf.shape(steps)), steps], axis=-1)
-    windows = tf.ensure_shape(tf.gather_nd(inputs, pairs), (None, window_size, inputs.shape[-1]))
-    return {"inputs": windows, "params": tf.gather(params, sequence)}, tf.gather_nd(labels, index)
+    steps = tf.maximum(last[:, None] + tf.range(1 - window_size - pad_length, 1 - pad_length, dtype=last.dtype), 0)
+    at = tf.stack([tf.broadcast_to(row[:, None], tf.shape(steps)), steps], axis=-1)
+    return tf.ensure_shape(tf.gather_nd(sequences, at), (None, window_size, sequences.shape[-1]))
 
 
-def window_dataset(
-    inputs: Array, params: Array, labels: Array, window_size: int, window_step: int = 1
-) -> tf.data.Dataset:
+def as_tensor(values: Array) -> tf.Tensor:
+    """Return a tensor; of a read-only array in place where it is aligned as TensorFlow needs it, else a copy.
+
+    The shared arrays of a node are such arrays: a copy of them per rank would be what they are shared against.
+    """
+    is_usable = values.flags.c_contiguous and values.size and values.ctypes.data % ALIGNMENT == 0
+    if values.flags.writeable or not is_usable:
+        return tf.constant(values)
+    # DLPack cannot tell that memory is read-only, and NumPy does not export such arrays; no operation writes to it.
+    memory: Any = (ctypes.c_byte * values.nbytes).from_address(values.ctypes.data)
+    memory.owner = values  # the tensor keeps it alive
+    alias = np.frombuffer(memory, values.dtype).reshape(values.shape)
+    return tf.experimental.dlpack.from_dlpack(alias.__dlpack__())
+
+
+def _scaled(values: Any, scaling: Scaling | None) -> Any:
+    # In float64, as NumPy does it: the same bits.
+    if scaling is None:
+        return values
+    return tf.cast((tf.cast(values, tf.float64) - scaling.mean) / scaling.divisor(), tf.float32)
+
+
+def window_dataset(sequences: Sequences, window_size: int, window_step: int = 1) -> tf.data.Dataset:
     """Return the windows one by one, in order: elements ``({'inputs', 'params'}, label)``."""
-    batches = ordered_batches(inputs, params, labels, window_size, window_step, batch_size=1024)
-    count = inputs.shape[0] * n_windows(inputs.shape[1], window_size, window_step)
-    return batches.unbatch().apply(tf.data.experimental.assert_cardinality(count))
+    count = len(sequences) * n_windows(sequences.n_steps, window_size, window_step)
+    windows = ordered_batches(sequences, window_size, window_step, batch_size=1024).unbatch()
+    return windows.apply(tf.data.experimental.assert_cardinality(count))
 
 
 def ordered_batches(
-    inputs: Array, params: Array, labels: Array, window_size: int, window_step: int = 1, *, batch_size: int
+    sequences: Sequences, window_size: int, window_step: int = 1, *, batch_size: int, share: Share = WHOLE
 ) -> tf.data.Dataset:
-    """Return the windows in batches, in order."""
-    tensors = tf.constant(inputs), tf.constant(params), tf.constant(labels)
-    index = window_index(inputs.shape[0], inputs.shape[1], window_size, window_step)
-    return _gathered(tf.data.Dataset.from_tensor_slices(index).batch(batch_size), tensors, window_size)
+    """Return the windows in batches, in order; of each batch the share of this rank."""
+    gather = Gather(sequences, window_size, window_step)
+    n_batches = math.ceil(gather.n / batch_size)
+    return _batches(tf.data.Dataset.range(n_batches), gather, batch_size, share, lambda position, _: position)
 
 
 def shuffled_batches(
-    inputs: Array,
-    params: Array,
-    labels: Array,
+    sequences: Sequences,
     window_size: int,
     window_step: int = 1,
     *,
     batch_size: int,
     epochs: range,
     seed: int,
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
-    """Return the windows of all `epochs` in batches; the order of an epoch depends on `seed` and its number alone."""
-    tensors = tf.constant(inputs), tf.constant(params), tf.constant(labels)
-    index = tf.constant(window_index(inputs.shape[0], inputs.shape[1], window_size, window_step))
+    """Return the windows of all `epochs` in batches, every one once per epoch; of each batch the share of this rank.
+
+    The order of an epoch depends on `seed` and its number alone.
+    """
+    gather = Gather(sequences, window_size, window_step)
+    n_batches = math.ceil(gather.n / batch_size)
+
+    def shuffled(position: Any, epoch: Any) -> Any:
+        # A pseudorandom permutation that is computed place by place: nothing is as long as an epoch. With TensorFlow's
+        # default of 4 rounds neighbours stay correlated; from 8 on the order cannot be told from a random one.
+        key = tf.cast(tf.stack([tf.constant(seed, tf.int64), epoch, tf.constant(0, tf.int64)]), tf.uint32)
+        last = tf.constant(gather.n - 1, tf.int64)
+        return tf.raw_ops.RandomIndexShuffle(index=position, seed=key, max_index=last, rounds=8)
+
+    numbers = tf.data.Dataset.range(epochs.start * n_batches, epochs.stop * n_batches)
+    return _batches(numbers, gather, batch_size, share, shuffled)
+
+
+def _batches(
+    numbers: tf.data.Dataset, gather: Gather, batch_size: int, share: Share, order: Callable[[Any, Any], Any]
+) -> tf.data.Dataset:
+    """Make batch `number`, counted over all epochs, of the windows that `order` puts at its positions."""
+    n_batches = math.ceil(gather.n / batch_size)
+    length = math.ceil(batch_size / share.size)
 
     @tf.autograph.experimental.do_not_convert
-    def one_epoch(epoch: Any) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(index, seed=tf.stack([tf.constant(seed, tf.int64), epoch]))
-        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+    def batch(number: Any) -> Any:
+        start = number % n_batches * batch_size
+        stop = tf.minimum(start + batch_size, gather.n)
+        if share.size == 1:
+            return gather(order(tf.range(start, stop), number // n_batches))
+        # All ranks make as many batches of the same length; what is beyond the end has no weight.
+        positions = start + share.rank * length + tf.range(length, dtype=tf.int64)
+        is_there = positions < stop
+        inputs, labels = gather(order(tf.where(is_there, positions, 0), number // n_batches))
+        return inputs, labels, tf.cast(is_there, tf.float32)
 
-    return _gathered(tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one_epoch), tensors, window_size)
-
-
-def _gathered(index_batches: tf.data.Dataset, tensors: tuple[Any, Any, Any], window_size: int) -> tf.data.Dataset:
-    @tf.autograph.experimental.do_not_convert
-    def gathered(index: Any) -> Any:
-        return gather(*tensors, index, window_size)
-
-    return index_batches.map(gathered, num_parallel_calls=2).prefetch(4)
+    return numbers.map(batch, num_parallel_calls=2).prefetch(4)

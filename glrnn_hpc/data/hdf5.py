@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from glrnn_hpc import layout
 from glrnn_hpc.config import nearest
+from glrnn_hpc.data.ranks import Ranks, slab
 from glrnn_hpc.errors import DataError
 
 CONTACT_KEYS = ("E", "v", "kr", "eta", "mu")
@@ -23,7 +24,7 @@ OUTPUT_KEYS = ("e", "p", "q", "f0", "a_c", "a_n", "a_t")
 UNUSED_SEQUENCE_KEYS = ("dt", "numIter", "K", "A")
 UNUSED_CONSTANT_KEYS = ("conf", "mode", "num")
 
-_DATASETS = ("contact_params", "inputs", "outputs")
+DATASETS = ("contact_params", "inputs", "outputs")
 _RANKS = {"contact_params": 2, "inputs": 3, "outputs": 3}
 
 Array = NDArray[Any]
@@ -53,34 +54,6 @@ class Schema:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     groups: tuple[GroupShape, ...]
-
-
-@dataclass(frozen=True)
-class GroupArrays:
-    """The data of one group.
-
-    Attributes
-    ----------
-    inputs : ndarray, shape (n_samples, n_steps, n_inputs), float32
-        Load sequences; strains are dimensionless.
-    params : ndarray, shape (n_samples, n_params), float32
-        Contact parameters.
-    outputs : ndarray, shape (n_samples, n_steps, n_outputs), float32
-        Macroscopic response; p and q in MPa.
-    """
-
-    shape: GroupShape
-    inputs: Array
-    params: Array
-    outputs: Array
-
-
-@dataclass(frozen=True)
-class DemData:
-    """The groups of a file that were read, by name."""
-
-    schema: Schema
-    groups: dict[str, GroupArrays]
 
 
 def read_schema(path: str | Path) -> Schema:
@@ -161,25 +134,54 @@ def select_groups(
     return chosen
 
 
-def read_data(path: str | Path, pressure: GroupChoice = "All", experiment_type: GroupChoice = "All") -> DemData:
-    """Read the chosen groups into memory as float32.
+def open_together(path: Path, node: Ranks) -> h5py.File:
+    """Open a file for the ranks of a node: by MPI-IO where h5py can, else each rank for itself. Collective.
 
     Raises
     ------
     DataError
-        If the file or one of the groups cannot be read.
+        If it cannot be opened.
     """
-    schema = read_schema(path)
-    groups = {}
-    with open_file(schema.path) as file:
-        for shape in select_groups(schema, pressure, experiment_type):
-            try:
-                arrays = {name: file[shape.name][name].astype("float32")[...] for name in _DATASETS}
-            except (OSError, TypeError, ValueError) as error:
-                raise DataError(f"{schema.path}: {shape.name} cannot be read as numbers: {error}.") from error
-            _check_finite(schema, shape.name, arrays)
-            groups[shape.name] = GroupArrays(shape, arrays["inputs"], arrays["contact_params"], arrays["outputs"])
-    return DemData(schema, groups)
+    arguments = {"driver": "mpio", "comm": node.comm} if node.size > 1 and h5py.get_config().mpi else {}
+    try:
+        return h5py.File(path, "r", **arguments)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened: {' '.join(str(error).split())}.") from error
+
+
+def read_slab(dataset: h5py.Dataset, samples: slice, out: Array, *, n_parts: int, is_collective: bool) -> None:
+    """Read samples of a data set into `out`, converted to its type on the way.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        Its first axis counts the samples.
+    samples : slice
+        Which ones; the hyperslab of this rank.
+    out : ndarray
+        Where they go; C-contiguous, of the shape of the hyperslab.
+    n_parts : int
+        Reads to make of it; with `is_collective` the same number on all ranks, and none of them empty.
+    is_collective : bool
+        Whether all ranks of the file's communicator read together.
+
+    Raises
+    ------
+    DataError
+        If the values are no numbers, or the file is damaged.
+    """
+    n = samples.stop - samples.start
+    where = f"{dataset.file.filename}: {dataset.name.strip('/')}"
+    if dataset.dtype.kind not in "fiu":
+        raise DataError(f"{where} cannot be read as numbers: it is of type {dataset.dtype}.")
+    try:
+        with dataset.collective if is_collective else contextlib.nullcontext():
+            for part in (slab(n, number, n_parts) for number in range(n_parts)):
+                if part.start < part.stop:
+                    source = slice(samples.start + part.start, samples.start + part.stop)
+                    dataset.read_direct(out, np.s_[source], np.s_[part])
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise DataError(f"{where} is damaged; copy or parse it again ({error}).") from error
 
 
 def check_same_shapes(schema: Schema, groups: Sequence[GroupShape]) -> None:
@@ -197,18 +199,6 @@ def check_same_shapes(schema: Schema, groups: Sequence[GroupShape]) -> None:
                     f"{schema.path}: {groups[0].name} has {what.removeprefix('n_')} {getattr(groups[0], what)}, but "
                     f"{other.name} has {getattr(other, what)}; groups that are merged must agree. Select fewer groups."
                 )
-
-
-def _check_finite(schema: Schema, group: str, arrays: Mapping[str, Array]) -> None:
-    """Refuse NaN: a network learns from it without a word, and gives numbers that mean nothing."""
-    names = {"contact_params": schema.contact_params, "inputs": schema.inputs, "outputs": schema.outputs}
-    for dataset, array in arrays.items():
-        bad = np.argwhere(~np.isfinite(array))
-        if len(bad):
-            raise DataError(
-                f"{schema.path}: {group}/{dataset} holds {len(bad)} NaN or infinite values, the first one in "
-                f"{names[dataset][bad[0][-1]]} of sample {bad[0][0]}; `glrnn inspect` lists them all."
-            )
 
 
 def write_file(
@@ -260,7 +250,7 @@ def write_file(
                 file.attrs.create(name, list(columns), shape=(len(columns),), dtype=h5py.string_dtype())
             for name in sorted(groups):
                 group = file.create_group(name)
-                for dataset, values in zip(_DATASETS, groups[name], strict=True):
+                for dataset, values in zip(DATASETS, groups[name], strict=True):
                     _create(group, dataset, np.asarray(values, dtype=dtype))
                 for dataset, values in ((extra or {}).get(name) or {}).items():
                     _create(group, dataset, np.asarray(values))
@@ -287,7 +277,7 @@ def _shape_of(path: Path, file: h5py.File, pressure: str, experiment_type: str) 
     name = f"{pressure}/{experiment_type}"
     group = file.get(name)
     shapes: dict[str, tuple[int, ...]] = {}
-    for dataset in _DATASETS:
+    for dataset in DATASETS:
         found = group.get(dataset) if isinstance(group, h5py.Group) else None
         if not isinstance(found, h5py.Dataset):
             has = ", ".join(key for key in group if key != dataset) if isinstance(group, h5py.Group) else "no data sets"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from glrnn_hpc import layout
-from glrnn_hpc.data.hdf5 import DemData
+from glrnn_hpc.data.shared import DemData
 from glrnn_hpc.errors import GlrnnError, SweepError
 from glrnn_hpc.predict import validation_loss
 from glrnn_hpc.results.status import best_first, summarize

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ import tensorflow as tf
 from glrnn_hpc import layout, windows
 from glrnn_hpc.config import RunConfig
 from glrnn_hpc.errors import TrainingDiverged
-from glrnn_hpc.preprocessor import ArrayPreprocessor, PreparedData, Preprocessor, Split, moments_of, standardize
+from glrnn_hpc.preprocessor import ArrayPreprocessor, PreparedData, Preprocessor, scaling_of
 from glrnn_hpc.surrogate.artifact import save_model
 from glrnn_hpc.surrogate.checkpoint import Checkpoint, Saving, Stopping, restore
+from glrnn_hpc.windows import Sequences
 
 #: Names of the elements in GrainLearning's older data sets.
 _OLD_NAMES = {"load_sequence": "inputs", "contact_parameters": "params"}
@@ -57,7 +58,7 @@ def prepare(preprocessor: Preprocessor, config: RunConfig, first_epoch: int = 0)
         isinstance(preprocessor, ArrayPreprocessor)
         and type(preprocessor).prepare_datasets is ArrayPreprocessor.prepare_datasets
     ):
-        return _from_arrays(preprocessor.prepare_arrays(), config, is_scaled, first_epoch)
+        return _from_arrays(preprocessor.prepare_arrays(), config, first_epoch)
     datasets, stats = preprocessor.prepare_datasets()
     train, val = (_counted(datasets[name].map(with_new_names)) for name in ("train", "val"))
     n_windows = int(train.cardinality())
@@ -72,14 +73,11 @@ def prepare(preprocessor: Preprocessor, config: RunConfig, first_epoch: int = 0)
     return FitData(scaled[0], n_batches, scaled[1], scaled[2], stats)
 
 
-def ordered(split: Split, prepared: PreparedData, batch_size: int, *, is_scaled: bool) -> tf.data.Dataset:
+def ordered(prepared: PreparedData, name: str, config: RunConfig) -> tf.data.Dataset:
     """Return the windows of a split in order, as training validates on them."""
-    return windows.ordered_batches(
-        *_arrays(split, prepared.train_stats, is_scaled),
-        prepared.window_size,
-        prepared.window_step,
-        batch_size=batch_size,
-    )
+    split = _scaled(prepared, name, config)
+    size, step = prepared.window_size, prepared.window_step
+    return windows.ordered_batches(split, size, step, batch_size=config.batch_size)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -245,40 +243,31 @@ class _BestModel(keras.callbacks.Callback):
             save_model(self.model, self._path)
 
 
-def _from_arrays(prepared: PreparedData, config: RunConfig, is_scaled: bool, first_epoch: int) -> FitData:
-    train = prepared.splits["train"]
-    arrays = _arrays(train, prepared.train_stats, is_scaled)
-    n_steps = train.inputs.shape[1]
-    count = len(train.inputs) * windows.n_windows(n_steps, prepared.window_size, prepared.window_step)
-    batches = windows.shuffled_batches(
-        *arrays,
-        prepared.window_size,
-        prepared.window_step,
-        batch_size=config.batch_size,
-        epochs=range(first_epoch, config.epochs),
-        seed=config.seed,
-    )
-    val, test = (
-        ordered(prepared.splits[name], prepared, config.batch_size, is_scaled=is_scaled) for name in ("val", "test")
-    )
+def _from_arrays(prepared: PreparedData, config: RunConfig, first_epoch: int) -> FitData:
+    train = _scaled(prepared, "train", config)
+    size, step = prepared.window_size, prepared.window_step
+    count = len(train) * windows.n_windows(train.n_steps, size, step)
+    epochs = range(first_epoch, config.epochs)
+    batches = windows.shuffled_batches(train, size, step, batch_size=config.batch_size, epochs=epochs, seed=config.seed)
+    val, test = (ordered(prepared, name, config) for name in ("val", "test"))
     return FitData(batches, math.ceil(count / config.batch_size), val, test, prepared.train_stats)
 
 
-def _arrays(split: Split, stats: dict[str, Any], is_scaled: bool) -> tuple[Any, Any, Any]:
-    if not is_scaled:
-        return split.inputs, split.params, split.labels
-    inputs = standardize(split.inputs, *moments_of(stats, "inputs_"))
-    return inputs, standardize(split.params, *moments_of(stats, "params_")), split.labels
+def _scaled(prepared: PreparedData, name: str, config: RunConfig) -> Sequences:
+    split, stats = prepared.splits[name], prepared.train_stats
+    if not config.standardize_inputs:
+        return split
+    return replace(split, input_scaling=scaling_of(stats, "inputs_"), param_scaling=scaling_of(stats, "params_"))
 
 
 def _scaler(stats: dict[str, Any]) -> Any:
-    moments = {name: moments_of(stats, f"{name}_") for name in ("inputs", "params")}
+    scalings = {name: scaling_of(stats, f"{name}_") for name in ("inputs", "params")}
 
     @tf.autograph.experimental.do_not_convert
     def scale(inputs: dict[str, Any], labels: Any) -> tuple[dict[str, Any], Any]:
         scaled = {}
-        for name, (mean, std) in moments.items():
-            values = (tf.cast(inputs[name], tf.float64) - mean) / np.where(std > 0, std, 1.0)
+        for name, scaling in scalings.items():
+            values = (tf.cast(inputs[name], tf.float64) - scaling.mean) / scaling.divisor()
             scaled[name] = tf.cast(values, tf.float32)
         return scaled, labels
 
@@ -300,6 +289,5 @@ def _windows_of(sequences: tf.data.Dataset, config: RunConfig) -> tf.data.Datase
     inputs = np.stack([element["inputs"] for element, _ in elements])
     params = np.stack([element["params"] for element, _ in elements])
     labels = np.stack([values for _, values in elements])
-    return windows.ordered_batches(
-        inputs, params, labels, config.window_size, config.window_step, batch_size=config.batch_size
-    )
+    sequences = Sequences(inputs, labels, np.arange(len(params)), params)
+    return windows.ordered_batches(sequences, config.window_size, config.window_step, batch_size=config.batch_size)

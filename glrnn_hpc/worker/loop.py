@@ -11,7 +11,7 @@ from pathlib import Path
 
 from glrnn_hpc import layout
 from glrnn_hpc.data import ranks
-from glrnn_hpc.data.hdf5 import DemData, read_data
+from glrnn_hpc.data.shared import DemData, read_data
 from glrnn_hpc.errors import GlrnnError, LaunchError
 from glrnn_hpc.search import workers
 from glrnn_hpc.search.leases import Owner
@@ -56,7 +56,7 @@ def run(root: Path, job: str | None = None, n_ranks: int | None = None) -> None:
         world.abort(2 if isinstance(error, GlrnnError) else 1)
 
 
-def _work(world: ranks.World, root: Path, job: str | None, n_ranks: int | None) -> None:
+def _work(world: ranks.Ranks, root: Path, job: str | None, n_ranks: int | None) -> None:
     if n_ranks is not None and world.size != n_ranks:
         raise LaunchError(
             f"{n_ranks} ranks were asked for, but this worker has {world.size}: mpiexec and mpi4py use different "
@@ -76,14 +76,15 @@ def _work(world: ranks.World, root: Path, job: str | None, n_ranks: int | None) 
     watchdog = workers.Watchdog(timing.hang_timeout)
     watchdog.start()
     # Only now: importing TensorFlow takes seconds, and a worker is to be seen at once.
-    devices.limit_threads(devices.threads_per_rank(world.node_size * state["workers_per_node"]))
+    node = world.on_node()
+    devices.limit_threads(devices.threads_per_rank(node.size * state["workers_per_node"]))
     from glrnn_hpc.worker.trial import Trainer
 
-    trainer = Trainer(study, _read(study.spec))
+    trainer = Trainer(study, _read(study.spec, node))
     pull(study, Owner(name, world.rank, workers.this_process()), timing, trainer, watchdog)
 
 
-def _register(world: ranks.World, folder: layout.WorkerFolder) -> None:
+def _register(world: ranks.Ranks, folder: layout.WorkerFolder) -> None:
     members = world.gather((workers.this_process(), workers.mapped_segments()))
     if members is not None:
         folder.root.mkdir(parents=True, exist_ok=True)
@@ -93,7 +94,7 @@ def _register(world: ranks.World, folder: layout.WorkerFolder) -> None:
     world.barrier()
 
 
-def _read(spec: SweepSpec) -> DemData | None:
+def _read(spec: SweepSpec, node: ranks.Ranks) -> DemData | None:
     """Read every group that a trial of the sweep can select; None if it has a preprocessor with data of its own."""
     if "raw_data" not in spec.constants:
         return None
@@ -102,6 +103,7 @@ def _read(spec: SweepSpec) -> DemData | None:
         values["raw_data"][0],
         _union(values.get("pressure", ["All"])),
         _union(values.get("experiment_type", ["All"])),
+        node,
     )
 
 

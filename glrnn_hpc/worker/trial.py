@@ -11,7 +11,7 @@ import keras
 
 from glrnn_hpc import layout
 from glrnn_hpc.config import RunConfig
-from glrnn_hpc.data.hdf5 import DemData
+from glrnn_hpc.data.shared import DemData
 from glrnn_hpc.errors import ModelError, StorageError
 from glrnn_hpc.preprocessor import Preprocessor, PreprocessorTriaxialCompression
 from glrnn_hpc.search import hyperband

@@ -82,7 +82,7 @@ def test_data_sets_are_scaled_and_windowed_as_arrays_are(tiny):
 
 def test_missing_statistics_are_named():
     with pytest.raises(ModelError, match="train_stats has no inputs_mean, which the configuration asks for; it has x"):
-        fit.moments_of({"x": 1}, "inputs_")
+        fit.scaling_of({"x": 1}, "inputs_")
 
 
 def test_one_mapping_serves_preprocessor_and_training(tmp_path: Path, monkeypatch):

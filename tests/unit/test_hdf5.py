@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from glrnn_hpc.data import hdf5
+from glrnn_hpc.data import hdf5, shared
 from glrnn_hpc.errors import DataError
 
 Arrays = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
@@ -35,7 +35,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_what_was_written_is_read(path: Path) -> None:
-    data = hdf5.read_data(path)
+    data = shared.read_data(path)
     assert tuple(data.groups) == GROUPS
     for number, name in enumerate(GROUPS):
         group = data.groups[name]
@@ -81,7 +81,7 @@ def test_groups_are_chosen_by_name_then_by_value(
 ) -> None:
     chosen = hdf5.select_groups(hdf5.read_schema(path), pressure, experiment_type)
     assert tuple(group.name for group in chosen) == expected
-    assert tuple(hdf5.read_data(path, pressure, experiment_type).groups) == expected
+    assert tuple(shared.read_data(path, pressure, experiment_type).groups) == expected
 
 
 @pytest.mark.parametrize(
@@ -177,22 +177,22 @@ def test_a_missing_a_truncated_and_a_foreign_file_are_named(path: Path, tmp_path
         hdf5.read_schema(path)
     path.write_text("E,v\n1,2\n")
     with pytest.raises(DataError, match=r"data\.hdf5: is truncated or no HDF5"):
-        hdf5.read_data(path)
+        shared.read_data(path)
 
 
 def test_values_that_are_no_numbers_are_refused(path: Path) -> None:
     with h5py.File(path, "a") as file:
         del file["0.2e6/drained/inputs"]
         file["0.2e6/drained/inputs"] = np.full((3, 4, 3), b"soft")
-    with pytest.raises(DataError, match=r"data\.hdf5: 0\.2e6/drained cannot be read as numbers"):
-        hdf5.read_data(path)
+    with pytest.raises(DataError, match=r"data\.hdf5: 0\.2e6/drained/inputs cannot be read as numbers: it is of type"):
+        shared.read_data(path)
 
 
 @pytest.mark.parametrize("signature", [b"HEAP", b"SNOD", b"TREE"])
 def test_a_damaged_file_is_named_whatever_part_of_it_is_damaged(path: Path, signature: bytes) -> None:
     path.write_bytes(path.read_bytes().replace(signature, b"XXXX"))
     with pytest.raises(DataError, match=r"data\.hdf5: (is damaged|0\.2e6/drained cannot be read|is truncated)"):
-        hdf5.read_data(path)
+        shared.read_data(path)
 
 
 @pytest.mark.parametrize("dtype", ["int32", "floaty"])
@@ -243,10 +243,10 @@ def test_double_precision_and_more_data_sets_are_kept(tmp_path: Path) -> None:
     with h5py.File(path) as file:
         assert file["0.2e6/drained/inputs"].dtype == "float64"
         np.testing.assert_array_equal(file["0.2e6/drained/samples"], samples)
-    assert hdf5.read_data(path).groups["0.2e6/drained"].inputs.dtype == np.float32
+    assert shared.read_data(path).groups["0.2e6/drained"].inputs.dtype == np.float32
 
 
 def test_a_group_without_samples_is_written_and_read(tmp_path: Path) -> None:
     path = tmp_path / "data.hdf5"
     hdf5.write_file(path, {"0.2e6/drained": _arrays(n_samples=0)}, **NAMES)
-    assert hdf5.read_data(path).groups["0.2e6/drained"].inputs.shape == (0, 4, 3)
+    assert shared.read_data(path).groups["0.2e6/drained"].inputs.shape == (0, 4, 3)

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glrnn_hpc.data.hdf5 import INPUT_KEYS, read_data, write_file
+from glrnn_hpc.data.hdf5 import INPUT_KEYS, write_file
+from glrnn_hpc.data.shared import read_data
 from glrnn_hpc.errors import ConfigError, DataError, WindowError
 from glrnn_hpc.preprocessor import PreprocessorLSTM, PreprocessorTriaxialCompression, split_ids
 from tests.conftest import write_steps
@@ -48,7 +49,7 @@ def test_statistics_come_from_the_training_split_without_padding(steps_file: Pat
     np.testing.assert_allclose(plain.train_stats["inputs_mean"], [5.5] * 3)
     np.testing.assert_array_equal(plain.train_stats["mean"], padded.train_stats["mean"])
     assert padded.train_stats["sequence_length"] == 15
-    np.testing.assert_array_equal(padded.splits["test"].inputs[0, :5, 0], [0, 0, 0, 0, 1])
+    np.testing.assert_array_equal(padded.splits["test"].arrays()[0][0, :5, 0], [0, 0, 0, 0, 1])
 
 
 def test_data_sets_carry_raw_inputs_and_standardised_labels(steps_file: Path):
@@ -70,7 +71,7 @@ def test_constant_outputs_are_divided_by_one(tmp_path: Path):
         path, {"0.2e6/drained": (np.ones((20, 1)), ones, ones)}, contact_params=["E"], inputs=["e_z"], outputs=["e"]
     )
     prepared = prepare(path)
-    np.testing.assert_array_equal(prepared.splits["train"].labels, 0)
+    np.testing.assert_array_equal(prepared.splits["train"].arrays()[2], 0)
     assert prepared.train_stats["std"] == [0.0]
 
 
@@ -119,7 +120,7 @@ def test_wrong_input_says_what_to_do(steps_file: Path, tmp_path: Path):
 def test_data_in_memory_stand_in_for_the_file(steps_file: Path):
     data = read_data(steps_file)
     direct = PreprocessorTriaxialCompression(data, raw_data="gone.hdf5", window_size=3).prepare_arrays()
-    np.testing.assert_array_equal(direct.splits["val"].labels, prepare(steps_file).splits["val"].labels)
+    np.testing.assert_array_equal(direct.splits["val"].arrays()[2], prepare(steps_file).splits["val"].arrays()[2])
 
 
 def test_the_keys_of_the_training_are_accepted(steps_file: Path):

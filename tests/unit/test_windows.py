@@ -40,7 +40,8 @@ def test_a_window_step_of_zero_is_refused():
 def _shuffled(seed: int, epochs: range) -> np.ndarray:
     steps = np.arange(10.0, dtype="float32")[None, :, None].repeat(3, axis=0)
     params = np.arange(3.0, dtype="float32")[:, None]
-    batches = windows.shuffled_batches(steps, params, steps, 4, batch_size=5, epochs=epochs, seed=seed)
+    sequences = windows.Sequences(steps, steps, np.arange(3), params)
+    batches = windows.shuffled_batches(sequences, 4, batch_size=5, epochs=epochs, seed=seed)
     rows = []
     for inputs, labels in batches.as_numpy_iterator():
         np.testing.assert_array_equal(inputs["inputs"][:, -1], labels)
@@ -64,5 +65,6 @@ def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone():
 
 def test_unbatched_windows_come_in_order():
     steps = np.arange(6.0, dtype="float32")[None, :, None]
-    dataset = windows.window_dataset(steps, np.zeros((1, 2), "float32"), steps, 3, 2)
+    sequences = windows.Sequences(steps, steps, np.zeros(1, int), np.zeros((1, 2), "float32"))
+    dataset = windows.window_dataset(sequences, 3, 2)
     assert [float(label[0]) for _, label in dataset.as_numpy_iterator()] == [2.0, 4.0]

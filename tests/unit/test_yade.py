@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from glrnn_hpc.data import hdf5, yade
+from glrnn_hpc.data import hdf5, shared, yade
 from glrnn_hpc.data.unpickle import load_npy
 from glrnn_hpc.errors import DataError
 
@@ -64,7 +64,7 @@ def test_the_counts_of_the_real_sample_are_those_of_its_readme(tmp_path: Path) -
 
 def test_values_are_those_of_the_raw_files_with_stresses_in_mpa(tmp_path: Path) -> None:
     _parse(RAW, tmp_path / "out.hdf5")
-    group = hdf5.read_data(tmp_path / "out.hdf5").groups["1.0e6/undrained"]
+    group = shared.read_data(tmp_path / "out.hdf5").groups["1.0e6/undrained"]
     kept = [
         content
         for content in map(load_npy, sorted((RAW / "1.0e6/undrained").glob("*.npy")))
@@ -111,7 +111,7 @@ def test_the_content_does_not_depend_on_the_order_in_which_files_were_made(tmp_p
             _write(tmp_path / folder / "0.2e6" / "drained" / f"{number}.npy", E=float(number))
         _parse(tmp_path / folder, tmp_path / f"{folder}.hdf5")
     assert (tmp_path / "a.hdf5").read_bytes() == (tmp_path / "b.hdf5").read_bytes()
-    group = hdf5.read_data(tmp_path / "a.hdf5").groups["0.2e6/drained"]
+    group = shared.read_data(tmp_path / "a.hdf5").groups["0.2e6/drained"]
     np.testing.assert_array_equal(group.params[:, 0], [0, 1, 2])
 
 
@@ -135,7 +135,7 @@ def test_the_commonest_length_is_taken_longer_ones_trimmed_shorter_ones_left_out
     report = _parse(tmp_path / "raw", tmp_path / "out.hdf5")
     assert report.sequence_length == 5
     assert report.groups["0.2e6/drained"] == yade.GroupReport(files=4, good=3, trimmed=1, short=1)
-    group = hdf5.read_data(tmp_path / "out.hdf5").groups["0.2e6/drained"]
+    group = shared.read_data(tmp_path / "out.hdf5").groups["0.2e6/drained"]
     np.testing.assert_array_equal(group.params[:, 0], [0, 1, 2])
     np.testing.assert_allclose(group.inputs[0, :, 1], [1, 1.001, 1.002, 1.003, 1.004], rtol=1e-6)
 

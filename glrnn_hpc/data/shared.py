@@ -1,0 +1,269 @@
+"""The data of a sweep, once per node: raw arrays in memory that its ranks share, each of which reads a part."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from glrnn_hpc.data.hdf5 import (
+    GroupChoice,
+    GroupShape,
+    Schema,
+    open_together,
+    read_schema,
+    read_slab,
+    select_groups,
+)
+from glrnn_hpc.data.ranks import Ranks, slab
+from glrnn_hpc.errors import DataError
+
+Array = NDArray[Any]
+
+#: Bytes of one read: MPI-IO counts them in 32 bits.
+_BYTES_PER_READ = 2**30
+
+#: Bytes of the pieces whose moments are taken at once; they stay in the cache of a core.
+_BYTES_IN_CACHE = 2**20
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of each sequence over its steps, so that those of any selection follow without another look at the data.
+
+    Attributes
+    ----------
+    mean : ndarray, shape (n_samples, n_columns), float64
+        Means.
+    m2 : ndarray, shape (n_samples, n_columns), float64
+        Sums of squared deviations from the means.
+    n_steps : int
+        Steps of each sequence.
+    """
+
+    mean: Array
+    m2: Array
+    n_steps: int
+
+    def merged(self, rows: Array) -> tuple[Array, Array]:
+        """Return mean and std over all steps of some sequences, float64; the order of `rows` does not matter.
+
+        References
+        ----------
+        Chan, Golub and LeVeque 1983, The American Statistician 37, doi:10.1080/00031305.1983.10483115
+        """
+        rows = np.sort(rows)
+        # Deviations from one of the means: those of constant columns are then zero to the last bit.
+        reference = self.mean[rows[0]]
+        deviations = self.mean[rows] - reference
+        shift = deviations.mean(axis=0)
+        m2 = self.m2[rows].sum(axis=0) + self.n_steps * ((deviations - shift) ** 2).sum(axis=0)
+        mean, std = reference + shift, np.sqrt(m2 / (len(rows) * self.n_steps))
+        # Rounding leaves a constant column with a tiny std; dividing by it would blow up the noise.
+        return mean, np.where(std <= 1e-7 * np.abs(mean), 0.0, std)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Groups of the same shape one after the other, raw and read-only; a trial picks rows of it.
+
+    Attributes
+    ----------
+    inputs : ndarray, shape (n_samples, n_steps, n_inputs), float32
+        Load sequences; strains are dimensionless.
+    params : ndarray, shape (n_samples, n_params), float32
+        Contact parameters.
+    outputs : ndarray, shape (n_samples, n_steps, n_outputs), float32
+        Macroscopic response; p and q in MPa.
+    input_moments, output_moments : Moments
+        Of each sequence.
+    """
+
+    inputs: Array
+    params: Array
+    outputs: Array
+    input_moments: Moments
+    output_moments: Moments
+
+
+@dataclass(frozen=True)
+class GroupArrays:
+    """The data of one group: views of its block, shapes and units as there."""
+
+    shape: GroupShape
+    inputs: Array
+    params: Array
+    outputs: Array
+
+
+@dataclass(frozen=True)
+class DemData:
+    """The groups of a file that were read.
+
+    Attributes
+    ----------
+    schema : Schema
+        Of the file.
+    places : mapping of str to tuple
+        Group name to its block and its rows there.
+    """
+
+    schema: Schema
+    places: Mapping[str, tuple[Block, slice]]
+
+    @property
+    def groups(self) -> dict[str, GroupArrays]:
+        """The data of each group by its name."""
+        shapes = {shape.name: shape for shape in self.schema.groups}
+        return {
+            name: GroupArrays(shapes[name], block.inputs[rows], block.params[rows], block.outputs[rows])
+            for name, (block, rows) in self.places.items()
+        }
+
+    def rows(self, names: Sequence[str]) -> tuple[Block, Array]:
+        """Return the block of groups of the same shape, and their rows in the order of `names`."""
+        places = [self.places[name] for name in names]
+        return places[0][0], np.concatenate([np.arange(rows.start, rows.stop) for _, rows in places])
+
+
+def read_data(
+    path: str | Path, pressure: GroupChoice = "All", experiment_type: GroupChoice = "All", node: Ranks | None = None
+) -> DemData:
+    """Read the chosen groups as float32, once for all ranks of a node; each reads a part. Collective on `node`.
+
+    Parameters
+    ----------
+    path : path
+        HDF5 file.
+    pressure, experiment_type : str, float or list
+        Which groups; see `hdf5.select_groups`.
+    node : Ranks, optional
+        Ranks that share memory; by default this process alone. The arrays live until its `free`.
+
+    Returns
+    -------
+    DemData
+        The same bits for any number of ranks and any layout of the file.
+
+    Raises
+    ------
+    DataError
+        If the file or one of the groups cannot be read, or holds NaN; on all ranks, if one of them fails.
+    """
+    node = Ranks() if node is None else node
+    schema = node.agreed(lambda: read_schema(path))
+    chosen = node.agreed(lambda: select_groups(schema, pressure, experiment_type))
+    alike: dict[tuple[int, ...], list[GroupShape]] = {}
+    for shape in chosen:
+        alike.setdefault((shape.n_steps, shape.n_inputs, shape.n_params, shape.n_outputs), []).append(shape)
+    file = node.agreed(lambda: open_together(schema.path, node))
+    try:
+        places = {}
+        for shapes in alike.values():
+            places.update(_read_block(file, schema, shapes, node))
+    finally:
+        file.close()
+    node.sync()
+    return DemData(schema, {shape.name: places[shape.name] for shape in chosen})
+
+
+def block_of(inputs: Array, params: Array, outputs: Array) -> Block:
+    """Make a block of arrays in memory, shapes (n, T, x), (n, c) and (n, T, y)."""
+    arrays = [np.asarray(array, dtype="float32") for array in (inputs, params, outputs)]
+    moments = []
+    for sequences in (arrays[0], arrays[2]):
+        n, n_steps, n_columns = sequences.shape
+        mean, m2 = np.empty((n, n_columns)), np.empty((n, n_columns))
+        take_moments(sequences, mean, m2)
+        moments.append(Moments(mean, m2, n_steps))
+    return Block(arrays[0], arrays[1], arrays[2], *moments)
+
+
+def take_moments(sequences: Array, mean: Array, m2: Array) -> None:
+    """Put the moments of (n, T, x) float32 sequences over their steps into `mean` and `m2`, (n, x) float64.
+
+    Those of a sequence depend on it alone, not on the others beside it.
+    """
+    n, n_steps, n_columns = sequences.shape
+    ones = np.ones(n_steps)
+    step = max(1, _BYTES_IN_CACHE // max(1, n_steps * n_columns * 8))
+    with np.errstate(invalid="ignore", over="ignore"):
+        for start in range(0, n, step):
+            part = slice(start, start + step)
+            first = sequences[part, :1].astype("float64")
+            deviations = sequences[part] - first
+            # A product with ones sums some ten times as fast as `sum` over short rows does.
+            sums = ones @ deviations
+            deviations *= deviations
+            mean[part] = first[:, 0] + sums / n_steps
+            m2[part] = np.maximum(ones @ deviations - sums**2 / n_steps, 0.0)
+
+
+def _read_block(
+    file: h5py.File, schema: Schema, shapes: Sequence[GroupShape], node: Ranks
+) -> dict[str, tuple[Block, slice]]:
+    first = shapes[0]
+    n = sum(shape.n_samples for shape in shapes)
+    sizes = {
+        "inputs": (first.n_steps, first.n_inputs),
+        "contact_params": (first.n_params,),
+        "outputs": (first.n_steps, first.n_outputs),
+    }
+    arrays = {name: node.allocate((n, *size), "float32") for name, size in sizes.items()}
+    moments = {name: node.allocate((2, n, sizes[name][1]), "float64") for name in ("inputs", "outputs")}
+    places, start = {}, 0
+    for shape in shapes:
+        places[shape.name] = slice(start, start + shape.n_samples)
+        for name, array in arrays.items():
+            rows = places[shape.name]
+            mean_m2 = moments[name][:, rows] if name in moments else None
+            _read_part(file[shape.name][name], schema, array[rows], mean_m2, node)
+        start += shape.n_samples
+    inputs, params, outputs = (_sealed(arrays[name]) for name in ("inputs", "contact_params", "outputs"))
+    of_inputs, of_outputs = (Moments(mean, m2, first.n_steps) for mean, m2 in map(_sealed, moments.values()))
+    block = Block(inputs, params, outputs, of_inputs, of_outputs)
+    return {name: (block, rows) for name, rows in places.items()}
+
+
+def _read_part(dataset: h5py.Dataset, schema: Schema, rows: Array, moments: Array | None, node: Ranks) -> None:
+    """Read this rank's samples of a data set into its rows of the shared array, and take their moments."""
+    mine = slab(len(rows), node.rank, node.size)
+    n_bytes = math.prod(dataset.shape) * max(dataset.dtype.itemsize, rows.itemsize) / node.size
+    # No part of a collective read may be empty on any rank: it would not reach HDF5, and the other ranks would wait.
+    n_parts = max(1, min(math.ceil(n_bytes / _BYTES_PER_READ), len(rows) // node.size))
+    is_collective = dataset.file.driver == "mpio" and len(rows) >= node.size
+
+    def read() -> None:
+        read_slab(dataset, mine, rows[mine], n_parts=n_parts, is_collective=is_collective)
+        if moments is not None:
+            take_moments(rows[mine], *moments[:, mine])
+        # A value that is not finite leaves no finite mean; looking at all values would cost as much as reading them.
+        if moments is None or not np.isfinite(moments[0, mine]).all():
+            _check_finite(schema, dataset.name, rows[mine], mine.start)
+
+    node.agreed(read)
+
+
+def _check_finite(schema: Schema, name: str, values: Array, start: int) -> None:
+    """Refuse NaN: a network learns from it without a word, and gives numbers that mean nothing."""
+    positions = np.argwhere(~np.isfinite(values))
+    if len(positions) == 0:
+        return
+    bad = positions[0]
+    group, _, kind = name.strip("/").rpartition("/")
+    raise DataError(
+        f"{schema.path}: {group}/{kind} holds NaN or infinite values, the first one in "
+        f"{getattr(schema, kind)[bad[-1]]} of sample {start + bad[0]}; `glrnn inspect` lists them all."
+    )
+
+
+def _sealed(array: Array) -> Array:
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,48 @@
+"""The suite of this folder on 1, 2 and 4 ranks, with each of the two stacks of MPI and HDF5 that clusters have."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+#: OpenMPI of the system and an h5py that was built with it; `make test` makes it.
+MPIO = REPOSITORY / ".venv-mpio/bin/python"
+
+
+def command(stack: str, n_ranks: int) -> list[str]:
+    """Return the start of a command line: mpiexec and the Python of a stack."""
+    if stack == "mpich":
+        return [str(Path(sys.executable).parent / "mpiexec"), "-n", str(n_ranks), sys.executable]
+    mpiexec = shutil.which("mpiexec.openmpi") or shutil.which("mpiexec")
+    assert mpiexec, "OpenMPI's mpiexec is missing; `make test` says how to install it."
+    assert MPIO.exists(), f"{MPIO} is missing; `make test` makes it."
+    return [mpiexec, "--oversubscribe", "-n", str(n_ranks), str(MPIO)]
+
+
+def environment() -> dict[str, str]:
+    """Return the variables for the ranks: one thread each, and OpenMPI's consent to run as root."""
+    consent = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    return {**os.environ, **consent, "OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+
+
+@pytest.mark.parametrize("n_ranks", [1, 2, 4])
+@pytest.mark.parametrize("stack", ["mpich", "openmpi"])
+def test_the_suite_passes(stack: str, n_ranks: int, tmp_path: Path):
+    arguments = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/mpi/suite"]
+    done = subprocess.run(
+        [*command(stack, n_ranks), *arguments],
+        cwd=REPOSITORY,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    assert done.stdout.count(" passed") == n_ranks
