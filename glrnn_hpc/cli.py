@@ -321,16 +321,17 @@ class _Progress:
 
     def __call__(self, study: SweepStudy) -> None:
         slots = study.slots()
-        counts = {state: sum(slot.state == state for slot in slots) for state in ("finished", "failed", "running")}
+        counts = {state: sum(slot.state == state for slot in slots) for state in ("waiting", "failed", "running")}
+        n_done = len(slots) - counts["waiting"] - counts["running"]
         values = [slot.value for slot in slots if slot.value is not None]
         best = min(values, default=math.nan) if study.spec.goal == "minimize" else max(values, default=math.nan)
-        line = f"{sum(counts.values()) - counts['running']}/{len(slots)} trials done, {counts['running']} running"
+        line = f"{n_done}/{len(slots)} trials done, {counts['running']} running"
         line += f", {counts['failed']} failed" if counts["failed"] else ""
         line += f", best {study.spec.metric} {best:.6g}" if values else ""
         if self._is_quiet or line == self._last:
             return
         is_terminal = sys.stderr.isatty()
-        done = counts["running"] == 0 and counts["finished"] + counts["failed"] == len(slots)
+        done = n_done == len(slots)
         print(f"\r\x1b[K{line}" if is_terminal else line, end="" if is_terminal and not done else "\n", file=sys.stderr)
         sys.stderr.flush()
         self._last = line
@@ -382,6 +383,8 @@ def _status_lines(found: dict[str, Any]) -> list[str]:
     line = f"{found['state']}: {counts}" + (f"; best: trial {best['number']}, {best['value']:.6g}" if best else "")
     if found["eta_seconds"] is not None:
         line += f"; about {_duration(found['eta_seconds'])} left"
+    if found["utilisation"] is not None:
+        line += f"; {found['utilisation']:.0%} of the ranks' time in fit and evaluate"
     return [*lines, line + (f" ({found['reason']})" if found["reason"] else "")]
 
 

@@ -69,7 +69,8 @@ def publish_once(path: Path, content: Any) -> bool:
         try:
             os.link(partial, path)
         except FileExistsError:
-            return False
+            # A file server whose answer was lost is asked again, and then finds the link that it made itself.
+            return path.samefile(partial)
         return True
     finally:
         partial.unlink(missing_ok=True)
@@ -211,6 +212,14 @@ class WorkerFolder:
     @property
     def ended(self) -> Path:
         return self.root / "ended.json"
+
+    @property
+    def leaving(self) -> Path:
+        return self.root / "leaving"
+
+    @property
+    def utilisation(self) -> Path:
+        return self.root / "utilisation.jsonl"
 
     @property
     def stdout(self) -> Path:

@@ -219,11 +219,18 @@ def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, 
     sequences = preprocessor.all_sequences()
     ids = np.arange(len(sequences))
     if split == "test":
+        if stats.get("fingerprint") not in (None, preprocessor.fingerprint()):
+            raise ModelError(
+                f"{data_path}: holds other sequences than the model was trained on, so that its test split cannot be "
+                "told; use --split all."
+            )
         seed = stats.get("split_seed", SPLIT_SEED)
         ids = np.sort(split_ids(len(ids), config["train_frac"], config["val_frac"], seed)["test"])
     inputs, params, labels = sequences.take(ids).arrays()
     simulated = labels[:, config["window_size"] :]
     predicted = predict_sequences(model, inputs, params, stats, config)
+    if not np.isfinite(predicted).all():
+        raise ModelError(f"{model_dir}: the model gives values that are not finite; it is of no use.")
     data = preprocessor.source()
     _write(Path(out), data, preprocessor.groups(), ids, predicted, simulated, config)
     standardised = (predicted.astype("float64") - simulated) / scaling_of(stats).divisor()

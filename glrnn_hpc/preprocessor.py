@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -132,7 +133,8 @@ class PreprocessorTriaxialCompression(ArrayPreprocessor):
             If a window is not shorter than the sequences.
         """
         block, rows, params = self._merged()
-        names = {f"{kind}_names": names for kind, names in self.column_names().items()}
+        names: dict[str, Any] = {f"{kind}_names": names for kind, names in self.column_names().items()}
+        names["fingerprint"] = self.fingerprint()
         return split_and_scale(block, rows, params, self.config, names, seed)
 
     def prepare_single_dataset(self) -> tf.data.Dataset:
@@ -147,6 +149,14 @@ class PreprocessorTriaxialCompression(ArrayPreprocessor):
     def groups(self) -> tuple[GroupShape, ...]:
         """Return the merged groups in their order."""
         return select_groups(self.source().schema, self.config.pressure, self.config.experiment_type)
+
+    def fingerprint(self) -> str:
+        """Return what tells the chosen sequences and their order from others: a hash of groups and parameters."""
+        digest = hashlib.sha256()
+        for shape in self.groups():
+            digest.update(f"{shape.name} {shape.n_samples} ".encode())
+            digest.update(np.ascontiguousarray(self.source().groups[shape.name].params).tobytes())
+        return digest.hexdigest()
 
     def source(self) -> DemData:
         """Return the data that were given, or read them once."""

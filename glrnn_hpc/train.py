@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ import tensorflow as tf
 
 from glrnn_hpc import layout
 from glrnn_hpc.config import RUN_KEYS, PreprocessingConfig, RunConfig, TrainingConfig, parse, say_defaults, unknown_key
+from glrnn_hpc.data.ranks import Ranks
 from glrnn_hpc.errors import ConfigError, OutOfMemory
 from glrnn_hpc.models import rnn_model
 from glrnn_hpc.preprocessor import Preprocessor
 from glrnn_hpc.surrogate import artifact
-from glrnn_hpc.surrogate.checkpoint import load
-from glrnn_hpc.surrogate.fit import fit, prepare
+from glrnn_hpc.surrogate.checkpoint import Checkpoint, load
+from glrnn_hpc.surrogate.fit import FitData, fit, prepare
 from glrnn_hpc.tracking.run import tracked
+from glrnn_hpc.windows import Share
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +65,9 @@ def run_training(
     model_folder: Path | None = None,
     checkpoint: Path | None = None,
     resume_from: Path | None = None,
+    group: Ranks | None = None,
 ) -> Outcome:
-    """Train and write `config.yaml`, `train_stats.json`, `metrics.csv` and the best model.
+    """Train and write `config.yaml`, `train_stats.json`, `metrics.csv` and the best model. Collective on `group`.
 
     Parameters
     ----------
@@ -84,6 +88,8 @@ def run_training(
         Where the state of the training goes after each epoch, at most every `config.checkpoint_every` seconds.
     resume_from : Path, optional
         A checkpoint to go on from; the outcome is that of a training without interruption.
+    group : Ranks, optional
+        Those that train together; all of them return the same outcome, rank 0 alone writes.
 
     Raises
     ------
@@ -95,21 +101,27 @@ def run_training(
         If the network or its batches do not fit into memory.
     ModelError
         If the checkpoint is broken, or is of another configuration or model.
+    Left
+        If another rank of the group ended the training.
     """
-    earlier = None if resume_from is None else load(resume_from, config.as_dict())
-    # Before the data: a preprocessor of the user's own may shuffle by the global seed.
-    keras.utils.set_random_seed(config.seed)
-    data = prepare(preprocessor, config, 0 if earlier is None else earlier.epochs)
-    try:
-        folder.root.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, FileNotFoundError, PermissionError) as error:
-        raise ConfigError(f"{folder.root}: the folder of the training cannot be made: {error}") from error
-    artifact.save_description(folder, config.as_dict(), data.train_stats)
-    keras.utils.set_random_seed(config.seed)
+    group = Ranks() if group is None else group
+
+    def build() -> tuple[Checkpoint | None, FitData, keras.Model]:
+        earlier = None if resume_from is None else load(resume_from, config.as_dict())
+        # Before the data: a preprocessor of the user's own may shuffle by the global seed.
+        keras.utils.set_random_seed(config.seed)
+        share = Share(group.rank, group.size)
+        data = prepare(preprocessor, config, 0 if earlier is None else earlier.epochs, share)
+        if group.rank == 0:
+            _describe(folder, config, data.train_stats)
+        keras.utils.set_random_seed(config.seed)
+        with _saying_what_needs_memory(config):
+            return earlier, data, rnn_model(data.train_stats, **config.as_dict()) if model is None else model
+
+    earlier, data, network = group.agreed(build)
     target = layout.RunFolder(model_folder or folder.root)
-    try:
-        network = rnn_model(data.train_stats, **config.as_dict()) if model is None else model
-        history = fit(
+    with _saying_what_needs_memory(config):
+        history, test = fit(
             network,
             data,
             config,
@@ -118,18 +130,32 @@ def run_training(
             callbacks,
             checkpoint_file=checkpoint,
             earlier=earlier,
+            group=group,
         )
-        test = network.evaluate(data.test, verbose=0, return_dict=True)
+    losses = history.history["val_loss"]
+    best = min(range(len(losses)), key=losses.__getitem__)
+    metrics = {name: float(values[best]) for name, values in history.history.items()}
+    metrics |= {f"test_{name}": value for name, value in test.items()}
+    return Outcome(history, len(losses), best + 1, metrics)
+
+
+def _describe(folder: layout.RunFolder, config: RunConfig, train_stats: dict[str, Any]) -> None:
+    try:
+        folder.root.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, FileNotFoundError, PermissionError) as error:
+        raise ConfigError(f"{folder.root}: the folder of the training cannot be made: {error}") from error
+    artifact.save_description(folder, config.as_dict(), train_stats)
+
+
+@contextmanager
+def _saying_what_needs_memory(config: RunConfig) -> Iterator[None]:
+    try:
+        yield
     except tf.errors.ResourceExhaustedError as error:
         raise OutOfMemory(
             f"lstm_units={config.lstm_units}, dense_units={config.dense_units}, batch_size={config.batch_size} need "
             f"more memory than there is; make them smaller ({str(error).splitlines()[0]})"
         ) from error
-    losses = history.history["val_loss"]
-    best = min(range(len(losses)), key=losses.__getitem__)
-    metrics = {name: float(values[best]) for name, values in history.history.items()}
-    metrics |= {f"test_{name}": float(test[name]) for name in ("loss", "mae")}
-    return Outcome(history, len(losses), best + 1, metrics)
 
 
 def train_without_wandb(

@@ -19,6 +19,9 @@ _SIGNS_OF_MPI = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
 #: What TensorFlow wants of memory that it is to use in place.
 ALIGNMENT = 64
 
+#: Between two looks of a rank that waits for work.
+_IDLE_SECONDS = 0.02
+
 Array = NDArray[Any]
 Result = TypeVar("Result")
 
@@ -51,16 +54,18 @@ class Ranks:
         """Return rank 0's `value` on every rank. Collective."""
         return value if self._comm is None else self._comm.bcast(value, root=0)
 
-    def bcast_idle(self, value: Any, pause: float = 0.02) -> Any:
+    def bcast_idle(self, value: Any, tick: Callable[[], None] = lambda: None) -> Any:
         """Like `bcast`, but the ranks that wait for rank 0 sleep, as it may have nothing for them for long. Collective.
 
-        MPI waits by asking again and again, which would take the CPU from the ranks that work.
+        MPI waits by asking again and again, which would take the CPU from the ranks that work. `tick` is called all
+        the time while waiting.
         """
         if self._comm is None:
             return value
         request = self._comm.Ibarrier()
         while self.rank != 0 and not request.Test():
-            time.sleep(pause)
+            tick()
+            time.sleep(_IDLE_SECONDS)
         request.Wait()
         return self.bcast(value)
 
@@ -95,15 +100,15 @@ class Ranks:
         GlrnnError
             The error of the lowest rank that has one; `is_agreed` is True.
         LaunchError
-            The same, if that error is none of the user's.
+            The same on the other ranks, if that error is none of the user's.
         """
         for rank, found in enumerate(self.allgather(_portable(error))):
             if found is None:
                 continue
             # Its own error comes with its traceback.
-            agreed = error if rank == self.rank and isinstance(error, GlrnnError) else found
+            agreed: Any = error if rank == self.rank else found
             agreed.is_agreed = True
-            raise agreed from error
+            raise agreed
 
     def agreed(self, call: Callable[[], Result]) -> Result:
         """Return what `call` returns on this rank; if it raises on one of them, raise on all as `agree` does.

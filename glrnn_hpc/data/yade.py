@@ -156,6 +156,8 @@ def convert_all_to_hdf5(
             simulation = read_simulation(path, *keys)
             if place is None and not simulation.group:
                 raise DataError(f"{path}: the parameters lack conf or mode, which a flat folder needs.")
+            if place is not None and simulation.group and not _is_same_group(place, simulation.group):
+                raise DataError(f"{path}: lies in {place}, but its parameters say {simulation.group}.")
         except DataError as error:
             problems.append(str(error))
             report = groups.setdefault(place or UNKNOWN_GROUP, _Parsed()).report
@@ -186,8 +188,10 @@ def convert_all_to_hdf5(
         contact_params=keys[0],
         inputs=keys[1],
         outputs=keys[2],
-        unused_constant=[key for key in hdf5.UNUSED_CONSTANT_KEYS if key not in keys[0]],
-        unused_sequence=[key for key in hdf5.UNUSED_SEQUENCE_KEYS if key not in (*keys[1], *keys[2])],
+        unused_constant=_left_over((*hdf5.CONTACT_KEYS, *hdf5.UNUSED_CONSTANT_KEYS), keys[0]),
+        unused_sequence=_left_over(
+            (*hdf5.INPUT_KEYS, *hdf5.OUTPUT_KEYS, *hdf5.UNUSED_SEQUENCE_KEYS), (*keys[1], *keys[2])
+        ),
         dtype=dtype,
     )
     reports = {name: groups[name].report for name in sorted(groups)}
@@ -263,6 +267,19 @@ def _numbers(path: Path, key: str, values: Any, n_dims: int) -> Array:
         wanted = "one number per record" if n_dims else "one number"
         raise DataError(f"{path}: {key} has shape {numbers.shape}; {wanted} is expected.")
     return numbers
+
+
+def _left_over(known: Sequence[str], taken: Sequence[str]) -> list[str]:
+    return [key for key in known if key not in taken]
+
+
+def _is_same_group(place: str, told: str) -> bool:
+    """Compare the folders of a file with what it tells; names of pressures differ where their values do not."""
+    (pressure, _, kind), (told_pressure, _, told_kind) = place.partition("/"), told.partition("/")
+    try:
+        return kind == told_kind and math.isclose(float(pressure), float(told_pressure), rel_tol=1e-3)
+    except ValueError:
+        return kind == told_kind
 
 
 def _folder(data_dir: str | Path) -> Path:

@@ -79,6 +79,10 @@ class LocalLauncher:
     n_ranks: int
     _seats: list[_Seat] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._timing = workers.Timing(**layout.read_json(self.folder.state)["timing"])
+        self._observer = workers.Observer(self.folder, self._timing)
+
     def start(self) -> int:
         """Start the workers that are missing; return how many were.
 
@@ -90,6 +94,13 @@ class LocalLauncher:
         command(self.folder.root, "check", self.n_ranks)
         workers.clean_up(self.folder)
         alive = [folder for folder in self.folder.all_workers() if workers.is_alive(folder)]
+        # One that is about to leave, because it saw the sweep cancelled or finished, will do no more work.
+        alive = [folder for folder in alive if not folder.leaving.exists()]
+        elsewhere = [folder for folder in alive if workers.is_elsewhere(folder)]
+        if elsewhere:
+            logger.info("workers on other hosts: looking for %g s whether they live", 2 * self._timing.heartbeat)
+            beating = workers.are_beating(elsewhere, 2 * self._timing.heartbeat)
+            alive = [folder for folder in alive if folder not in elsewhere or folder in beating]
         self._seats = [_Seat(folder) for folder in alive]
         missing = max(0, self.n_workers - len(alive))
         for _ in range(missing):
@@ -126,7 +137,7 @@ class LocalLauncher:
                     f"{self.folder.root}: every worker has ended, but trials are left; {self._last_words()}"
                     f"`glrnn resume {self.folder.root}` starts workers again."
                 )
-            study.end("every trial is final")
+            study.end_if_finished()
 
     def _start_one(self) -> tuple[layout.WorkerFolder, subprocess.Popen[bytes]]:
         number = len(self.folder.all_workers())
@@ -152,7 +163,8 @@ class LocalLauncher:
 
     def _is_running(self, seat: _Seat, study: SweepStudy) -> bool:
         if seat.process is None:
-            if workers.is_alive(seat.folder):
+            is_silent = workers.is_elsewhere(seat.folder) and self._observer.is_silent(seat.folder)
+            if workers.is_alive(seat.folder) and not is_silent:
                 return True
             status = None  # somebody else's child: how it ended cannot be known
         else:

@@ -10,7 +10,7 @@ from typing import Any
 from glrnn_hpc import layout
 from glrnn_hpc.config import say_defaults, split_sizes
 from glrnn_hpc.data.hdf5 import check_same_shapes, read_schema, select_groups
-from glrnn_hpc.errors import ConfigError, SweepError, WindowError
+from glrnn_hpc.errors import ConfigError, LaunchError, SweepError, WindowError
 from glrnn_hpc.launch import local
 from glrnn_hpc.search import study
 from glrnn_hpc.search.space import Parameter
@@ -69,7 +69,7 @@ def run_sweep(
         check_data(spec)
     point = {parameter.name: parameter.extremes()[0] for parameter in spec.searched}
     say_defaults(trial_config(spec, point), {*spec.constants, *point}, "parameters")
-    n_ranks = ranks_per_worker or local.default_ranks(n_slots, devices.n_cpus())
+    n_ranks = _ranks(spec, ranks_per_worker, n_slots)
     local.command(Path(out), "check", n_ranks)
     launch = {
         "workers": n_workers,
@@ -118,24 +118,26 @@ def resume_sweep(
     folder = layout.SweepFolder(Path(out).resolve())
     seen = study.SweepStudy(folder)
     before = layout.read_json(folder.state)
-    wanted = {
-        **before,
+    changes = {
         "n_trials": _more_trials(seen.spec, before["n_trials"], n_trials),
         "workers": n_workers or before["workers"],
         "workers_per_node": n_workers or before["workers_per_node"],
-        "ranks_per_worker": ranks_per_worker or before["ranks_per_worker"],
+        "ranks_per_worker": _ranks(seen.spec, ranks_per_worker or before["ranks_per_worker"], 0),
     }
-    local.command(folder.root, "check", wanted["ranks_per_worker"])
-    seen.add_slots(wanted["n_trials"])
+    local.command(folder.root, "check", changes["ranks_per_worker"])
+    seen.add_slots(changes["n_trials"])
     if retry_failed:
         seen.retry_failed()
     has_new_work = retry_failed or n_trials is not None
     # A sweep that reached its target has waiting trials, which nobody wants any more unless they are asked for.
-    is_over = seen.is_finished() or (before["state"] == "finished" and not has_new_work)
-    wanted["state"] = "finished" if is_over else "running"
-    if not is_over:
-        wanted.pop("reason", None)
-    layout.write_json(folder.state, wanted)
+    is_over = seen.is_finished() or (seen.is_target_reached() and not has_new_work)
+
+    def resumed(state: dict[str, Any]) -> dict[str, Any]:
+        if is_over:
+            return {**state, **changes, "state": "finished"}
+        return {key: value for key, value in {**state, **changes, "state": "running"}.items() if key != "reason"}
+
+    wanted = seen.change_state(resumed)
     if not is_over:
         _launch(folder, wanted["workers"], wanted["ranks_per_worker"], wait, report)
     return folder
@@ -150,11 +152,11 @@ def cancel_sweep(out: str | Path) -> layout.SweepFolder:
         If `out` is not the folder of a sweep, or the sweep is finished.
     """
     folder = layout.SweepFolder(Path(out).resolve())
-    study.SweepStudy(folder)
-    state = layout.read_json(folder.state)
+    state = study.SweepStudy(folder).change_state(
+        lambda state: state if state["state"] == "finished" else {**state, "state": "cancelled"}
+    )
     if state["state"] == "finished":
         raise SweepError(f"{out}: the sweep is finished already.")
-    layout.write_json(folder.state, {**state, "state": "cancelled"})
     return folder
 
 
@@ -190,7 +192,9 @@ def check_data(spec: SweepSpec) -> None:
                     split_sizes(n, train_frac, val_frac)
             for window_size in _values(by_name, "window_size", 10):
                 shortest = min(groups, key=lambda group: group.n_steps)
-                if window_size >= shortest.n_steps:
+                # What is padded is padded by a window.
+                is_padded = all(_values(by_name, "pad_length", 0))
+                if window_size >= shortest.n_steps + is_padded * window_size:
                     raise WindowError(
                         f"parameters.window_size: {window_size} does not fit the {shortest.n_steps} steps of "
                         f"{shortest.name} in {schema.path}; choose at most {shortest.n_steps - 1}."
@@ -211,6 +215,19 @@ def _with_absolute_data(spec: SweepSpec) -> SweepSpec:
     return dataclasses.replace(
         spec, parameters=tuple(absolute if each.name == "raw_data" else each for each in spec.parameters)
     )
+
+
+def _ranks(spec: SweepSpec, wanted: int | None, n_slots: int) -> int:
+    """Return the ranks of a worker: whole groups of those that train a trial together."""
+    size = spec.ranks_per_trial
+    if wanted is None:
+        return max(1, local.default_ranks(n_slots * size, devices.n_cpus()) // size) * size
+    if wanted % size:
+        raise LaunchError(
+            f"--ranks-per-worker {wanted} is no multiple of ranks_per_trial={size}; "
+            f"choose {max(1, wanted // size) * size} or {(wanted // size + 1) * size}."
+        )
+    return wanted
 
 
 def _launch(folder: layout.SweepFolder, n_workers: int, n_ranks: int, wait: bool, report: Report) -> None:

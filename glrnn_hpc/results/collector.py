@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 #: Relative difference that the logged and the recomputed validation loss may have.
 TOLERANCE = 1e-5
 
+#: What rounding leaves of a loss that is zero.
+_ROUNDING = 1e-12
+
 
 def collect(root: Path, top: int = 5, source: DemData | None = None) -> dict[str, Any]:
     """Verify the finished trials in the order of their metric until one holds, and export it to `best/`.
@@ -89,7 +92,8 @@ def _refutation(study: SweepStudy, result: dict[str, Any], source: DemData | Non
         computed = validation_loss(trial.root, source, own)["loss"]
     except GlrnnError as error:
         return str(error)
-    if abs(computed - logged) > TOLERANCE * abs(logged):
+    # So that NaN is refused too; two losses of a constant that is met exactly differ by rounding alone.
+    if not abs(computed - logged) <= max(TOLERANCE * abs(logged), _ROUNDING):
         return f"val_loss was logged as {logged:.8g}, its files give {computed:.8g}"
     return None
 

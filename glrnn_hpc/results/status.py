@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import json
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +31,10 @@ def summarize(root: Path) -> dict[str, Any]:
     dict
         `state` and its `reason`; `trials`, the number of them in each state, where a trial that was given back counts
         as waiting, and `retried`, the failed ones that others repeat; `best`; `eta_seconds`, an estimate from the
-        mean duration of a trial, None before one has finished; `table`, one row per trial with its number, state,
-        params, value, where, generation, epochs, last value of the metric and best one so far, epochs per minute,
-        error.
+        mean duration of a trial, None before one has finished; `seconds`, how the time of all ranks went, and
+        `utilisation`, the part of it in fit and evaluate, None before there is any; `table`, one row per trial with
+        its number, state, params, value, where, generation, epochs, last value of the metric and best one so far,
+        epochs per minute, error.
 
     Raises
     ------
@@ -50,8 +54,25 @@ def summarize(root: Path) -> dict[str, Any]:
         "retried": sum(slot.state == "retried" for slot in slots),
         "best": None if best is None else {"number": best.number, "value": best.value},
         "eta_seconds": _seconds_left(table) if state["state"] == "running" else None,
+        **_utilisation(study.folder),
         "table": table,
     }
+
+
+def _utilisation(folder: layout.SweepFolder) -> dict[str, Any]:
+    """Sum the lines that the ranks wrote of their time; a line that is torn by a death is left out."""
+    seconds: Counter[str] = Counter()
+    for worker in folder.all_workers():
+        try:
+            lines = worker.utilisation.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            continue
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                seconds.update(json.loads(line)["seconds"])
+    total = sum(seconds.values())
+    share = (seconds["fit"] + seconds["evaluate"]) / total if total else None
+    return {"utilisation": share, "seconds": dict(seconds)}
 
 
 def _row(study: SweepStudy, slot: Slot) -> dict[str, Any]:
@@ -90,7 +111,11 @@ def _rate(trial: layout.TrialFolder, generation: int, began: float) -> float | N
     n_epochs = len(rows) - len(earlier)
     if n_epochs <= 0:
         return None
-    return 60 * n_epochs / max(file.stat().st_mtime - began, 1e-3)
+    try:
+        written = file.stat().st_mtime
+    except FileNotFoundError:  # the trial has just ended, and its files were brought up
+        return None
+    return 60 * n_epochs / max(written - began, 1e-3)
 
 
 def _metrics(file: Path) -> list[dict[str, str]]:

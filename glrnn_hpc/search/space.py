@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,8 @@ _ALL_KEYS = frozenset({"distribution"}.union(*({*needed, *optional} for needed, 
 TAIL = 1e-6
 
 #: Points of a continuous distribution that show whether a key takes what lies between the bounds.
+_LARGEST_EXPONENT = 700.0
+_LARGEST_AXIS = 1_000_000
 _INSIDE = (0.3719, 0.6183)
 
 
@@ -181,11 +184,17 @@ class Parameter:
         settings = dict(self.settings)
         if self.values:
             return self.values
-        if self.distribution == "int_uniform":
-            return range(int(settings["min"]), int(settings["max"]) + 1)
-        if self.distribution == "q_uniform":
-            q = settings["q"]
-            return [_multiple(n, q) for n in range(round(settings["min"] / q), round(settings["max"] / q) + 1)]
+        if self.distribution in ("int_uniform", "q_uniform"):
+            q = settings.get("q", 1)
+            ends = settings["min"] / q, settings["max"] / q
+            if not ends[1] - ends[0] < _LARGEST_AXIS:
+                raise ConfigError(
+                    f"parameters.{self.name}: a grid over {settings['min']} to {settings['max']} by {q:g} has more "
+                    f"than {_LARGEST_AXIS} values; narrow the bounds, enlarge q, or use method: random."
+                )
+            if self.distribution == "int_uniform":
+                return range(int(settings["min"]), int(settings["max"]) + 1)
+            return [_multiple(n, q) for n in range(round(ends[0]), round(ends[1]) + 1)]
         raise ConfigError(
             f"parameters.{self.name}: a grid needs a finite set, {self.distribution} is "
             f"{'continuous' if self.is_continuous else 'not one'}; give values, or use method: random."
@@ -301,7 +310,7 @@ def _check_settings(where: str, distribution: str, settings: dict[str, Any]) -> 
         raise ConfigError(f"{where}: min={low} must be below max={high}.")
     if distribution.endswith("log_uniform_values") and low <= 0:
         raise ConfigError(f"{where}.min: {distribution} needs positive bounds, {low} was given.")
-    if distribution.endswith("log_uniform") and max(abs(low), abs(high)) > 700:
+    if distribution.endswith("log_uniform") and max(abs(low), abs(high)) > _LARGEST_EXPONENT:
         raise ConfigError(
             f"{where}: the bounds of {distribution} are exponents of e, e^{max(low, high, key=abs)} is no number that "
             f"can be used; for bounds that are values take {distribution}_values."
@@ -309,7 +318,8 @@ def _check_settings(where: str, distribution: str, settings: dict[str, Any]) -> 
 
 
 def _number(where: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # Whole numbers of YAML may be larger than any float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise ConfigError(f"{where}: a finite number is needed, {value!r} was given.")
     return value
 
@@ -325,7 +335,9 @@ def _continuous(distribution: str, settings: dict[str, float], u: float) -> floa
         from scipy.special import ndtri
 
         value = settings["mu"] + settings["sigma"] * float(ndtri(u))
-        return math.exp(value) if distribution == "log_normal" and value < math.inf else value
+        if distribution == "normal":
+            return value
+        return math.exp(value) if value < _LARGEST_EXPONENT else math.inf
     if distribution == "beta":
         from scipy.special import betaincinv
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -47,7 +48,9 @@ class TailLock(JournalFileOpenLock):
         Optuna also calls this to take away the lock of a holder that is gone.
         """
         if self._identity is None or self.is_held():
-            super().release()
+            # It may be taken away between the look and the release.
+            with contextlib.suppress(RuntimeError):
+                super().release()
         self._identity = None
 
     def _now(self) -> tuple[int, int] | None:
@@ -92,18 +95,35 @@ class TornTailBackend(JournalFileBackend):
         while True:
             self._tail_lock.acquire()
             try:
-                with self._journal.open("r+b", buffering=0) as file:
-                    end = _cut_torn_tail(file)
+                with self._journal.open("a+b", buffering=0) as file:
+                    torn = _torn_tail(file)
+                    # A writer that was suspended for longer than the grace period finds another one at work: it must
+                    # neither cut nor write over what that one appends.
                     if not self._tail_lock.is_held():
-                        continue  # suspended for longer than the grace period: another one writes now
-                    _write_whole(file, text.encode(), end)
+                        continue
+                    if torn is not None:
+                        file.truncate(torn)
+                    self._append(file, text.encode())
                 return
             finally:
                 self._tail_lock.release()
 
+    def _append(self, file: Any, content: bytes) -> None:
+        """Write in append mode, in one write if the system allows it; on an error the file is as it was."""
+        end = int(file.seek(0, os.SEEK_END))
+        written = 0
+        try:
+            while written < len(content):
+                written += file.write(content[written:])
+            os.fsync(file.fileno())
+        except OSError:
+            if self._tail_lock.is_held() and file.seek(0, os.SEEK_END) == end + written:
+                file.truncate(end)
+            raise
 
-def _cut_torn_tail(file: Any) -> int:
-    """Cut what follows the last line end; return the size of the file after that."""
+
+def _torn_tail(file: Any) -> int | None:
+    """Return where the file ends with its last whole line; None if it ends there already."""
     end = int(file.seek(0, os.SEEK_END))
     block = 1 << 16
     position = end
@@ -115,22 +135,7 @@ def _cut_torn_tail(file: Any) -> int:
             position = start + found + 1
             break
         position = start
-    if position < end:
-        file.truncate(position)
-    return position
-
-
-def _write_whole(file: Any, content: bytes, end: int) -> None:
-    """Write `content` at `end`; on an error, such as a full disk, the file is as it was."""
-    file.seek(end)
-    try:
-        written = 0
-        while written < len(content):
-            written += file.write(content[written:])
-        os.fsync(file.fileno())
-    except OSError:
-        file.truncate(end)
-        raise
+    return position if position < end else None
 
 
 def create(folder: layout.SweepFolder, url: str | None, name: str) -> BaseStorage:

@@ -41,6 +41,9 @@ _INDEX, _POINT, _RELEASED, _REPEATS, _IMPUTED = "index", "point", "released", "r
 #: How many of the first waiting trials a rank chooses from after it lost a race for one.
 _SPREAD = 16
 
+#: Owners that may die of a trial, one after the other, before it is given up.
+_DEATHS = 5
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -178,6 +181,8 @@ class SweepStudy:
 
         The study changes waiting to running for the first claimant only, so no two ranks get the same trial.
         """
+        if self._end_at_target():
+            return None
         first = 0
         while waiting := self._trials(TrialState.WAITING):
             # Ranks that start together would all try for the same one, again and again.
@@ -222,9 +227,28 @@ class SweepStudy:
                 self.settle(trial.number)
                 continue
             lease = leases.take(folder, owner, generation + 1)
-            if lease is not None:
-                return Claim(trial.number, self._point(trial), lease)
+            if lease is None:
+                continue
+            claim = Claim(trial.number, self._point(trial), lease)
+            if is_given_back or not self._is_deadly(folder, generation):
+                return claim
+            self._give_up(claim)
         return None
+
+    @staticmethod
+    def _is_deadly(folder: layout.TrialFolder, generation: int) -> bool:
+        """Whether so many owners died one after the other without an epoch that the trial must be what kills them."""
+        newest = range(generation, max(0, generation - _DEATHS), -1)
+        return len(newest) == _DEATHS and not any(folder.checkpoint_file(number).exists() for number in newest)
+
+    def _give_up(self, claim: Claim) -> None:
+        error = (
+            f"its worker died {_DEATHS} times before an epoch was done; the network may need more memory than there is"
+        )
+        now = time.time()
+        result = {"state": "failed", "error": error, "number": claim.number, "point": claim.point}
+        if claim.lease.publish({**result, "started": now, "seconds": 0.0}):
+            self.settle(claim.number)
 
     @_reaching
     def release(self, claim: Claim) -> None:
@@ -263,17 +287,61 @@ class SweepStudy:
             self._storage.set_trial_state_values(self._id(number), state=state, values=values)
         except optuna.exceptions.UpdateFinishedTrialError:
             return  # somebody else told it
-        target = self.spec.target
-        if target is None or result["state"] != "finished" or value is None:
-            return
-        if value <= target if self.spec.goal == "minimize" else value >= target:
-            self.end(f"trial {number} reached metric.target={target:g} with {value:.6g}")
+        self._end_at_target()
+
+    def _end_at_target(self) -> bool:
+        if (trial := self._target_reached_by()) is None:
+            return False
+        self.end(f"trial {trial.number} reached metric.target={self.spec.target:g} with {trial.value:.6g}")
+        return True
 
     def end(self, reason: str) -> None:
-        """Mark the sweep as finished: no rank begins another trial."""
-        state = layout.read_json(self.folder.state)
-        if state["state"] == "running":
-            layout.write_json(self.folder.state, {**state, "state": "finished", "reason": reason})
+        """Mark a running sweep as finished: no rank begins another trial."""
+
+        def ended(state: dict[str, Any]) -> dict[str, Any]:
+            return {**state, "state": "finished", "reason": reason} if state["state"] == "running" else state
+
+        self.change_state(ended)
+
+    def end_if_finished(self) -> None:
+        """Mark the sweep as finished if every trial is final, also those that were added a moment ago."""
+
+        def ended(state: dict[str, Any]) -> dict[str, Any]:
+            if state["state"] != "running" or not self.is_finished():
+                return state
+            return {**state, "state": "finished", "reason": "every trial is final"}
+
+        self.change_state(ended)
+
+    def change_state(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+        """Change `state.json`, one process at a time; return what it holds then."""
+        lock = storage.TailLock(str(self.folder.state.resolve()))
+        lock.acquire()
+        try:
+            before = layout.read_json(self.folder.state)
+            after = change(before)
+            if after != before:
+                layout.write_json(self.folder.state, after)
+            return after
+        finally:
+            lock.release()
+
+    @_reaching
+    def is_target_reached(self) -> bool:
+        """Whether a finished trial has reached metric.target; its rank may have died before it could end the sweep."""
+        return self._target_reached_by() is not None
+
+    def _target_reached_by(self) -> FrozenTrial | None:
+        target = self.spec.target
+        if target is None:
+            return None
+        for trial in self._trials(TrialState.COMPLETE):
+            value = trial.value
+            if value is None or _IMPUTED in trial.user_attrs:
+                continue
+            if value <= target if self.spec.goal == "minimize" else value >= target:
+                return trial
+        return None
 
     @_reaching
     def add_slots(self, n_trials: int) -> int:

@@ -84,6 +84,11 @@ class SweepSpec:
         """The parameters that are constants, by name."""
         return {parameter.name: parameter.values[0] for parameter in self.parameters if parameter.is_constant}
 
+    @property
+    def ranks_per_trial(self) -> int:
+        """MPI ranks that train a trial together."""
+        return int(self.constants.get("ranks_per_trial", 1))
+
     def n_trials(self, wanted: int | None = None) -> int:
         """Return how many trials the sweep has: `wanted`, else `run_cap`, at most the size of a grid.
 
@@ -221,11 +226,14 @@ def _import(reference: Any) -> type[Any]:
     if not (module and colon and name):
         raise ConfigError(f"{where}: module:Class is needed, such as my_data:MyPreprocessor; {reference!r} was given.")
     try:
-        found = getattr(importlib.import_module(module), name)
+        loaded = importlib.import_module(module)
     except ImportError as error:
         raise ConfigError(f"{where}: {module} cannot be imported from {sys.path[0]}: {error}") from error
-    except AttributeError as error:
-        raise ConfigError(f"{where}: {module} has no {name}.") from error
+    except Exception as error:
+        raise ConfigError(f"{where}: {module} cannot be imported: {type(error).__name__}: {error}") from error
+    found = getattr(loaded, name, None)
+    if found is None:
+        raise ConfigError(f"{where}: {module} has no {name}.")
     if not isinstance(found, type) or not callable(getattr(found, "get_default_config", None)):
         raise ConfigError(f"{where}: {reference} is no class with get_default_config(); subclass Preprocessor.")
     return found
@@ -259,7 +267,7 @@ def _metric(content: Mapping[str, Any], method: str) -> dict[str, Any]:
     if name not in LOGGED_METRICS:
         raise ConfigError(f"metric.name: {name!r} is never logged; choose one of {', '.join(LOGGED_METRICS)}.")
     target = metric.get("target")
-    if isinstance(target, bool) or not isinstance(target, int | float | None):
+    if isinstance(target, bool) or not isinstance(target, int | float | None) or target != target:
         raise ConfigError(f"metric.target: a number is needed, {target!r} was given.")
     for key in ("impute", "impute_while_running"):
         # YAML's false turns it off, as in W&B.
@@ -290,6 +298,8 @@ def _parameters(content: Mapping[str, Any]) -> tuple[Parameter, ...]:
         if name in found:
             raise ConfigError(f"{where}: {name} is given twice; the names of nested groups do not tell keys apart.")
         found[name] = Parameter.from_config(name, mapping, where)
+        if name == "ranks_per_trial" and not found[name].is_constant:
+            raise ConfigError(f"{where}: one number for the whole sweep is needed: the ranks are split once.")
         if found[name].distribution.endswith("log_uniform"):
             ends = sorted(found[name].ppf(u) for u in (0.0, 1.0))
             logger.info("%s: min and max are exponents of e: from %.4g to %.4g", where, *ends)

@@ -86,6 +86,23 @@ def is_alive(folder: layout.WorkerFolder) -> bool:
     return not folder.ended.exists() and any(each.is_alive() for each in _processes(folder))
 
 
+def is_elsewhere(folder: layout.WorkerFolder) -> bool:
+    """Whether all processes of a worker are on other hosts, so that its heartbeat alone tells whether it lives."""
+    processes = _processes(folder)
+    return bool(processes) and not any(each.is_here() for each in processes)
+
+
+def are_beating(folders: Sequence[layout.WorkerFolder], seconds: float) -> list[layout.WorkerFolder]:
+    """Return those whose heartbeat changes within `seconds`; waits so long if one does not."""
+    before = {folder: _read(folder.heartbeat) for folder in folders}
+    end = time.monotonic() + seconds
+    while True:
+        beating = [folder for folder in folders if _read(folder.heartbeat) != before[folder]]
+        if len(beating) == len(folders) or time.monotonic() >= end:
+            return beating
+        time.sleep(min(0.2, seconds / 10))
+
+
 def is_gone_here(host: str, pid: int) -> bool:
     """Whether `host` is this one and runs no process with this number; a zombie writes no more."""
     return host == socket.gethostname() and not _start_of(pid)
@@ -182,13 +199,18 @@ class Observer:
         if not owner.process.is_alive():
             return True
         folder = self._sweep.worker(owner.job)
-        if folder.ended.exists():
+        # A job that was requeued has its name again, and other processes: they register before they hold a lease.
+        if folder.ended.exists() or (folder.record.exists() and owner.process not in _processes(folder)):
             return True
+        return self.is_silent(folder)
+
+    def is_silent(self, folder: layout.WorkerFolder) -> bool:
+        """Whether the heartbeat of a worker has not changed for too long, as far as this observer has looked."""
         beat = _read(folder.heartbeat)
         now = self._clock()
-        last, since = self._seen.get(owner.job, (None, now))
+        last, since = self._seen.get(folder.root.name, (None, now))
         if beat != last:
-            self._seen[owner.job] = (beat, now)
+            self._seen[folder.root.name] = (beat, now)
             return False
         return now - since > self._dead_after
 

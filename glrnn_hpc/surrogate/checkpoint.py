@@ -104,7 +104,7 @@ def load(path: Path, config: dict[str, Any]) -> Checkpoint:
                 for name, count in described.pop("counts").items()
             }
         found = Checkpoint(**described, **arrays)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path}: cannot be read as a checkpoint: {error}") from error
     if found.config != json.loads(json.dumps(config)):
         keys = [key for key in {*found.config, *config} if found.config.get(key) != config.get(key)]
@@ -197,8 +197,8 @@ class Saving(keras.callbacks.Callback):
         self._saved = time.monotonic()
 
 
-def restore(model: keras.Model, checkpoint: Checkpoint, callbacks: Sequence[keras.callbacks.Callback]) -> None:
-    """Put the state of a checkpoint into a compiled model and the callbacks that have one.
+def restore(model: keras.Model, checkpoint: Checkpoint, callbacks: Sequence[keras.callbacks.Callback] | None) -> None:
+    """Put the state of a checkpoint into a compiled model and the callbacks that have one; None if they are elsewhere.
 
     Raises
     ------
@@ -215,6 +215,8 @@ def restore(model: keras.Model, checkpoint: Checkpoint, callbacks: Sequence[kera
             raise ModelError("a checkpoint of another model: its variables have other shapes.")
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
+    if callbacks is None:
+        return
     stateful = [callback for callback in callbacks if isinstance(callback, Stateful)]
     for callback, state in zip(stateful, checkpoint.callbacks, strict=True):
         callback.set_state(state)

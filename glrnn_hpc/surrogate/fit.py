@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import math
@@ -16,11 +17,13 @@ import tensorflow as tf
 
 from glrnn_hpc import layout, windows
 from glrnn_hpc.config import RunConfig
+from glrnn_hpc.data.ranks import Ranks
 from glrnn_hpc.errors import TrainingDiverged
 from glrnn_hpc.preprocessor import ArrayPreprocessor, PreparedData, Preprocessor, scaling_of
 from glrnn_hpc.surrogate.artifact import save_model
 from glrnn_hpc.surrogate.checkpoint import Checkpoint, Saving, Stopping, restore
-from glrnn_hpc.windows import Sequences
+from glrnn_hpc.surrogate.together import Together
+from glrnn_hpc.windows import Sequences, Share
 
 #: Names of the elements in GrainLearning's older data sets.
 _OLD_NAMES = {"load_sequence": "inputs", "contact_parameters": "params"}
@@ -40,7 +43,9 @@ class FitData:
     train_stats: dict[str, Any]
 
 
-def prepare(preprocessor: Preprocessor, config: RunConfig, first_epoch: int = 0) -> FitData:
+def prepare(
+    preprocessor: Preprocessor, config: RunConfig, first_epoch: int = 0, share: Share = windows.WHOLE
+) -> FitData:
     """Turn what a preprocessor gives into batches, inputs standardised where the configuration says so.
 
     Parameters
@@ -51,6 +56,8 @@ def prepare(preprocessor: Preprocessor, config: RunConfig, first_epoch: int = 0)
         Windows, batches, epochs and the seed of their order.
     first_epoch : int
         Epoch, from 0, whose batches come first.
+    share : Share
+        This rank's part of each batch; the batches then hold weights, 0 where there is no window.
     """
     is_scaled = config.standardize_inputs
     # A subclass that makes its data sets in its own way must not be passed over.
@@ -58,7 +65,7 @@ def prepare(preprocessor: Preprocessor, config: RunConfig, first_epoch: int = 0)
         isinstance(preprocessor, ArrayPreprocessor)
         and type(preprocessor).prepare_datasets is ArrayPreprocessor.prepare_datasets
     ):
-        return _from_arrays(preprocessor.prepare_arrays(), config, first_epoch)
+        return _from_arrays(preprocessor.prepare_arrays(), config, first_epoch, share)
     datasets, stats = preprocessor.prepare_datasets()
     train, val = (_counted(datasets[name].map(with_new_names)) for name in ("train", "val"))
     n_windows = int(train.cardinality())
@@ -70,14 +77,16 @@ def prepare(preprocessor: Preprocessor, config: RunConfig, first_epoch: int = 0)
     train_batches = shuffled.repeat().skip(first_epoch * n_batches)
     batches = (train_batches, val.batch(config.batch_size), test)
     scaled = [batch.map(_scaler(stats)) if is_scaled else batch for batch in batches]
+    if share.size > 1:
+        scaled = [batch.map(_divider(share, config.batch_size)) for batch in scaled]
     return FitData(scaled[0], n_batches, scaled[1], scaled[2], stats)
 
 
-def ordered(prepared: PreparedData, name: str, config: RunConfig) -> tf.data.Dataset:
+def ordered(prepared: PreparedData, name: str, config: RunConfig, share: Share = windows.WHOLE) -> tf.data.Dataset:
     """Return the windows of a split in order, as training validates on them."""
     split = _scaled(prepared, name, config)
     size, step = prepared.window_size, prepared.window_step
-    return windows.ordered_batches(split, size, step, batch_size=config.batch_size)
+    return windows.ordered_batches(split, size, step, batch_size=config.batch_size, share=share)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -86,11 +95,11 @@ def with_new_names(inputs: dict[str, Any], labels: Any) -> tuple[dict[str, Any],
     return {_OLD_NAMES.get(name, name): value for name, value in inputs.items()}, labels
 
 
-def compile_model(model: keras.Model, config: RunConfig) -> None:
-    """Compile for MSE with Adam, MAE as a metric."""
+def compile_model(model: keras.Model, config: RunConfig, *, is_alone: bool = True) -> None:
+    """Compile for MSE with Adam, MAE as a metric; ranks that train together take the MAE of all of them themselves."""
     optimizer = keras.optimizers.Adam(**config.adam_arguments())
     # XLA costs seconds of compilation per trial and is no faster on CPU cores for networks of this size.
-    model.compile(optimizer=optimizer, loss="mse", metrics=["mae"], jit_compile=False)
+    model.compile(optimizer=optimizer, loss="mse", metrics=["mae"] if is_alone else None, jit_compile=False)
 
 
 def fit(
@@ -103,8 +112,9 @@ def fit(
     *,
     checkpoint_file: Path | None = None,
     earlier: Checkpoint | None = None,
-) -> keras.callbacks.History:
-    """Train until the epochs are done or `val_loss` has not improved for `patience` epochs.
+    group: Ranks | None = None,
+) -> tuple[keras.callbacks.History, dict[str, float]]:
+    """Train until the epochs are done or `val_loss` has not improved for `patience` epochs. Collective on `group`.
 
     Parameters
     ----------
@@ -122,11 +132,13 @@ def fit(
         Where the state goes after each epoch, at most every `config.checkpoint_every` seconds.
     earlier : Checkpoint, optional
         Where to go on from.
+    group : Ranks, optional
+        Those that train the model together; rank 0 alone writes, and decides when to stop.
 
     Returns
     -------
-    keras.callbacks.History
-        Of all epochs, those before the checkpoint too.
+    tuple
+        The history of all epochs, those before the checkpoint too, and `loss` and `mae` of the test split.
 
     Raises
     ------
@@ -134,32 +146,42 @@ def fit(
         If the loss is no longer finite; the best model before that is kept.
     ModelError
         If the checkpoint is of another model.
+    Left
+        If another rank of the group ended the training.
     """
-    compile_model(model, config)
+    is_alone = group is None or group.size == 1
+    compile_model(model, config, is_alone=is_alone)
+    is_root = group is None or group.rank == 0
     stopping = Stopping(config.patience, earlier)
-    writers = [_MetricsLog(metrics_file, earlier), _BestModel(model_file, earlier), stopping]
-    if checkpoint_file is not None:
+    writers = [_MetricsLog(metrics_file, earlier), _BestModel(model_file, earlier)] if is_root else []
+    writers.append(stopping)
+    if checkpoint_file is not None and is_root:
         arguments = (checkpoint_file, config.checkpoint_every, config.as_dict(), stopping, callbacks, earlier)
         writers.append(Saving(*arguments))
-    first_epoch, last_epoch = 0, config.epochs
-    if earlier is not None:
-        restore(model, earlier, callbacks)
-        _write_again(model, earlier, metrics_file, model_file)
-        first_epoch = earlier.epochs
-        last_epoch = earlier.epochs if earlier.has_ended else config.epochs
-    history = model.fit(
-        data.train,
-        initial_epoch=first_epoch,
-        epochs=last_epoch,
-        steps_per_epoch=data.n_batches,
-        validation_data=data.val,
-        callbacks=[_DivergenceStop(config.learning_rate), *callbacks, *writers],
-        shuffle=False,
-        verbose=0,
-    )
+    together = None if group is None or is_alone else Together(model, group)
+    agreement = [] if together is None else [together.callback()]
+    with contextlib.nullcontext() if together is None else together.leaving():
+        first_epoch, last_epoch = 0, config.epochs
+        if earlier is not None:
+            restore(model, earlier, callbacks if is_root else None)
+            if is_root:
+                _write_again(model, earlier, metrics_file, model_file)
+            first_epoch = earlier.epochs
+            last_epoch = earlier.epochs if earlier.has_ended else config.epochs
+        history = model.fit(
+            data.train,
+            initial_epoch=first_epoch,
+            epochs=last_epoch,
+            steps_per_epoch=data.n_batches,
+            validation_data=data.val,
+            callbacks=[_DivergenceStop(config.learning_rate), *callbacks, *writers, *agreement],
+            shuffle=False,
+            verbose=0,
+        )
+        test = model.evaluate(data.test, verbose=0, return_dict=True, callbacks=[*callbacks, *agreement])
     if earlier is not None:
         _prepend(history, earlier)
-    return history
+    return history, {name: float(test[name]) for name in ("loss", "mae")}
 
 
 def _write_again(model: keras.Model, earlier: Checkpoint, metrics_file: Path, model_file: Path) -> None:
@@ -243,13 +265,15 @@ class _BestModel(keras.callbacks.Callback):
             save_model(self.model, self._path)
 
 
-def _from_arrays(prepared: PreparedData, config: RunConfig, first_epoch: int) -> FitData:
+def _from_arrays(prepared: PreparedData, config: RunConfig, first_epoch: int, share: Share) -> FitData:
     train = _scaled(prepared, "train", config)
     size, step = prepared.window_size, prepared.window_step
     count = len(train) * windows.n_windows(train.n_steps, size, step)
     epochs = range(first_epoch, config.epochs)
-    batches = windows.shuffled_batches(train, size, step, batch_size=config.batch_size, epochs=epochs, seed=config.seed)
-    val, test = (ordered(prepared, name, config) for name in ("val", "test"))
+    batches = windows.shuffled_batches(
+        train, size, step, batch_size=config.batch_size, epochs=epochs, seed=config.seed, share=share
+    )
+    val, test = (ordered(prepared, name, config, share) for name in ("val", "test"))
     return FitData(batches, math.ceil(count / config.batch_size), val, test, prepared.train_stats)
 
 
@@ -272,6 +296,20 @@ def _scaler(stats: dict[str, Any]) -> Any:
         return scaled, labels
 
     return scale
+
+
+def _divider(share: Share, batch_size: int) -> Any:
+    length = math.ceil(batch_size / share.size)
+
+    @tf.autograph.experimental.do_not_convert
+    def divide(inputs: dict[str, Any], labels: Any) -> tuple[dict[str, Any], Any, Any]:
+        positions = share.rank * length + tf.range(length)
+        is_there = positions < tf.shape(labels)[0]
+        chosen = tf.where(is_there, positions, 0)
+        parts = {name: tf.gather(values, chosen) for name, values in inputs.items()}
+        return parts, tf.gather(labels, chosen), tf.cast(is_there, tf.float32)
+
+    return divide
 
 
 def _counted(dataset: tf.data.Dataset) -> tf.data.Dataset:

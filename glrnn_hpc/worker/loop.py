@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
@@ -20,6 +21,7 @@ from glrnn_hpc.search.sweep import SweepSpec
 from glrnn_hpc.search.workers import Timing
 from glrnn_hpc.worker import devices
 from glrnn_hpc.worker.pull import pull
+from glrnn_hpc.worker.timeline import Timeline
 
 logger = logging.getLogger(__name__)
 
@@ -46,9 +48,17 @@ def run(root: Path, job: str | None = None, n_ranks: int | None = None) -> None:
     world = ranks.world()
     try:
         _work(world, root, job, n_ranks)
+        # The shared arrays must not be mapped away under a batch that is still being prepared.
+        gc.collect()
+        world.free()
     except BaseException as error:
         if world.size == 1:
             raise
+        if isinstance(error, GlrnnError) and error.is_agreed:
+            # Every rank is here: one speaks for all.
+            if world.rank == 0:
+                raise
+            sys.exit(2)
         # The other ranks would wait for this one in MPI_Finalize for ever.
         text = str(error) if isinstance(error, GlrnnError) else traceback.format_exc()
         sys.stderr.write(f"rank {world.rank}: {text}\n")
@@ -68,6 +78,8 @@ def _work(world: ranks.Ranks, root: Path, job: str | None, n_ranks: int | None) 
     name = world.bcast(job or f"{socket.gethostname()}-{os.getpid()}")
     folder = study.folder.worker(name)
     _register(world, folder)
+    timeline = Timeline(folder.utilisation, world.rank)
+    timeline.begin("import")
     if world.rank == 0:
         heart = workers.Heart(folder, timing.heartbeat)
         heart.beat()
@@ -75,13 +87,21 @@ def _work(world: ranks.Ranks, root: Path, job: str | None, n_ranks: int | None) 
         workers.clean_up(study.folder)
     watchdog = workers.Watchdog(timing.hang_timeout)
     watchdog.start()
-    # Only now: importing TensorFlow takes seconds, and a worker is to be seen at once.
     node = world.on_node()
+    group = node.in_groups(study.spec.ranks_per_trial)
+    # Only now: importing TensorFlow takes seconds, and a worker is to be seen at once.
     devices.limit_threads(devices.threads_per_rank(node.size * state["workers_per_node"]))
     from glrnn_hpc.worker.trial import Trainer
 
-    trainer = Trainer(study, _read(study.spec, node))
-    pull(study, Owner(name, world.rank, workers.this_process()), timing, trainer, watchdog)
+    timeline.begin("read")
+    data = world.agreed(lambda: _read(study.spec, node))
+    trainer = Trainer(study, data, group, watchdog, timeline)
+    if group.rank == 0:
+        pull(study, Owner(name, world.rank, workers.this_process()), timing, trainer, watchdog, timeline.begin)
+        trainer.dismiss()
+    else:
+        trainer.follow()
+    timeline.write()
 
 
 def _register(world: ranks.Ranks, folder: layout.WorkerFolder) -> None:

@@ -74,7 +74,14 @@ class Guard:
 Train = Callable[[Claim, Guard], dict[str, Any]]
 
 
-def pull(study: SweepStudy, owner: Owner, timing: Timing, train: Train, watchdog: Watchdog) -> None:
+def pull(
+    study: SweepStudy,
+    owner: Owner,
+    timing: Timing,
+    train: Train,
+    watchdog: Watchdog,
+    begin: Callable[[str], None] = lambda _: None,
+) -> None:
     """Train one trial after the other until every slot is final or the sweep is ended.
 
     Trials that were given back come first, then waiting ones, then those of dead owners. A rank without work stays
@@ -92,6 +99,8 @@ def pull(study: SweepStudy, owner: Owner, timing: Timing, train: Train, watchdog
         Trains a claimed trial and returns its result; calls the guard between steps.
     watchdog : Watchdog
         Told of every progress.
+    begin : callable
+        Told how the time goes from now on: `gap` or `idle`.
 
     Raises
     ------
@@ -101,19 +110,39 @@ def pull(study: SweepStudy, owner: Owner, timing: Timing, train: Train, watchdog
     observer = Observer(study.folder, timing)
     pause = min(timing.heartbeat, 1.0)
     looked = -timing.heartbeat
-    while study.folder.current_state() == "running":
+    begin("gap")
+    while _goes_on(study, owner):
         watchdog.progress()
         claim = study.adopt_released(owner) or study.claim(owner)
         if claim is None and time.monotonic() - looked >= timing.heartbeat:
             claim = study.adopt(owner, observer.is_dead)
             looked = time.monotonic()
         if claim is not None:
+            begin("gap")
             run(study, claim, train, Guard(study, claim, timing.heartbeat, watchdog))
         elif study.is_finished():
-            study.end("every trial is final")
+            study.end_if_finished()
             clean_up(study.folder)
         else:
+            begin("idle")
             time.sleep(pause)
+
+
+def _goes_on(study: SweepStudy, owner: Owner) -> bool:
+    """Return whether the sweep runs; if not, mark this rank's worker as leaving.
+
+    Whoever resumes the sweep writes its state and then looks for the mark; here the mark comes first and the state is
+    read again. So one of the two learns of the other, and no sweep is left running without a worker.
+    """
+    if study.folder.current_state() == "running":
+        return True
+    leaving = study.folder.worker(owner.job).leaving
+    if leaving.parent.exists():
+        leaving.touch()
+    if study.folder.current_state() != "running":
+        return False
+    leaving.unlink(missing_ok=True)
+    return True
 
 
 def run(study: SweepStudy, claim: Claim, train: Train, guard: Guard) -> None:

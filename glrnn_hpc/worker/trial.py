@@ -4,37 +4,64 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from glrnn_hpc import layout
 from glrnn_hpc.config import RunConfig
+from glrnn_hpc.data.ranks import Ranks
 from glrnn_hpc.data.shared import DemData
-from glrnn_hpc.errors import ModelError, StorageError
+from glrnn_hpc.errors import GlrnnError, ModelError, StorageError
 from glrnn_hpc.preprocessor import Preprocessor, PreprocessorTriaxialCompression
 from glrnn_hpc.search import hyperband
 from glrnn_hpc.search.study import Claim, SweepStudy
 from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of, trial_config
+from glrnn_hpc.search.workers import Watchdog
+from glrnn_hpc.surrogate.together import Left
 from glrnn_hpc.train import Outcome, run_training
 from glrnn_hpc.worker.pull import Guard
+from glrnn_hpc.worker.timeline import Timeline
 
 logger = logging.getLogger(__name__)
 
 
 class Trainer:
-    """Train claimed trials on data that stay in memory between them."""
+    """Train claimed trials on data that stay in memory between them; the ranks of a trial group do it together.
 
-    def __init__(self, study: SweepStudy, data: DemData | None) -> None:
+    Parameters
+    ----------
+    study : SweepStudy
+        The sweep.
+    data : DemData or None
+        Its data, None if its preprocessor has its own.
+    group : Ranks
+        The ranks that train each trial. Rank 0 calls the trainer and `dismiss`, the others `follow`.
+    watchdog : Watchdog
+        Told of every progress.
+    timeline : Timeline
+        Told how the time goes.
+    """
+
+    def __init__(
+        self, study: SweepStudy, data: DemData | None, group: Ranks, watchdog: Watchdog, timeline: Timeline
+    ) -> None:
         self._study = study
         self._data = data
+        self._group = group
+        self._watchdog = watchdog
+        self._timeline = timeline
 
     def __call__(self, claim: Claim, guard: Guard) -> dict[str, Any]:
-        """Train the trial and return its result; see `worker.pull`."""
+        """Train the trial and return its result; see `worker.pull`. Collective: the others are in `follow`."""
         spec = self._study.spec
         pruning = Pruning(self._study, claim.number)
-        outcome = self._train(claim, [Guarding(guard), pruning])
+        trial, generation = claim.lease.folder, claim.lease.generation
+        files = [trial.checkpoint_file(number) for number in range(generation - 1, 0, -1)]
+        order = _Order(claim.number, generation, claim.point, [file for file in files if file.exists()])
+        self._group.bcast_idle(order)
+        outcome = self._train(order, [Guarding(guard), pruning])
         value = outcome.metrics[spec.metric]
         if not math.isfinite(value):
             return {"state": "failed", "error": f"{spec.metric} is {value}", "metrics": outcome.metrics}
@@ -46,41 +73,59 @@ class Trainer:
             "best_epoch": outcome.best_epoch,
         }
 
-    def _train(self, claim: Claim, callbacks: list[keras.callbacks.Callback]) -> Outcome:
-        config = trial_config(self._study.spec, claim.point)
-        preprocessor = self._preprocessor(claim, config)
-        trial = claim.lease.folder
-        generation = trial.generation(claim.lease.generation)
-        checkpoint = trial.checkpoint_file(claim.lease.generation)
-        for earlier in self._checkpoints(trial, claim.lease.generation):
+    def dismiss(self) -> None:
+        """Tell the others that there are no more trials. Collective."""
+        self._group.bcast_idle(None)
+
+    def follow(self) -> None:
+        """Train what rank 0 of the group trains, until it dismisses this rank. Collective."""
+        self._timeline.begin("wait")
+        while (order := self._group.bcast_idle(None, self._watchdog.progress)) is not None:
+            self._timeline.begin("gap")
             try:
-                return run_training(
-                    preprocessor,
-                    config,
-                    trial,
-                    callbacks=callbacks,
-                    model_folder=generation.root,
-                    checkpoint=checkpoint,
-                    resume_from=earlier,
-                )
-            except ModelError as error:
-                logger.warning("trial %d: %s; an older checkpoint is used, or none", claim.number, error)
-        return run_training(
-            preprocessor, config, trial, callbacks=callbacks, model_folder=generation.root, checkpoint=checkpoint
-        )
+                self._train(order, [Following(self._watchdog)])
+            except (Left, GlrnnError):
+                pass  # the root tells why
+            except Exception as error:
+                logger.warning("trial %d ended on rank %d of its group: %r", order.number, self._group.rank, error)
+            self._timeline.begin("wait")
 
-    def _preprocessor(self, claim: Claim, config: RunConfig) -> Preprocessor:
+    def _train(self, order: _Order, callbacks: list[keras.callbacks.Callback]) -> Outcome:
+        config, preprocessor = self._group.agreed(lambda: self._prepare(order))
+        trial = self._study.folder.trial(order.number)
+        arguments: dict[str, Any] = {
+            "callbacks": [Clock(self._timeline), *callbacks],
+            "model_folder": trial.generation(order.generation).root,
+            "checkpoint": trial.checkpoint_file(order.generation),
+            "group": self._group,
+        }
+        try:
+            for earlier in order.checkpoints:
+                try:
+                    return run_training(preprocessor, config, trial, resume_from=earlier, **arguments)
+                except ModelError as error:
+                    logger.warning("trial %d: %s; an older checkpoint is used, or none", order.number, error)
+            return run_training(preprocessor, config, trial, **arguments)
+        finally:
+            self._timeline.begin("gap")
+            self._timeline.write(order.number)
+
+    def _prepare(self, order: _Order) -> tuple[RunConfig, Preprocessor]:
         spec = self._study.spec
+        config = trial_config(spec, order.point)
         if preprocessor_of(spec) is None:
-            return PreprocessorTriaxialCompression(source=self._data, **config.as_dict())
-        own: Preprocessor = build_preprocessor(spec, claim.point, self._data)
-        return own
+            return config, PreprocessorTriaxialCompression(source=self._data, **config.as_dict())
+        return config, build_preprocessor(spec, order.point, self._data)
 
-    @staticmethod
-    def _checkpoints(trial: layout.TrialFolder, generation: int) -> list[Path]:
-        """Return the checkpoints of earlier generations, the newest first."""
-        files = [trial.checkpoint_file(number) for number in range(generation - 1, 0, -1)]
-        return [file for file in files if file.exists()]
+
+@dataclass(frozen=True)
+class _Order:
+    """What the root of a trial group tells the others: which trial, and which checkpoints to try, the newest first."""
+
+    number: int
+    generation: int
+    point: dict[str, Any]
+    checkpoints: list[Path]
 
 
 class Guarding(keras.callbacks.Callback):
@@ -101,6 +146,62 @@ class Guarding(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Look before the files of this epoch are written: a trial that was adopted is another rank's."""
         self._guard.look()
+
+
+class Following(keras.callbacks.Callback):
+    """Tell the watchdog of a rank that follows that the training goes on."""
+
+    def __init__(self, watchdog: Watchdog) -> None:
+        super().__init__()
+        self._watchdog = watchdog
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Note it."""
+        self._watchdog.progress()
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Note it."""
+        self._watchdog.progress()
+
+
+class Clock(keras.callbacks.Callback):
+    """Tell the timeline what a training does. The first batch of its kind is traced and compiled: that is no work.
+
+    It comes first of the callbacks, so that what the others write at the end of an epoch counts as `checkpoint`.
+    """
+
+    def __init__(self, timeline: Timeline) -> None:
+        super().__init__()
+        self._timeline = timeline
+        self._traced: set[str] = set()
+
+    def _begin(self, kind: str) -> None:
+        self._timeline.begin(kind if kind in self._traced else "trace")
+
+    def _end_of_batch(self, kind: str) -> None:
+        if kind not in self._traced:
+            self._traced.add(kind)
+            self._timeline.begin(kind)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Train from here on."""
+        self._begin("fit")
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Count as work from the second one on."""
+        self._end_of_batch("fit")
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Evaluate from here on."""
+        self._begin("evaluate")
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Count as work from the second one on."""
+        self._end_of_batch("evaluate")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Write from here on."""
+        self._timeline.begin("checkpoint")
 
 
 class Pruning(keras.callbacks.Callback):

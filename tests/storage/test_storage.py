@@ -236,12 +236,12 @@ def test_a_holder_that_lost_its_lock_before_it_wrote_waits_for_it_again(tmp_path
     seen = make(tmp_path / "sweep", 1)
     before = seen.folder.journal.read_bytes()
     thief = storage.TailLock(str(seen.folder.journal))
-    cut = storage._cut_torn_tail
+    cut = storage._torn_tail
     sizes = []
 
     def suspended_here(file: Any) -> int:
         # The first time, another one takes the lock away and holds it for a while: nothing may be written meanwhile.
-        monkeypatch.setattr(storage, "_cut_torn_tail", cut)
+        monkeypatch.setattr(storage, "_torn_tail", cut)
         Path(f"{seen.folder.journal}.lock").unlink()
         thief.acquire()
 
@@ -252,10 +252,27 @@ def test_a_holder_that_lost_its_lock_before_it_wrote_waits_for_it_again(tmp_path
         threading.Timer(0.5, give_back).start()
         return cut(file)
 
-    monkeypatch.setattr(storage, "_cut_torn_tail", suspended_here)
+    monkeypatch.setattr(storage, "_torn_tail", suspended_here)
     storage.TornTailBackend(seen.folder.journal).append_logs([{"op_code": 99}])
     assert sizes == [len(before)]
     assert seen.folder.journal.read_bytes() == before + b'{"op_code":99}\n'
+
+
+def test_a_writer_that_wakes_up_late_overwrites_nothing(tmp_path: Path, monkeypatch):
+    seen = make(tmp_path / "sweep", 1)
+    before = seen.folder.journal.read_bytes()
+    late = storage.TornTailBackend(seen.folder.journal)
+    append = late._append
+
+    def suspended_here(file: Any, content: bytes) -> None:
+        # Past the last look at the lock: another one writes in the meantime.
+        Path(f"{seen.folder.journal}.lock").unlink()
+        storage.TornTailBackend(seen.folder.journal).append_logs([{"op_code": 98}])
+        append(file, content)
+
+    monkeypatch.setattr(late, "_append", suspended_here)
+    late.append_logs([{"op_code": 99}])
+    assert seen.folder.journal.read_bytes() == before + b'{"op_code":98}\n{"op_code":99}\n'
 
 
 def test_the_journal_is_optunas_own(tmp_path: Path):

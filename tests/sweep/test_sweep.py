@@ -16,11 +16,12 @@ import pytest
 
 from glrnn_hpc import config, layout, predict
 from glrnn_hpc.data.hdf5 import write_file
-from glrnn_hpc.errors import DataError, LaunchError, SweepError, WindowError
+from glrnn_hpc.errors import DataError, LaunchError, ModelError, SweepError, WindowError
 from glrnn_hpc.launch import local, resume_sweep, run_sweep
 from glrnn_hpc.results.collector import collect
 from glrnn_hpc.results.status import summarize
 from glrnn_hpc.search import workers
+from glrnn_hpc.search.leases import Owner
 from glrnn_hpc.search.study import SweepStudy
 from glrnn_hpc.search.sweep import SweepSpec, load_sweep
 from tests.conftest import write_steps
@@ -101,6 +102,13 @@ def test_a_model_that_does_not_give_its_logged_loss_is_refused(done: layout.Swee
     found = collect(copy.root)
     assert [row["number"] for row in found["refused"]] == [ranking[0]["number"], ranking[1]["number"]]
     assert found["best"]["number"] == ranking[2]["number"]
+    third = copy.trial(ranking[2]["number"])
+    model, stats, own = predict.get_pretrained_model(third.root)
+    model.set_weights([weights * np.nan for weights in model.get_weights()])
+    model.save(third.root / "model-best.keras")
+    assert collect(copy.root)["best"]["number"] == ranking[3]["number"]
+    with pytest.raises(ModelError, match="gives values that are not finite"):
+        predict.predict_file(third.root, own["raw_data"], tmp_path / "p.hdf5")
     for number in range(6):
         (copy.trial(number).root / "model-best.keras").write_bytes(b"broken")
     with pytest.raises(SweepError, match="none of 6 finished trials can be verified"):
@@ -347,3 +355,48 @@ def test_the_commands_work_in_order_on_a_grid(tmp_path: Path):
     assert "Traceback" not in again.stderr
     resumed = glrnn("resume", "sweep", "--json", cwd=tmp_path)
     assert json.loads(resumed.stdout)["state"] == "finished"
+
+
+def test_ranks_train_a_trial_together_and_one_killed_in_a_collective_ends_its_worker(tmp_path: Path):
+    spec = spec_of(write_steps(tmp_path / "a.hdf5"), 2, ranks_per_trial=2, epochs=400, patience=400)
+    with pytest.raises(LaunchError, match="--ranks-per-worker 3 is no multiple of ranks_per_trial=2; choose 2 or 4"):
+        run_sweep(spec, tmp_path / "sweep", ranks_per_worker=3)
+    (tmp_path / "s.yaml").write_text(config.dump_yaml(spec.as_dict()))
+    launched = glrnn("sweep", "s.yaml", "--out", "sweep", "--ranks-per-worker", 2, "--no-wait", cwd=tmp_path)
+    assert launched.returncode == 0, launched.stderr
+    folder = layout.SweepFolder(tmp_path / "sweep")
+    worker = folder.worker("local-000")
+    until(lambda: folder.trial(0).generation(1).metrics.exists())
+    killed = time.monotonic()
+    os.kill(layout.read_json(worker.record)["ranks"][1]["pid"], signal.SIGKILL)
+    until(lambda: not workers.is_alive(worker), 30)
+    until(lambda: "Killed (signal 9)" in worker.stdout.read_text() + worker.stderr.read_text(), 30)
+    assert time.monotonic() - killed < 30
+    resume_sweep(folder.root, n_trials=2)
+    summary = summarize(folder.root)
+    assert summary["trials"]["finished"] == 2
+    assert summary["table"][0]["generation"] == 2
+    assert summary["table"][0]["epochs"] == 400
+    assert {rank for _, rank in owners(folder)} == {0}
+    assert 0 < summary["utilisation"] < 1
+    assert summary["seconds"]["fit"] > 0
+
+
+def test_a_sweep_whose_node_died_goes_on_on_another_one(tmp_path: Path):
+    timing = workers.Timing(heartbeat=0.3, dead_after=1.0)
+    folder = run_sweep(spec_of(write_steps(tmp_path / "a.hdf5"), 2), tmp_path / "sweep", ranks_per_worker=1)
+    # What the first node would have left: a registered worker, its last heartbeat, and a trial that it trained.
+    state = layout.read_json(folder.state)
+    layout.write_json(folder.state, {**state, "state": "running", "timing": vars(timing)})
+    gone = folder.worker("local-007")
+    gone.root.mkdir()
+    far = workers.Process("node-of-yesterday", 1, "1")
+    workers.register(gone, [far])
+    gone.heartbeat.write_text("17\n")
+    seen = SweepStudy(folder)
+    seen.add_slots(3)
+    assert seen.claim(Owner("local-007", 0, far)) is not None
+    resume_sweep(folder.root, n_trials=3)
+    summary = summarize(folder.root)
+    assert (summary["state"], summary["trials"]["finished"]) == ("finished", 3)
+    assert summary["table"][2]["generation"] == 2

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,15 @@ def test_earlier_folders_are_kept_under_numbers(tmp_path: Path):
     for expected in ("run-1", "run-2"):
         (tmp_path / "run").mkdir()
         assert layout.keep_aside(tmp_path / "run") == tmp_path / expected
+
+
+def test_a_link_whose_answer_was_lost_is_known_as_the_writers_own(tmp_path: Path, monkeypatch):
+    link = os.link
+
+    def asked_twice(source: Path, target: Path) -> None:
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", asked_twice)
+    assert layout.publish_once(tmp_path / "a.json", {"writer": 0})
+    assert not layout.publish_once(tmp_path / "a.json", {"writer": 1})

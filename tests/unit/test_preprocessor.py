@@ -52,6 +52,25 @@ def test_statistics_come_from_the_training_split_without_padding(steps_file: Pat
     np.testing.assert_array_equal(padded.splits["test"].arrays()[0][0, :5, 0], [0, 0, 0, 0, 1])
 
 
+def test_statistics_are_those_of_the_training_sequences_alone(tmp_path: Path):
+    rng = np.random.default_rng(1)
+    # Each sequence has a level of its own: those of the other splits would show.
+    params, inputs, outputs = (
+        rng.normal(size=(30, *shape)) * scale + np.arange(30.0).reshape(30, *(1 for _ in shape))
+        for shape, scale in (((2,), 1), ((6, 3), 2), ((6, 2), 3))
+    )
+    path = tmp_path / "levels.hdf5"
+    names = {"contact_params": ["E", "v"], "inputs": INPUT_KEYS, "outputs": ["e", "p"]}
+    write_file(path, {"0.2e6/drained": (params, inputs, outputs)}, **names, dtype="float64")
+    stats = prepare(path, add_pressure=False, add_experiment_type=False, pad_length=3).train_stats
+    train = split_ids(30, 0.7, 0.15, 42)["train"]
+    for prefix, values in (("", outputs), ("inputs_", inputs), ("params_", params)):
+        chosen = values[train].astype("float32").astype("float64")
+        axes = tuple(range(values.ndim - 1))
+        np.testing.assert_allclose(stats[f"{prefix}mean"], chosen.mean(axis=axes), rtol=1e-12)
+        np.testing.assert_allclose(stats[f"{prefix}std"], chosen.std(axis=axes), rtol=1e-12)
+
+
 def test_data_sets_carry_raw_inputs_and_standardised_labels(steps_file: Path):
     datasets, stats = PreprocessorTriaxialCompression(
         raw_data=str(steps_file), window_size=3, standardize_inputs=True
@@ -143,3 +162,43 @@ def test_arrays_in_memory_are_padded_and_transposed():
     assert PreprocessorLSTM.get_default_config()["val_frac"] == 0.15
     with pytest.raises(DataError, match="param_data 3 samples, but output_data has 8 steps and 10 samples"):
         PreprocessorLSTM(np.arange(8.0), np.ones((3, 2)), outputs, 0.6, 0.2, 3)
+
+
+def test_what_a_batch_takes_out_is_what_numpy_makes_of_the_file(tmp_path: Path):
+    """Groups, e0, padding, scaling and window_step at once, on data in which no two values are equal."""
+    rng = np.random.default_rng(7)
+    groups = {
+        name: tuple(rng.normal(5, 2, size=(n, *shape)).astype("float32") for shape in ((2,), (9, 3), (9, 2)))
+        for name, n in (("0.2e6/drained", 8), ("0.5e6/drained", 7), ("0.5e6/undrained", 9))
+    }
+    path = tmp_path / "random.hdf5"
+    write_file(path, groups, contact_params=["E", "v"], inputs=INPUT_KEYS, outputs=["p", "e"])
+    for is_scaled in (True, False):
+        preprocessor = PreprocessorTriaxialCompression(
+            raw_data=str(path), pressure="0.5e6", add_e0=True, window_size=4, window_step=2, pad_length=4,
+            standardize_outputs=is_scaled,
+        )  # fmt: skip
+        datasets, stats = preprocessor.prepare_datasets(seed=11)
+        names = ("0.5e6/drained", "0.5e6/undrained")
+        params, inputs, outputs = (np.concatenate([groups[name][k] for name in names]) for k in range(3))
+        kind = np.repeat([1.0, 0.0], [7, 9])
+        params = np.column_stack([params, np.full(16, 0.5), kind, outputs[:, 0, 1]]).astype("float32")
+        inputs, labels = (np.pad(array, ((0, 0), (4, 0), (0, 0)), mode="edge") for array in (inputs, outputs))
+        order = np.random.RandomState(11).permutation(16)
+        parts = {"train": order[:11], "val": order[11:13], "test": order[13:]}
+        wide = outputs[parts["train"]].astype("float64")
+        if is_scaled:
+            labels = ((labels - wide.mean(axis=(0, 1))) / wide.std(axis=(0, 1))).astype("float32")
+        for split in ("train", "val"):
+            found = list(datasets[split].as_numpy_iterator())
+            expected = [(i, last) for i in parts[split] for last in range(3, 13, 2)]
+            assert len(found) == len(expected)
+            for (element, label), (i, last) in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(element["inputs"], inputs[i, last - 3 : last + 1])
+                np.testing.assert_array_equal(element["params"], params[i])
+                np.testing.assert_allclose(label, labels[i, last], rtol=1e-5, atol=1e-6)
+        for (element, label), i in zip(datasets["test"].as_numpy_iterator(), parts["test"], strict=True):
+            np.testing.assert_array_equal(element["inputs"], inputs[i])
+            np.testing.assert_array_equal(element["params"], params[i])
+            np.testing.assert_allclose(label, labels[i], rtol=1e-5, atol=1e-6)
+        assert stats["split_seed"] == 11

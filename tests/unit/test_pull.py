@@ -159,3 +159,14 @@ def test_a_rank_pulls_until_every_trial_is_final_and_says_so(seen: study.SweepSt
     pull.pull(seen, owner(), timing, train, workers.Watchdog(60))
     assert numbers == [(1, 1), (2, 1), (3, 1), (0, 2)]
     assert layout.read_json(seen.folder.state)["reason"] == "every trial is final"
+
+
+def test_a_rank_that_leaves_says_so_and_stays_if_the_sweep_was_resumed_meanwhile(seen: study.SweepStudy, monkeypatch):
+    worker = seen.folder.worker(owner().job)
+    worker.root.mkdir(parents=True)
+    states = iter(["cancelled", "running"])
+    monkeypatch.setattr(layout.SweepFolder, "current_state", lambda _: next(states, "cancelled"))
+    assert pull._goes_on(seen, owner())
+    assert not worker.leaving.exists()
+    assert not pull._goes_on(seen, owner())
+    assert worker.leaving.exists()

@@ -126,6 +126,47 @@ def test_a_value_as_good_as_the_target_ends_the_sweep(goal: str, values: list[fl
     assert [slot.state for slot in seen.slots()] == ["finished", "finished", "waiting", "waiting"]
 
 
+def test_a_target_is_not_forgotten_when_its_publisher_dies_before_it_ends_the_sweep(tmp_path: Path, monkeypatch):
+    seen = make(tmp_path / "sweep", metric={"name": "val_loss", "goal": "minimize", "target": 0.15})
+    claim = seen.claim(owner())
+    with monkeypatch.context() as dying:
+        dying.setattr(seen, "end", lambda _: None)
+        settle(seen, claim, value=0.1)
+    assert layout.read_json(seen.folder.state)["state"] == "running"
+    assert seen.claim(owner()) is None
+    assert layout.read_json(seen.folder.state)["reason"] == "trial 0 reached metric.target=0.15 with 0.1"
+
+
+def test_trials_that_were_added_a_moment_ago_keep_the_sweep_running(tmp_path: Path):
+    seen = make(tmp_path / "sweep", 1)
+    settle(seen, seen.claim(owner()), value=1.0)
+    seen.add_slots(2)
+    seen.end_if_finished()
+    assert layout.read_json(seen.folder.state)["state"] == "running"
+    settle(seen, seen.claim(owner()), value=1.0)
+    seen.end_if_finished()
+    assert layout.read_json(seen.folder.state)["reason"] == "every trial is final"
+    assert not Path(f"{seen.folder.state}.lock").exists()
+
+
+def test_a_trial_that_kills_every_owner_is_given_up(seen: study.SweepStudy):
+    seen.claim(owner())
+    for _ in range(4):
+        assert seen.adopt(owner(), lambda _: True) is not None
+    assert seen.adopt(owner(), lambda _: True) is None
+    slot = seen.slots()[0]
+    assert slot.state == "failed"
+    assert "its worker died 5 times before an epoch was done" in layout.read_json(seen.folder.trial(0).result)["error"]
+
+
+def test_a_trial_that_gets_on_between_deaths_is_never_given_up(seen: study.SweepStudy):
+    claim = seen.claim(owner())
+    for _ in range(8):
+        seen.folder.trial(0).checkpoint_file(claim.lease.generation).touch()
+        claim = seen.adopt(owner(), lambda _: True)
+        assert claim is not None
+
+
 def test_failed_trials_get_another_try_with_the_same_point(seen: study.SweepStudy):
     claims = [seen.claim(owner()) for _ in range(4)]
     for claim, state in zip(claims, ("failed", "finished", "failed", "finished"), strict=True):

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from glrnn_hpc.data import hdf5, shared
 from glrnn_hpc.data.hdf5 import read_schema
 from glrnn_hpc.errors import ConfigError, DataError, ModelError, TrainingDiverged, WindowError
 from glrnn_hpc.models import rnn_model
-from glrnn_hpc.preprocessor import Preprocessor, PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor import Preprocessor, PreprocessorTriaxialCompression, split_ids
 
 
 def last_step_model(window_size: int, n_inputs: int = 3, n_params: int = 4) -> keras.Model:
@@ -310,3 +311,47 @@ def test_a_run_never_takes_the_place_of_a_file_or_of_the_current_folder(tmp_path
         with pytest.raises(ConfigError, match="is a file or the current folder"):
             layout.keep_aside(folder)
     assert (tmp_path / "c.yaml").read_text() == "mine"
+
+
+def test_the_test_split_of_a_prediction_is_that_of_the_training(tiny, tmp_path: Path):
+    config = tiny()
+    run(config, tmp_path / "run")
+    predict.predict_file(tmp_path / "run", config["raw_data"], tmp_path / "p.hdf5")
+    with h5py.File(tmp_path / "p.hdf5") as file:
+        samples = file["0.2e6/drained/samples"][...]
+    np.testing.assert_array_equal(samples, sorted(split_ids(20, 0.7, 0.15, 42)["test"]))
+
+    with h5py.File(config["raw_data"], "a") as file:
+        for name in ("contact_params", "inputs", "outputs"):
+            values = file[f"0.2e6/drained/{name}"][1:]
+            del file[f"0.2e6/drained/{name}"]
+            file[f"0.2e6/drained/{name}"] = values
+    with pytest.raises(ModelError, match="other sequences than the model was trained on.* use --split all"):
+        predict.predict_file(tmp_path / "run", config["raw_data"], tmp_path / "q.hdf5")
+    assert predict.predict_file(tmp_path / "run", config["raw_data"], tmp_path / "q.hdf5", "all")["n_sequences"] == 19
+
+
+def test_a_prediction_scales_inputs_and_labels_as_the_training_did(tiny, tmp_path: Path):
+    rng = np.random.default_rng(5)
+    arrays = (rng.normal(9, 1, (20, 2)), rng.normal(3, 2, (20, 12, 3)), rng.normal(50, 4, (20, 12, 2)))
+    path = tmp_path / "random.hdf5"
+    names = {"contact_params": ["E", "v"], "inputs": hdf5.INPUT_KEYS, "outputs": ["e", "p"]}
+    hdf5.write_file(path, {"0.2e6/drained": arrays}, **names)
+    for is_scaled in (False, True):
+        folder = tmp_path / f"run-{is_scaled}"
+        run(tiny(raw_data=str(path), standardize_inputs=is_scaled, standardize_outputs=is_scaled), folder)
+        model, stats, _ = predict.get_pretrained_model(folder)
+        predict.predict_file(folder, path, tmp_path / "p.hdf5", "all")
+        with h5py.File(tmp_path / "p.hdf5") as file:
+            predicted = file["0.2e6/drained/outputs"][...]
+        inputs, params = arrays[1].astype("float32"), arrays[0].astype("float32")
+        params = np.concatenate([params, np.full((20, 1), 0.2), np.ones((20, 1))], axis=1).astype("float32")
+        if is_scaled:
+            inputs = (inputs - np.array(stats["inputs_mean"])) / np.array(stats["inputs_std"])
+            std = np.array(stats["params_std"])
+            params = (params - np.array(stats["params_mean"])) / np.where(std > 0, std, 1)
+        expected = model({"inputs": inputs[:, 5:8].astype("float32"), "params": params.astype("float32")}).numpy()
+        if is_scaled:
+            expected = expected * np.array(stats["std"]) + np.array(stats["mean"])
+        # The window of steps 5 to 7 answers for step 7; the first answer is for step 3.
+        np.testing.assert_allclose(predicted[:, 4], expected, rtol=2e-5)

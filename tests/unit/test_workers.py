@@ -126,3 +126,29 @@ def test_what_dead_processes_left_is_removed_and_what_living_ones_write_is_kept(
     workers.clean_up(sweep)
     assert sorted(sweep.root.rglob(".*")) == sorted(kept)
     assert not segment.exists()
+
+
+def test_an_owner_is_dead_when_its_job_runs_again_with_other_processes(sweep: layout.SweepFolder):
+    observer = workers.Observer(sweep, workers.Timing())
+    before, after = (workers.Process(host, 1, "1") for host in ("node-a", "node-b"))
+    workers.register(sweep.worker("w"), [before])
+    workers.Heart(sweep.worker("w"), 15).beat()
+    assert not observer.is_dead(Owner("w", 0, before))
+    workers.register(sweep.worker("w"), [after])
+    assert observer.is_dead(Owner("w", 0, before))
+    assert not observer.is_dead(Owner("w", 0, after))
+
+
+def test_workers_of_other_hosts_are_told_by_their_heartbeats(sweep: layout.SweepFolder):
+    here, there, still = (sweep.worker(name) for name in ("w", "there", "still"))
+    for folder in (there, still):
+        folder.root.mkdir()
+        workers.register(folder, [workers.Process("elsewhere", 1, "1")])
+        workers.Heart(folder, 15).beat()
+    workers.register(here, [workers.this_process()])
+    assert [workers.is_elsewhere(folder) for folder in (here, there, still)] == [False, True, True]
+    heart = workers.Heart(there, 0.05)
+    heart.start()
+    assert workers.are_beating([there, still], 0.5) == [there]
+    heart.stop()
+    heart.join()

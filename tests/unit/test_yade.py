@@ -273,8 +273,9 @@ def test_other_columns_and_double_precision_can_be_chosen(tmp_path: Path) -> Non
     with h5py.File(target) as file:
         assert file["0.2e6/drained/outputs"].dtype == "float64"
         assert file["0.2e6/drained/outputs"].shape == (5, 101, 2)
-        assert list(file.attrs["unused_keys_constant"]) == ["conf", "mode"]
-        assert list(file.attrs["unused_keys_sequence"]) == ["dt", "numIter", "A"]
+        assert list(file.attrs["unused_keys_constant"]) == ["v", "kr", "eta", "mu", "conf", "mode"]
+        left = ["e_x", "e_y", "e", "p", "f0", "a_c", "a_n", "a_t", "dt", "numIter", "A"]
+        assert list(file.attrs["unused_keys_sequence"]) == left
 
 
 @pytest.mark.parametrize("keys", ["contact_keys", "input_keys", "output_keys"])
@@ -288,3 +289,14 @@ def test_the_pressures_are_the_folders_sorted(tmp_path: Path) -> None:
     assert yade.get_pressures(RAW) == ["0.2e6", "0.5e6", "1.0e6"]
     with pytest.raises(DataError, match="nowhere: there is no such folder"):
         yade.get_pressures(tmp_path / "nowhere")
+
+
+def test_a_file_in_the_folder_of_another_group_is_left_out(tmp_path: Path) -> None:
+    for place in ("0.2e6/drained", "0.5e6/undrained", "200000/drained"):
+        (tmp_path / "raw" / place).mkdir(parents=True)
+        raw = next((RAW / "0.2e6/drained").glob("*.npy"))
+        (tmp_path / "raw" / place / raw.name).write_bytes(raw.read_bytes())
+    report = _parse(tmp_path / "raw", tmp_path / "out.hdf5")
+    assert [group.good for group in report.groups.values()] == [1, 0, 1]
+    assert len(report.problems) == 1
+    assert "lies in 0.5e6/undrained, but its parameters say 0.2e6/drained" in report.problems[0]

@@ -1,0 +1,154 @@
+"""Train one model on several ranks: each takes its share of every batch, gradients are averaged over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from glrnn_hpc.data.ranks import Ranks
+
+#: After the gradients, the shared buffer holds: sum of the weights, of the losses, of the absolute errors; whether to
+#: stop; whether a rank has failed.
+_TAIL = 5
+
+
+class Left(Exception):
+    """Another rank of the group ended the training; its reason is told there."""
+
+
+class Together:
+    """Make a compiled model train and evaluate on the ranks of a group, as one rank would on the whole batches.
+
+    All that the ranks say to each other goes through sums of one buffer of one length. A rank that leaves by an
+    exception takes part in the next sum, whichever it is, and the others learn of it there.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Compiled; the weights are the same on all ranks.
+    group : Ranks
+        Who trains. Training and evaluation are collective on it.
+    """
+
+    def __init__(self, model: keras.Model, group: Ranks) -> None:
+        self._model, self._group = model, group
+        model.optimizer.build(model.trainable_variables)
+        self._shapes = [tuple(variable.shape) for variable in model.trainable_variables]
+        self._sizes = [int(np.prod(shape)) for shape in self._shapes]
+        self._n = sum(self._sizes)
+        self._buffer = np.zeros(self._n + _TAIL, "float32")
+        self._gradients = tf.function(self._gradients_of, autograph=False, reduce_retracing=True)
+        self._errors = tf.function(self._errors_of, autograph=False, reduce_retracing=True)
+        self._apply = tf.function(
+            self._apply_to, autograph=False, input_signature=[tf.TensorSpec((self._n,), tf.float32)]
+        )
+        self._sums = np.zeros(3)
+        # Keras calls these if they are there instead of making its own; compiling again takes them away.
+        model.train_function = self._train_batch
+        model.test_function = self._test_batch
+
+    def callback(self) -> keras.callbacks.Callback:
+        """Return what must come last among the callbacks: the root's decision to stop becomes everyone's."""
+        return _Agreement(self)
+
+    @contextmanager
+    def leaving(self) -> Iterator[None]:
+        """Tell the others if this rank leaves the block by an exception. Collective.
+
+        Raises
+        ------
+        Left
+            If another rank did.
+        """
+        try:
+            yield
+        except Left:
+            raise
+        except BaseException:
+            self._buffer[:] = 0
+            self._buffer[-1] = 1
+            self._group.sum(self._buffer)
+            raise
+        self.exchange()
+
+    def exchange(self, *, stop: bool = False) -> bool:
+        """Return whether rank 0 wants to stop. Collective.
+
+        Raises
+        ------
+        Left
+            If a rank left.
+        """
+        self._buffer[:] = 0
+        self._buffer[-2] = stop and self._group.rank == 0
+        return bool(self._summed()[-2])
+
+    def reset(self) -> None:
+        """Begin new means of the loss and of the absolute error."""
+        self._sums[:] = 0
+
+    def _summed(self) -> Any:
+        self._group.sum(self._buffer)
+        if self._buffer[-1]:
+            raise Left
+        return self._buffer
+
+    def _train_batch(self, iterator: Any) -> dict[str, float]:
+        inputs, labels, weights = next(iterator)
+        self._buffer[: self._n + 3] = self._gradients(inputs, labels, weights).numpy()
+        self._buffer[-2:] = 0
+        summed = self._summed()
+        self._apply(summed[: self._n] / summed[self._n])
+        return self._means(summed)
+
+    def _test_batch(self, iterator: Any) -> dict[str, float]:
+        inputs, labels, weights = next(iterator)
+        self._buffer[:] = 0
+        self._buffer[self._n : self._n + 3] = self._errors(inputs, labels, weights).numpy()
+        return self._means(self._summed())
+
+    def _means(self, summed: Any) -> dict[str, float]:
+        self._sums += summed[self._n : self._n + 3]
+        return {"loss": self._sums[1] / self._sums[0], "mae": self._sums[2] / self._sums[0]}
+
+    def _errors_of(self, inputs: Any, labels: Any, weights: Any, training: bool = False) -> Any:
+        """Return the sums of the weights, the losses and the absolute errors of a share of a batch."""
+        errors = labels - self._model(inputs, training=training)
+        loss = tf.reduce_sum(weights * tf.reduce_mean(errors**2, axis=-1))
+        if self._model.losses:
+            loss += tf.reduce_sum(weights) * tf.add_n(self._model.losses)
+        absolute = tf.reduce_sum(weights * tf.reduce_mean(tf.abs(errors), axis=-1))
+        return tf.stack([tf.reduce_sum(weights), loss, absolute])
+
+    def _gradients_of(self, inputs: Any, labels: Any, weights: Any) -> Any:
+        variables = self._model.trainable_variables
+        with tf.GradientTape() as tape:
+            sums = self._errors_of(inputs, labels, weights, training=True)
+            loss = sums[1]
+        gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return tf.concat([*(tf.reshape(gradient, [-1]) for gradient in gradients), sums], axis=0)
+
+    def _apply_to(self, flat: Any) -> None:
+        parts = tf.split(flat, self._sizes)
+        gradients = [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
+        self._model.optimizer.apply(gradients, self._model.trainable_variables)
+
+
+class _Agreement(keras.callbacks.Callback):
+    def __init__(self, together: Together) -> None:
+        super().__init__()
+        self._together = together
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._together.reset()
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        self._together.reset()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.model.stop_training = self._together.exchange(stop=bool(self.model.stop_training))

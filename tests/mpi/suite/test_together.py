@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from glrnn_hpc import layout, train
+from glrnn_hpc.config import RunConfig, parse
+from glrnn_hpc.data import ranks
+from glrnn_hpc.data.shared import read_data
+from glrnn_hpc.errors import ModelError, TrainingDiverged
+from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression
+from glrnn_hpc.surrogate.together import Left
+
+DATA = Path(__file__).parents[2] / "data/triaxial.hdf5"
+
+
+def configured(**other: Any) -> RunConfig:
+    small = {"pressure": "0.2e6", "lstm_units": 4, "dense_units": 4, "epochs": 3, "window_step": 3, "batch_size": 100}
+    return parse(RunConfig, {"raw_data": str(DATA), "standardize_inputs": True, **small, **other})
+
+
+def run(config: RunConfig, folder: Path, group: ranks.Ranks | None, **other: Any) -> train.Outcome:
+    source = read_data(DATA, config.pressure, node=group)
+    preprocessor = PreprocessorTriaxialCompression(source=source, **config.as_dict())
+    return train.run_training(preprocessor, config, layout.RunFolder(folder), group=group, **other)
+
+
+def curve(folder: Path) -> np.ndarray:
+    with (folder / "metrics.csv").open() as file:
+        return np.array([[float(value) for value in row.values()] for row in csv.DictReader(file)])
+
+
+# 97 windows do not divide by the ranks, and some ranks get none of the last ones; 3000 are more than there are.
+@pytest.mark.parametrize("batch_size", [97, 3000])
+def test_the_loss_curve_is_that_of_one_rank_with_the_whole_batch(batch_size: int, node: ranks.Ranks, folder: Path):
+    config = configured(batch_size=batch_size)
+    together = run(config, folder / "together", node)
+    alone = run(config, folder / f"alone-{node.rank}", None)
+    assert together.history.history.keys() == alone.history.history.keys()
+    for name, values in alone.history.history.items():
+        np.testing.assert_allclose(together.history.history[name], values, rtol=1e-5, err_msg=name)
+    for name, value in alone.metrics.items():
+        assert together.metrics[name] == pytest.approx(value, rel=1e-5), name
+    node.barrier()
+    np.testing.assert_allclose(curve(folder / "together"), curve(folder / f"alone-{node.rank}"), rtol=1e-5)
+    assert len(set(map(str, node.allgather(together.metrics)))) == 1
+
+
+def test_training_goes_on_from_a_checkpoint(node: ranks.Ranks, folder: Path):
+    whole = run(configured(), folder / "whole", node)
+    state = folder / "state.npz"
+    callbacks = [Raising("on_epoch_begin", 3)] if node.rank == 0 else []
+    with pytest.raises(KeyError if node.rank == 0 else Left):
+        run(configured(), folder / "part", node, checkpoint=state, callbacks=callbacks)
+    resumed = run(configured(), folder / "resumed", node, resume_from=state, checkpoint=folder / "again.npz")
+    assert resumed.history.history == whole.history.history
+    assert resumed.metrics == whole.metrics
+
+
+def test_the_root_decides_when_to_stop(node: ranks.Ranks, folder: Path):
+    callbacks = [Ending(2)] if node.rank == 0 else []
+    assert run(configured(), folder / "run", node, callbacks=callbacks).epochs == 2
+
+
+@pytest.mark.parametrize("when", ["on_train_batch_end", "on_test_batch_end", "on_epoch_end", "on_train_end"])
+@pytest.mark.parametrize("guilty", ["root", "last"])
+def test_a_rank_that_leaves_takes_the_others_with_it(guilty: str, when: str, node: ranks.Ranks, folder: Path):
+    if node.size == 1:
+        return
+    is_guilty = node.rank == (0 if guilty == "root" else node.size - 1)
+    callbacks = [Raising(when)] if is_guilty else []
+    with pytest.raises(KeyError if is_guilty else Left):
+        run(configured(epochs=1, batch_size=500), folder / "run", node, callbacks=callbacks)
+    # The ranks understand each other afterwards.
+    assert node.allgather(node.rank) == list(range(node.size))
+
+
+def test_a_training_that_diverges_ends_on_all_ranks(node: ranks.Ranks, folder: Path):
+    with pytest.raises(TrainingDiverged, match="training diverged"):
+        run(configured(learning_rate=1e30, batch_size=50), folder / "run", node)
+    assert node.allgather(1) == [1] * node.size
+
+
+def test_a_checkpoint_that_one_rank_cannot_read_is_an_error_of_all(node: ranks.Ranks, folder: Path):
+    with pytest.raises(ModelError, match="cannot be read as a checkpoint"):
+        run(configured(), folder / "run", node, resume_from=folder / f"none-{node.rank}")
+
+
+class Ending(keras.callbacks.Callback):
+    """End the training after some epochs."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self._epochs = epochs
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if epoch + 1 >= self._epochs:
+            self.model.stop_training = True
+
+
+class Raising(keras.callbacks.Callback):
+    """Raise at one of the calls of a name."""
+
+    def __init__(self, when: str, number: int = 1) -> None:
+        super().__init__()
+        self._left = number
+        setattr(self, when, self._raise)
+
+    def _raise(self, *_: Any, **__: Any) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise KeyError("on purpose")
