@@ -45,8 +45,16 @@ def main() -> None:
     try:
         app()
     except GlrnnError as error:
-        print(f"glrnn: {error}", file=sys.stderr)
+        # What every MPI rank raises one of them says.
+        if not error.is_agreed or _rank() == 0:
+            print(f"glrnn: {error}", file=sys.stderr)
         sys.exit(WRONG_INPUT)
+
+
+def _rank() -> int:
+    from glrnn_hpc.data.ranks import world
+
+    return world().rank
 
 
 @app.command()
@@ -65,11 +73,16 @@ def parse(
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     as_json: Json = False,
 ) -> None:
-    """Parse YADE's raw files into one HDF5 file; broken ones are named and left out (exit status 3)."""
+    """Parse YADE's raw files into one HDF5 file; broken ones are named and left out (exit status 3).
+
+    Under mpiexec or srun the ranks share the files; the result is the same.
+    """
     from glrnn_hpc.data import hdf5, yade
+    from glrnn_hpc.data.ranks import world
 
     if dtype not in ("float32", "float64"):
         raise ConfigError(f"--dtype: {dtype!r} is not one of float32, float64.")
+    ranks = world()
     report = yade.convert_all_to_hdf5(
         pressure,
         experiment_type,
@@ -81,7 +94,10 @@ def parse(
         input_keys=_names(inputs, hdf5.INPUT_KEYS),
         output_keys=_names(outputs, hdf5.OUTPUT_KEYS),
         dtype=dtype,
+        ranks=ranks,
     )
+    if ranks.rank != 0:
+        raise typer.Exit(LEFT_OUT if report.problems else DONE)
     rows = [[name, *map(str, vars(group).values())] for name, group in report.groups.items()]
     totals = [sum(column) for column in zip(*(vars(group).values() for group in report.groups.values()), strict=True)]
     rows.append(["all", *map(str, totals)])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from glrnn_hpc.config import nearest
 from glrnn_hpc.data import hdf5
+from glrnn_hpc.data.ranks import Ranks
 from glrnn_hpc.data.unpickle import load_npy
 from glrnn_hpc.errors import DataError
 
@@ -24,6 +26,9 @@ STRESSES = ("p", "q")
 
 #: In a flat folder, the group under which files are counted that cannot tell their own.
 UNKNOWN_GROUP = "unknown"
+
+#: Of each rank; bounds what it sends at once.
+_FILES_PER_ROUND = 256
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,7 @@ def convert_all_to_hdf5(
     input_keys: Sequence[str] = hdf5.INPUT_KEYS,
     output_keys: Sequence[str] = hdf5.OUTPUT_KEYS,
     dtype: str = "float32",
+    ranks: Ranks | None = None,
 ) -> ParseReport:
     """Parse all raw files of a folder; the content depends on the files alone, not on the order of the directory.
 
@@ -122,6 +128,8 @@ def convert_all_to_hdf5(
         Names in the raw files, stored as attributes of the HDF5 file.
     dtype : str
         float32 or float64.
+    ranks : Ranks, optional
+        MPI ranks that share the work; the call is collective on them, and rank 0 writes.
 
     Returns
     -------
@@ -134,51 +142,70 @@ def convert_all_to_hdf5(
         If the folder or a wanted group is missing, a list of keys is empty or names one twice, or no file can be used;
         an older `target_file` stays as it is.
     """
-    folder = _folder(data_dir)
-    if sequence_length is not None and sequence_length < 1:
-        raise DataError(f"sequence_length={sequence_length}; choose 1 or more, or None for the commonest length.")
+    ranks = Ranks() if ranks is None else ranks
     pressures, experiment_types = _listed(pressures), _listed(experiment_types)
     keys = tuple(tuple(names) for names in (contact_keys, input_keys, output_keys))
-    _check_keys(keys)
+    folder = Path(data_dir)
+
+    def look() -> list[tuple[Path, str | None]]:
+        _folder(folder)
+        if sequence_length is not None and sequence_length < 1:
+            raise DataError(f"sequence_length={sequence_length}; choose 1 or more, or None for the commonest length.")
+        _check_keys(keys)
+        return _found(folder, Path(target_file), stored_in_subfolders=stored_in_subfolders)
+
+    found = ranks.agreed(look)
+    present = {place for _, place in found if place is not None}
+    files = [(path, place) for path, place in found if place is None or _is_wanted(place, pressures, experiment_types)]
+    parsed = _parse_files(files, keys, ranks)
+
+    def finish() -> ParseReport | None:
+        if ranks.rank != 0:
+            return None
+        wanted = pressures, experiment_types
+        return _write(folder, Path(target_file), parsed, present, wanted, sequence_length, keys, dtype, where)
+
+    where = "in <pressure>/<experiment_type>/; --flat reads another layout" if stored_in_subfolders else "in it"
+    report: ParseReport = ranks.bcast(ranks.agreed(finish))
+    return report
+
+
+def _write(
+    folder: Path,
+    target_file: Path,
+    parsed: Iterable[tuple[str | None, Simulation | str]],
+    present: set[str],
+    wanted: tuple[Sequence[str] | None, Sequence[str] | None],
+    sequence_length: int | None,
+    keys: tuple[tuple[str, ...], ...],
+    dtype: str,
+    where: str,
+) -> ParseReport:
+    """Sort what was parsed into groups and write them."""
     problems: list[str] = []
     groups: dict[str, _Parsed] = {}
-    present: set[str] = set()
-    found = _in_subfolders(folder) if stored_in_subfolders else _flat(folder)
-    target = Path(target_file).resolve()
-    for path, place in found:
-        if path.resolve() == target:
-            raise DataError(f"{target_file}: is one of the raw files; choose another name for the result.")
-        if place is not None:
-            present.add(place)
-            if not _is_wanted(place, pressures, experiment_types):
-                continue
-        try:
-            simulation = read_simulation(path, *keys)
-            if place is None and not simulation.group:
-                raise DataError(f"{path}: the parameters lack conf or mode, which a flat folder needs.")
-            if place is not None and simulation.group and not _is_same_group(place, simulation.group):
-                raise DataError(f"{path}: lies in {place}, but its parameters say {simulation.group}.")
-        except DataError as error:
-            problems.append(str(error))
+    present = set(present)
+    for place, simulation in parsed:
+        if isinstance(simulation, str):
+            problems.append(simulation)
             report = groups.setdefault(place or UNKNOWN_GROUP, _Parsed()).report
             report.files += 1
             report.corrupt += 1
             continue
         name = place or simulation.group
         present.add(name)
-        if _is_wanted(name, pressures, experiment_types):
-            parsed = groups.setdefault(name, _Parsed())
-            parsed.report.files += 1
-            parsed.simulations.append(simulation)
+        if _is_wanted(name, *wanted):
+            group = groups.setdefault(name, _Parsed())
+            group.report.files += 1
+            group.simulations.append(simulation)
     if not present and not groups:
-        where = "in <pressure>/<experiment_type>/; --flat reads another layout" if stored_in_subfolders else "in it"
         raise DataError(f"{folder}: there are no .npy files {where}.")
     if present:
-        _check_wanted(folder, present, pressures, experiment_types)
-    if not any(parsed.simulations for parsed in groups.values()):
+        _check_wanted(folder, present, *wanted)
+    if not any(group.simulations for group in groups.values()):
         raise DataError(f"{folder}: none of {len(problems)} files can be used; the first: {problems[0]}")
     length = sequence_length or _commonest_length(groups)
-    arrays = {name: _stacked(parsed, length) for name, parsed in groups.items()}
+    arrays = {name: _stacked(group, length) for name, group in groups.items()}
     usable = {name: group for name, group in arrays.items() if group is not None}
     if not usable:
         raise DataError(f"{folder}: no sequence has {length} steps or more; choose a smaller sequence length.")
@@ -195,7 +222,53 @@ def convert_all_to_hdf5(
         dtype=dtype,
     )
     reports = {name: groups[name].report for name in sorted(groups)}
-    return ParseReport(Path(target_file), length, reports, tuple(problems))
+    return ParseReport(target_file, length, reports, tuple(problems))
+
+
+def _found(folder: Path, target: Path, *, stored_in_subfolders: bool) -> list[tuple[Path, str | None]]:
+    """Return the raw files in order, and the group that the folders of each say, if they do."""
+    found = list(_in_subfolders(folder) if stored_in_subfolders else _flat(folder))
+    for path, _ in found:
+        if path.resolve() == target.resolve():
+            raise DataError(f"{target}: is one of the raw files; choose another name for the result.")
+    return found
+
+
+def _parse_files(
+    files: Sequence[tuple[Path, str | None]], keys: tuple[tuple[str, ...], ...], ranks: Ranks
+) -> list[tuple[str | None, Simulation | str]]:
+    """Read the files, spread over the ranks; return on rank 0 what became of each, in their order. Collective."""
+    parsed: list[tuple[str | None, Simulation | str]] = []
+    per_round = _FILES_PER_ROUND * ranks.size
+    for start in range(0, len(files), per_round):
+        part = files[start : start + per_round]
+        own = part[ranks.rank :: ranks.size]
+        mine = ranks.agreed(functools.partial(_parse_some, own, keys))
+        gathered = ranks.gather(mine)
+        if gathered is not None:
+            parsed += [gathered[k % ranks.size][k // ranks.size] for k in range(len(part))]
+    return parsed
+
+
+def _parse_some(
+    files: Sequence[tuple[Path, str | None]], keys: tuple[tuple[str, ...], ...]
+) -> list[tuple[str | None, Simulation | str]]:
+    return [_parse_file(path, place, keys) for path, place in files]
+
+
+def _parse_file(
+    path: Path, place: str | None, keys: tuple[tuple[str, ...], ...]
+) -> tuple[str | None, Simulation | str]:
+    """Return the group that the folders say, and the simulation or what is wrong with the file."""
+    try:
+        simulation = read_simulation(path, *keys)
+        if place is None and not simulation.group:
+            raise DataError(f"{path}: the parameters lack conf or mode, which a flat folder needs.")
+        if place is not None and simulation.group and not _is_same_group(place, simulation.group):
+            raise DataError(f"{path}: lies in {place}, but its parameters say {simulation.group}.")
+    except DataError as error:
+        return place, str(error)
+    return place, simulation
 
 
 def read_simulation(
