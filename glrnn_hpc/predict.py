@@ -219,10 +219,11 @@ def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, 
     sequences = preprocessor.all_sequences()
     ids = np.arange(len(sequences))
     if split == "test":
-        if stats.get("fingerprint") not in (None, preprocessor.fingerprint()):
+        # A preprocessor of the user's own leaves none: which sequences it trained on cannot be known here.
+        if stats.get("fingerprint") != preprocessor.fingerprint():
             raise ModelError(
-                f"{data_path}: holds other sequences than the model was trained on, so that its test split cannot be "
-                "told; use --split all."
+                f"{data_path}: holds other sequences than the model was trained on, or the model does not tell which; "
+                "its test split cannot be told; use --split all."
             )
         seed = stats.get("split_seed", SPLIT_SEED)
         ids = np.sort(split_ids(len(ids), config["train_frac"], config["val_frac"], seed)["test"])

@@ -171,7 +171,8 @@ def train_without_wandb(
     outputs = Path(OUTPUTS)
     run_config = full_config(preprocessor, config)
     _keep_aside(outputs)
-    return run_training(preprocessor, run_config, layout.RunFolder(outputs), model=model).history
+    callbacks = [_Telling(run_config.epochs)]
+    return run_training(preprocessor, run_config, layout.RunFolder(outputs), model=model, callbacks=callbacks).history
 
 
 def train(
@@ -204,10 +205,24 @@ def train_tracked(
             _keep_aside(root)
         folder = layout.RunFolder(root)
         logger_of_epochs = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: run.log(logs))
-        outcome = run_training(preprocessor, run_config, folder, model=model, callbacks=[logger_of_epochs])
+        outcome = run_training(
+            preprocessor, run_config, folder, model=model, callbacks=[logger_of_epochs, _Telling(run_config.epochs)]
+        )
         run.log({name: outcome.metrics[name] for name in ("test_loss", "test_mae")})
         run.save(folder.config, folder.train_stats, artifact.find_model(folder.root))
     return outcome
+
+
+class _Telling(keras.callbacks.Callback):
+    """Say after each epoch how far a single training is."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self._epochs = epochs
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        values = ", ".join(f"{name} {value:.5g}" for name, value in (logs or {}).items())
+        logger.info("epoch %d of %d: %s", epoch + 1, self._epochs, values)
 
 
 def _keep_aside(outputs: Path) -> None:

@@ -334,4 +334,7 @@ def _batches(
         inputs, labels = gather(order(tf.where(is_there, positions, 0), number // n_batches))
         return inputs, labels, tf.cast(is_there, tf.float32)
 
-    return numbers.map(batch, num_parallel_calls=2).prefetch(4)
+    # TensorFlow rewrites a pipeline to optimise it, and copies the data that it holds in doing so.
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    return numbers.map(batch, num_parallel_calls=2).prefetch(4).with_options(options)

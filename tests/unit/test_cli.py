@@ -62,12 +62,14 @@ def test_parse_names_the_broken_file_and_ends_with_3(run, tmp_path: Path):
     assert json.loads(out)["problems"] == []
 
 
-def test_train_writes_a_run_and_keeps_an_earlier_one(run, tiny, tmp_path: Path):
+def test_train_writes_a_run_and_keeps_an_earlier_one(run, tiny, tmp_path: Path, caplog):
+    caplog.set_level(logging.INFO)
     (tmp_path / "c.yaml").write_text(config.dump_yaml(tiny()))
     arguments = ("train", tmp_path / "c.yaml", "--out", tmp_path / "run", "--wandb", "disabled", "--set", "epochs=1")
     status, out, _ = run(*arguments, "--json")
     assert status == 0
     assert json.loads(out)["epochs"] == 1
+    assert "epoch 1 of 1: loss" in caplog.text
     status, out, _ = run(*arguments)
     assert (status, "was renamed to" in out) == (0, True)
     assert (tmp_path / "run-1" / "model-best.keras").exists()

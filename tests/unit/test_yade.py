@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from glrnn_hpc.data import hdf5, shared, yade
+from glrnn_hpc.data import hdf5, shared, simulation, yade
 from glrnn_hpc.data.unpickle import load_npy
 from glrnn_hpc.errors import DataError
 
@@ -126,7 +126,7 @@ def test_the_content_does_not_depend_on_the_order_in_which_files_were_made(tmp_p
     ],
 )
 def test_a_pressure_is_named_by_rounding(pressure_pa: float, name: str) -> None:
-    assert yade.pressure_name(pressure_pa) == name
+    assert simulation.pressure_name(pressure_pa) == name
 
 
 def test_the_commonest_length_is_taken_longer_ones_trimmed_shorter_ones_left_out(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_broken_file_is_left_out_counted_and_named(tmp_path: Path, changed: di
     assert report.groups["0.2e6/drained"] == yade.GroupReport(files=2, good=1, corrupt=1)
     assert len(report.problems) == 1
     with pytest.raises(DataError, match=reason) as caught:
-        yade.read_simulation(bad, hdf5.CONTACT_KEYS, hdf5.INPUT_KEYS, hdf5.OUTPUT_KEYS)
+        simulation.read_simulation(bad, hdf5.CONTACT_KEYS, hdf5.INPUT_KEYS, hdf5.OUTPUT_KEYS)
     assert report.problems[0] == str(caught.value)
     assert str(bad) in report.problems[0]
 
