@@ -5,7 +5,7 @@ PYTHON ?= python3
 
 VENV := .venv
 MPIO := .venv-mpio
-PACKAGES := postgresql openmpi-bin libopenmpi-dev libhdf5-openmpi-dev
+PACKAGES := postgresql openmpi-bin libopenmpi-dev libhdf5-openmpi-dev slurmctld slurmd slurm-client
 OUT := runs/main
 BIN := $(CURDIR)/$(VENV)/bin
 SOURCES := $(shell find glrnn_hpc -name '*.py')
@@ -52,7 +52,8 @@ test: $(VENV)/.installed-dev system-packages
 	coverage combine --quiet
 	coverage report
 
-# The server for the tests of --storage; OpenMPI and its HDF5 for those of parallel reading.
+# The server for the tests of --storage; OpenMPI and its HDF5 for those of parallel reading; Slurm for a cluster of two
+# nodes on this machine, which only root can start.
 system-packages:
 	@echo "System packages needed: make, $(PACKAGES), and python3-venv where Python comes without it;" \
 	  "the rest is in $(VENV) and $(MPIO)."
