@@ -28,6 +28,8 @@ def command(stack: str, n_ranks: int) -> list[str]:
 def environment() -> dict[str, str]:
     """Return the variables for the ranks: one thread each, and OpenMPI's consent to run as root."""
     consent = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    # More ranks than cores: those that wait must let the others work.
+    consent["OMPI_MCA_mpi_yield_when_idle"] = "1"
     threads = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
     return {**os.environ, **consent, **threads, "PYTHONPATH": str(REPOSITORY)}
 

@@ -67,8 +67,16 @@ def test_the_root_decides_when_to_stop(node: ranks.Ranks, folder: Path):
     assert run(configured(), folder / "run", node, callbacks=callbacks).epochs == 2
 
 
-@pytest.mark.parametrize("when", ["on_train_batch_end", "on_test_batch_end", "on_epoch_end", "on_train_end"])
-@pytest.mark.parametrize("guilty", ["root", "last"])
+@pytest.mark.parametrize(
+    ("guilty", "when"),
+    [
+        ("root", "on_train_batch_end"),
+        ("last", "on_train_batch_end"),
+        ("last", "on_test_batch_end"),
+        ("root", "on_epoch_end"),
+        ("root", "on_train_end"),
+    ],
+)
 def test_a_rank_that_leaves_takes_the_others_with_it(guilty: str, when: str, node: ranks.Ranks, folder: Path):
     if node.size == 1:
         return
