@@ -41,6 +41,11 @@ class Lease:
         """Whether nobody adopted the trial since."""
         return self.folder.newest_generation() == self.generation
 
+    def discard(self) -> None:
+        """Remove what this generation wrote, if another one has a result: nobody will go on from it."""
+        if self.folder.result.exists() and layout.read_json(self.folder.result)["generation"] != self.generation:
+            layout.remove_folder(self.folder.checkpoint(self.generation))
+
     def publish(self, result: dict[str, Any]) -> bool:
         """Publish the final result of the trial, once for all generations.
 

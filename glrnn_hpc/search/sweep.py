@@ -171,8 +171,14 @@ def load_sweep(
     if method == "grid":
         grid_size(spec.searched)
     _check_points(spec)
+    # Said when the user's file is read, not each time that a rank or a command reads the folder of the sweep.
+    is_first = directory is None and not isinstance(path_or_mapping, Mapping)
+    for parameter in spec.parameters if is_first else ():
+        if parameter.distribution.endswith("log_uniform"):
+            ends = sorted(parameter.ppf(u) for u in (0.0, 1.0))
+            logger.info("parameters.%s: min and max are exponents of e: from %.4g to %.4g", parameter.name, *ends)
     for key in ("program", "command"):
-        if key in spec.labels and not isinstance(path_or_mapping, Mapping):
+        if key in spec.labels and is_first:
             logger.info("%s is kept for W&B and not executed: a trial is a training of this package", key)
     return spec
 
@@ -300,9 +306,6 @@ def _parameters(content: Mapping[str, Any]) -> tuple[Parameter, ...]:
         found[name] = Parameter.from_config(name, mapping, where)
         if name == "ranks_per_trial" and not found[name].is_constant:
             raise ConfigError(f"{where}: one number for the whole sweep is needed: the ranks are split once.")
-        if found[name].distribution.endswith("log_uniform"):
-            ends = sorted(found[name].ppf(u) for u in (0.0, 1.0))
-            logger.info("%s: min and max are exponents of e: from %.4g to %.4g", where, *ends)
     return tuple(found.values())
 
 

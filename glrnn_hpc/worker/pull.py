@@ -159,6 +159,7 @@ def run(study: SweepStudy, claim: Claim, train: Train, guard: Guard) -> None:
         result = train(claim, guard)
     except Abandoned:
         logger.warning("trial %d was adopted by another worker; this one abandons it", claim.number)
+        claim.lease.discard()
         return
     except Interrupted:
         logger.info("trial %d is given back", claim.number)

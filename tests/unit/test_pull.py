@@ -170,3 +170,19 @@ def test_a_rank_that_leaves_says_so_and_stays_if_the_sweep_was_resumed_meanwhile
     assert not worker.leaving.exists()
     assert not pull._goes_on(seen, owner())
     assert worker.leaving.exists()
+
+
+def test_an_owner_that_comes_after_the_result_removes_what_it_wrote(seen: study.SweepStudy):
+    def late(claim: study.Claim, guard: pull.Guard) -> dict[str, Any]:
+        winner = adopt(seen, claim)
+        assert winner.publish({**FINISHED, "number": 0})
+        seen.settle(0)
+        folder = claim.lease.folder.checkpoint(1)
+        folder.mkdir(exist_ok=True)
+        (folder / "state.npz").write_bytes(b"of an epoch that nobody wants")
+        guard.look()
+        return {}
+
+    claim = run(seen, late)
+    assert not claim.lease.folder.checkpoint(1).exists()
+    assert layout.read_json(claim.lease.folder.result)["generation"] == 2
