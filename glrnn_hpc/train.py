@@ -252,6 +252,11 @@ def full_config(preprocessor: Preprocessor, config: Mapping[str, Any] | None) ->
                 "give both the same."
             )
     full = parse(RunConfig, {**given, **decided}, "config")
+    if full.ranks_per_trial != 1:
+        raise ConfigError(
+            f"config.ranks_per_trial: a single run trains on one rank, {full.ranks_per_trial} were asked for; "
+            "the trials of a sweep train on several."
+        )
     say_defaults(full, {**given, **decided})
     return full
 

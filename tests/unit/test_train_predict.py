@@ -211,6 +211,8 @@ def test_a_key_given_twice_must_agree(tiny):
         train.full_config(preprocessor, {"window_size": 5})
     with pytest.raises(ConfigError, match="config.lstm_unit: unknown key; did you mean lstm_units"):
         train.full_config(preprocessor, {"lstm_unit": 5})
+    with pytest.raises(ConfigError, match="ranks_per_trial: a single run trains on one rank, 2 were asked for"):
+        train.full_config(preprocessor, {"ranks_per_trial": 2})
     assert train.get_default_config()["lstm_units"] == 200
 
 
