@@ -90,7 +90,8 @@ def _work(world: ranks.Ranks, root: Path, job: str | None, n_ranks: int | None) 
     node = world.on_node()
     group = node.in_groups(study.spec.ranks_per_trial)
     # Only now: importing TensorFlow takes seconds, and a worker is to be seen at once.
-    devices.limit_threads(devices.threads_per_rank(node.size * state["workers_per_node"]))
+    n_threads = devices.threads_per_rank(node.size * state["workers_per_node"])
+    timeline.devices = devices.prepare(n_threads, node.rank)
     from glrnn_hpc.worker.trial import Trainer
 
     timeline.begin("read")

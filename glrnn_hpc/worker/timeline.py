@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 #: What a rank does; `fit` and `evaluate` are what the allocation is for.
 KINDS = ("import", "read", "wait", "gap", "trace", "fit", "evaluate", "checkpoint", "idle")
@@ -27,6 +28,11 @@ class Timeline:
         Of this process in its worker.
     clock, wall_clock : callable
         Seconds; monotonic, and since the epoch.
+
+    Attributes
+    ----------
+    devices : dict
+        What each line tells of the rank's threads and GPU.
     """
 
     def __init__(
@@ -38,6 +44,7 @@ class Timeline:
     ) -> None:
         self._file, self._rank = file, rank
         self._clock, self._wall_clock = clock, wall_clock
+        self.devices: dict[str, Any] = {}
         self._kind: str | None = None
         self._since = self._written = clock()
         self._seconds: dict[str, float] = {}
@@ -57,7 +64,7 @@ class Timeline:
         if not self._seconds:
             return
         line = {"rank": self._rank, "host": socket.gethostname(), "trial": trial, "ended": self._wall_clock()}
-        line |= {"seconds": {kind: round(seconds, 4) for kind, seconds in self._seconds.items()}}
+        line |= {**self.devices, "seconds": {kind: round(seconds, 4) for kind, seconds in self._seconds.items()}}
         # One write in append mode: lines of other ranks come before or after it, not into it.
         descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:

@@ -24,6 +24,7 @@ from glrnn_hpc.search import workers
 from glrnn_hpc.search.leases import Owner
 from glrnn_hpc.search.study import SweepStudy
 from glrnn_hpc.search.sweep import SweepSpec, load_sweep
+from glrnn_hpc.worker import devices
 from tests.conftest import write_steps
 
 
@@ -63,6 +64,9 @@ def test_two_ranks_share_the_trials_and_train_each_once(done: layout.SweepFolder
     assert summary["trials"] == {"finished": 6, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
     assert len(owners(done)) == 6
     assert {rank for _, rank in owners(done)} == {0, 1}
+    lines = [json.loads(line) for line in done.worker("local-000").utilisation.read_text().splitlines()]
+    assert {line["rank"] for line in lines} == {0, 1}
+    assert {(line["threads"], line["gpu"]) for line in lines} == {(max(1, devices.n_cpus() // 2), None)}
     for number in range(6):
         trial = done.trial(number)
         assert {path.name for path in trial.root.iterdir()} == {
