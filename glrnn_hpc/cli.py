@@ -5,21 +5,20 @@ Every import that costs time stands inside its command, so that `glrnn --help` l
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from glrnn_hpc import terminal
 from glrnn_hpc.errors import ConfigError, GlrnnError
 
 if TYPE_CHECKING:
-    from glrnn_hpc.search.study import SweepStudy
+    pass
 
 DONE, BUG, WRONG_INPUT, LEFT_OUT = 0, 1, 2, 3
 
@@ -101,8 +100,8 @@ def parse(
     rows = [[name, *map(str, vars(group).values())] for name, group in report.groups.items()]
     totals = [sum(column) for column in zip(*(vars(group).values() for group in report.groups.values()), strict=True)]
     rows.append(["all", *map(str, totals)])
-    table = _table(["group", "files", "good", "trimmed", "short", "corrupt"], rows)
-    _show(
+    table = terminal.table(["group", "files", "good", "trimmed", "short", "corrupt"], rows)
+    terminal.show(
         as_json, report.as_dict(), [*report.problems, table, f"{report.sequence_length} steps each -> {report.output}"]
     )
     if report.problems:
@@ -117,7 +116,7 @@ def inspect(
     from glrnn_hpc.data import inspect as inspection
 
     found = inspection.inspect(file)
-    _show(as_json, found, [inspection.render(found)])
+    terminal.show(as_json, found, [inspection.render(found)])
 
 
 @app.command()
@@ -155,8 +154,12 @@ def train(
         "output": str(out),
     }
     lines = [f"the earlier {out} was renamed to {aside}"] if aside else []
-    lines += [f"best of {outcome.epochs} epochs: {outcome.best_epoch}", _metrics_line(outcome.metrics), f"-> {out}"]
-    _show(as_json, content, lines)
+    lines += [
+        f"best of {outcome.epochs} epochs: {outcome.best_epoch}",
+        terminal.metrics_line(outcome.metrics),
+        f"-> {out}",
+    ]
+    terminal.show(as_json, content, lines)
 
 
 @app.command()
@@ -190,7 +193,7 @@ def sweep(
     if dead_after < 2 * heartbeat:
         raise ConfigError(f"--dead-after {dead_after:g} must be at least twice --heartbeat {heartbeat:g}.")
     spec = load_sweep(sweep_file, sampler=sampler)
-    report = _Progress(is_quiet=as_json)
+    report = terminal.Progress(is_quiet=as_json)
     run_sweep(
         spec,
         out,
@@ -227,7 +230,7 @@ def resume(
         n_trials=trials,
         retry_failed=retry_failed,
         wait=not no_wait,
-        report=_Progress(is_quiet=as_json),
+        report=terminal.Progress(is_quiet=as_json),
     )
     _show_status(folder, as_json)
 
@@ -281,11 +284,11 @@ def collect(
 
     found = collect_best(folder, top)
     best = found["best"]
-    rows = [[str(row["number"]), f"{row['value']:.6g}", _point(row["config"])] for row in found["top"]]
+    rows = [[str(row["number"]), f"{row['value']:.6g}", terminal.point(row["config"])] for row in found["top"]]
     lines = [f"trial {row['number']} was refused: {row['reason']}" for row in found["refused"]]
-    lines += [_table(["trial", found["metric"], "parameters"], rows), f"best: trial {best['number']}, verified"]
-    lines += [_metrics_line(best["metrics"]), f"{found['rank_hours']:.3g} rank hours -> {best['path']}"]
-    _show(as_json, found, lines)
+    lines += [terminal.table(["trial", found["metric"], "parameters"], rows), f"best: trial {best['number']}, verified"]
+    lines += [terminal.metrics_line(best["metrics"]), f"{found['rank_hours']:.3g} rank hours -> {best['path']}"]
+    terminal.show(as_json, found, lines)
     if found["refused"] or found["trials"]["failed"]:
         raise typer.Exit(LEFT_OUT)
 
@@ -316,7 +319,7 @@ def predict(
         [name, units.get(name, "-"), *(f"{value:.4g}" for value in errors.values())]
         for name, errors in found["metrics"].items()
     ]
-    lines = [_table(["label", "unit", "MAE", "RMSE", "R2"], rows)]
+    lines = [terminal.table(["label", "unit", "MAE", "RMSE", "R2"], rows)]
     lines.append(
         f"MSE in standardised units: {found['mse_standardised']:.4g}, {found['n_sequences']} sequences ({split})"
     )
@@ -325,32 +328,7 @@ def predict(
         plot_predictions(out, figure, found["metrics"])
         found["figure"] = str(figure)
         lines.append(f"-> {figure}")
-    _show(as_json, found, lines)
-
-
-class _Progress:
-    """A line whenever the counts change; on a terminal the line is rewritten."""
-
-    def __init__(self, *, is_quiet: bool) -> None:
-        self._is_quiet = is_quiet
-        self._last = ""
-
-    def __call__(self, study: SweepStudy) -> None:
-        slots = study.slots()
-        counts = {state: sum(slot.state == state for slot in slots) for state in ("waiting", "failed", "running")}
-        n_done = len(slots) - counts["waiting"] - counts["running"]
-        values = [slot.value for slot in slots if slot.value is not None]
-        best = min(values, default=math.nan) if study.spec.goal == "minimize" else max(values, default=math.nan)
-        line = f"{n_done}/{len(slots)} trials done, {counts['running']} running"
-        line += f", {counts['failed']} failed" if counts["failed"] else ""
-        line += f", best {study.spec.metric} {best:.6g}" if values else ""
-        if self._is_quiet or line == self._last:
-            return
-        is_terminal = sys.stderr.isatty()
-        done = n_done == len(slots)
-        print(f"\r\x1b[K{line}" if is_terminal else line, end="" if is_terminal and not done else "\n", file=sys.stderr)
-        sys.stderr.flush()
-        self._last = line
+    terminal.show(as_json, found, lines)
 
 
 def _watch(folder: Path, seconds: float, as_json: bool) -> None:
@@ -360,7 +338,7 @@ def _watch(folder: Path, seconds: float, as_json: bool) -> None:
         # On a terminal the table stays in its place; a log gets one after the other, and --json one object per line.
         if sys.stdout.isatty() and not as_json:
             print("\x1b[2J\x1b[H", end="")
-        _show(as_json, found, _status_lines(found))
+        terminal.show(as_json, found, terminal.status_lines(found))
         sys.stdout.flush()
         time.sleep(seconds)
     _show_status(folder, as_json)
@@ -370,74 +348,10 @@ def _show_status(folder: Path, as_json: bool) -> None:
     from glrnn_hpc.results.status import summarize
 
     found = summarize(folder)
-    _show(as_json, found, _status_lines(found))
+    terminal.show(as_json, found, terminal.status_lines(found))
     if found["trials"]["failed"]:
         raise typer.Exit(LEFT_OUT)
 
 
-def _status_lines(found: dict[str, Any]) -> list[str]:
-    rows = [
-        [
-            str(row["number"]),
-            row["state"],
-            row["where"] or "-",
-            str(row["epochs"]),
-            _number(row["last"]),
-            _number(row["best_so_far"]),
-            _number(row["epochs_per_minute"], 3),
-            _point(row["params"]),
-        ]
-        for row in found["table"]
-    ]
-    metric = found["metric"]
-    header = ["trial", "state", "where", "epoch", metric, f"best {metric}", "epochs/min", "parameters"]
-    lines = [_table(header, rows)]
-    lines += [f"trial {row['number']} failed: {row['error']}" for row in found["table"] if row.get("error")]
-    counts = ", ".join(f"{count} {state}" for state, count in found["trials"].items() if count)
-    counts += f", {found['retried']} retried" if found["retried"] else ""
-    best = found["best"]
-    line = f"{found['state']}: {counts}" + (f"; best: trial {best['number']}, {best['value']:.6g}" if best else "")
-    if found["eta_seconds"] is not None:
-        line += f"; about {_duration(found['eta_seconds'])} left"
-    if found["utilisation"] is not None:
-        line += f"; {found['utilisation']:.0%} of the ranks' time in fit and evaluate"
-    return [*lines, line + (f" ({found['reason']})" if found["reason"] else "")]
-
-
-def _number(value: float | None, digits: int = 6) -> str:
-    return "-" if value is None else f"{value:.{digits}g}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.0f} min" if minutes >= 1 else f"{seconds:.0f} s"
-
-
 def _names(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
     return default if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _point(params: dict[str, Any]) -> str:
-    return " ".join(
-        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in params.items()
-    )
-
-
-def _metrics_line(metrics: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.5g}" for name, value in metrics.items())
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [header, *rows]
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
-def _show(as_json: bool, content: dict[str, Any], lines: list[str]) -> None:
-    if as_json:
-        print(json.dumps(content))
-    else:
-        print("\n".join(lines))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import platform
 import shutil
@@ -114,12 +116,18 @@ def _export(study: SweepStudy, number: int, result: dict[str, Any]) -> Path:
         **{key: result[key] for key in ("point", "metrics", "epochs", "best_epoch", "generation")},
     }
     layout.write_json(partial.provenance, provenance)
-    earlier = layout.partial_folder(best.root)
-    if best.root.exists():
-        best.root.rename(earlier)
-    partial.root.rename(best.root)
-    layout.remove_folder(earlier)
-    return best.root
+    # A folder cannot be replaced by one that holds files; another collect may do the same at the same time.
+    while True:
+        try:
+            partial.root.rename(best.root)
+            return best.root
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise SweepError(f"{best.root}: the export cannot be put there: {error}") from error
+        earlier = layout.partial_folder(best.root)
+        with contextlib.suppress(FileNotFoundError):
+            best.root.rename(earlier)
+        layout.remove_folder(earlier)
 
 
 def _rank_hours(folder: layout.SweepFolder) -> float:

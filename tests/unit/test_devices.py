@@ -35,7 +35,6 @@ def test_tensorflow_keeps_to_the_threads_of_its_rank():
         " tf.config.threading.get_inter_op_parallelism_threads(), os.environ['OMP_NUM_THREADS']];"
         "print(json.dumps([found, pools]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=dict(os.environ)
-    )
+    variables = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=variables)
     assert json.loads(done.stdout) == [{"threads": 1, "gpu": None}, [1, 1, "1"]]

@@ -1,0 +1,106 @@
+"""What the commands print: tables, lines, progress, and one JSON object in place of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from glrnn_hpc.search.study import SweepStudy
+
+
+class Progress:
+    """A line whenever the counts change; on a terminal the line is rewritten."""
+
+    def __init__(self, *, is_quiet: bool) -> None:
+        self._is_quiet = is_quiet
+        self._last = ""
+
+    def __call__(self, study: SweepStudy) -> None:
+        slots = study.slots()
+        counts = {state: sum(slot.state == state for slot in slots) for state in ("waiting", "failed", "running")}
+        n_done = len(slots) - counts["waiting"] - counts["running"]
+        values = [slot.value for slot in slots if slot.value is not None]
+        best = min(values, default=math.nan) if study.spec.goal == "minimize" else max(values, default=math.nan)
+        line = f"{n_done}/{len(slots)} trials done, {counts['running']} running"
+        line += f", {counts['failed']} failed" if counts["failed"] else ""
+        line += f", best {study.spec.metric} {best:.6g}" if values else ""
+        if self._is_quiet or line == self._last:
+            return
+        is_terminal = sys.stderr.isatty()
+        done = n_done == len(slots)
+        print(f"\r\x1b[K{line}" if is_terminal else line, end="" if is_terminal and not done else "\n", file=sys.stderr)
+        sys.stderr.flush()
+        self._last = line
+
+
+def status_lines(found: dict[str, Any]) -> list[str]:
+    """Return the table of a sweep's trials and a line that sums it up."""
+    rows = [
+        [
+            str(row["number"]),
+            row["state"],
+            row["where"] or "-",
+            str(row["epochs"]),
+            _number(row["last"]),
+            _number(row["best_so_far"]),
+            _number(row["epochs_per_minute"], 3),
+            point(row["params"]),
+        ]
+        for row in found["table"]
+    ]
+    metric = found["metric"]
+    header = ["trial", "state", "where", "epoch", metric, f"best {metric}", "epochs/min", "parameters"]
+    lines = [table(header, rows)]
+    lines += [f"trial {row['number']} failed: {row['error']}" for row in found["table"] if row.get("error")]
+    counts = ", ".join(f"{count} {state}" for state, count in found["trials"].items() if count)
+    counts += f", {found['retried']} retried" if found["retried"] else ""
+    best = found["best"]
+    line = f"{found['state']}: {counts}" + (f"; best: trial {best['number']}, {best['value']:.6g}" if best else "")
+    if found["eta_seconds"] is not None:
+        line += f"; about {duration(found['eta_seconds'])} left"
+    if found["utilisation"] is not None:
+        line += f"; {found['utilisation']:.0%} of the ranks' time in fit and evaluate"
+    return [*lines, line + (f" ({found['reason']})" if found["reason"] else "")]
+
+
+def _number(value: float | None, digits: int = 6) -> str:
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as h, min or s."""
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.0f} min" if minutes >= 1 else f"{seconds:.0f} s"
+
+
+def point(params: dict[str, Any]) -> str:
+    """Return parameters in one line."""
+    return " ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in params.items()
+    )
+
+
+def metrics_line(metrics: dict[str, float]) -> str:
+    """Return metrics in one line."""
+    return ", ".join(f"{name} {value:.5g}" for name, value in metrics.items())
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Return rows in columns as wide as their longest cells."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [header, *rows]
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def show(as_json: bool, content: dict[str, Any], lines: list[str]) -> None:
+    """Print one JSON object, or the lines."""
+    if as_json:
+        print(json.dumps(content))
+    else:
+        print("\n".join(lines))
