@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +22,7 @@ from glrnn_hpc.config import (
     say_defaults,
     split_sizes,
     unknown_key,
+    without_always,
 )
 from glrnn_hpc.data.hdf5 import GroupShape, check_same_shapes, select_groups
 from glrnn_hpc.data.shared import Block, DemData, Moments, block_of, read_data
@@ -50,7 +51,15 @@ class PreparedData:
 
 
 class Preprocessor(ABC):
-    """What `train` needs to know of an experiment; subclass it for another one than triaxial compression."""
+    """What `train` needs to know of an experiment; subclass it for another one than triaxial compression.
+
+    Attributes
+    ----------
+    run_dir : str or None
+        Where `train.train` put the files of the last training; `predict.get_pretrained_model` loads them from there.
+    """
+
+    run_dir: str | None = None
 
     @abstractmethod
     def prepare_datasets(self, seed: int = SPLIT_SEED) -> tuple[dict[str, tf.data.Dataset], dict[str, Any]]:
@@ -91,6 +100,12 @@ class ArrayPreprocessor(Preprocessor):
         return datasets, prepared.train_stats
 
 
+def gives_arrays(preprocessor: Preprocessor) -> TypeGuard[ArrayPreprocessor]:
+    """Whether the data sets of a preprocessor are those of its arrays, and not made in a way of its own."""
+    is_usual = type(preprocessor).prepare_datasets is ArrayPreprocessor.prepare_datasets
+    return isinstance(preprocessor, ArrayPreprocessor) and is_usual
+
+
 class PreprocessorTriaxialCompression(ArrayPreprocessor):
     """Triaxial compressions from an HDF5 file.
 
@@ -108,6 +123,7 @@ class PreprocessorTriaxialCompression(ArrayPreprocessor):
     """
 
     def __init__(self, source: DemData | None = None, **config: Any) -> None:
+        config = without_always(config, "preprocessor")
         for key in config:
             if key not in RUN_KEYS:
                 raise unknown_key(key, RUN_KEYS)
@@ -199,7 +215,7 @@ class PreprocessorTriaxialCompression(ArrayPreprocessor):
         config, schema = self.config, self.source().schema
         extra = {"pressure": config.add_pressure, "experiment_type": config.add_experiment_type, "e0": config.add_e0}
         params = [*schema.contact_params, *(name for name, is_added in extra.items() if is_added)]
-        return {"input": list(schema.inputs), "param": params, "label": list(schema.outputs)}
+        return {"input": list(schema.inputs_of(self.groups()[0])), "param": params, "label": list(schema.outputs)}
 
     def _e0_column(self, data: DemData) -> int:
         if "e" not in data.schema.outputs:
@@ -260,7 +276,7 @@ class PreprocessorLSTM(ArrayPreprocessor):
         ConfigError
             If a key is unknown, or one that has no default is missing.
         """
-        own = cls.get_default_config()
+        own, keys = cls.get_default_config(), without_always(keys, "preprocessor")
         for key in keys:
             if key not in own and key not in RUN_KEYS:
                 raise unknown_key(str(key), [*own, *RUN_KEYS])
@@ -355,6 +371,8 @@ def split_and_scale(
     stats["inputs_mean"], stats["inputs_std"] = block.input_moments.merged(rows[train])
     values = params[train].astype("float64")
     stats["params_mean"], stats["params_std"] = Moments(values, np.zeros_like(values), 1).merged(np.arange(len(train)))
+    # Beyond them a surrogate extrapolates.
+    stats["params_min"], stats["params_max"] = values.min(axis=0), values.max(axis=0)
     if config.standardize_outputs:
         sequences = replace(sequences, label_scaling=scaling_of(stats))
     splits = {name: sequences.take(part) for name, part in ids.items()}
@@ -367,9 +385,19 @@ def scaling_of(stats: Mapping[str, Any], prefix: str = "") -> Scaling:
     Raises
     ------
     ModelError
-        If `train_stats` does not have their mean and std.
+        If `train_stats` does not have their mean and std, as finite numbers.
     """
-    for name in (f"{prefix}mean", f"{prefix}std"):
-        if name not in stats:
-            raise ModelError(f"train_stats has no {name}, which the configuration asks for; it has {', '.join(stats)}.")
-    return Scaling(np.asarray(stats[f"{prefix}mean"], "float64"), np.asarray(stats[f"{prefix}std"], "float64"))
+    mean, std = (_finite(stats, f"{prefix}{name}") for name in ("mean", "std"))
+    return Scaling(mean, std)
+
+
+def _finite(stats: Mapping[str, Any], name: str) -> Any:
+    if name not in stats:
+        raise ModelError(f"train_stats has no {name}, which the configuration asks for; it has {', '.join(stats)}.")
+    try:
+        values = np.asarray(stats[name], "float64")
+    except (TypeError, ValueError):
+        values = np.array(np.nan)
+    if not np.isfinite(values).all():
+        raise ModelError(f"train_stats: {name} must be finite numbers, it is {stats[name]!r}.")
+    return values

@@ -179,6 +179,44 @@ class Sequences:
         return inputs, params, labels
 
 
+class DeviceCopies:
+    """Copies of the node's arrays on the GPU of this rank: one of each, however many trials take windows out of it.
+
+    Parameters
+    ----------
+    device : str
+        Name of the device, such as `GPU:0`.
+
+    Attributes
+    ----------
+    device : str
+        The same.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self._kept: dict[int, tuple[Array, tf.Tensor]] = {}
+
+    def of(self, values: Array) -> tf.Tensor:
+        """Return a copy of an array; that of a read-only one, which the node's are, is kept for the next call."""
+        if values.flags.writeable:
+            return self._copy(values)
+        if id(values) not in self._kept:
+            # With the array, so that no other one gets its id.
+            self._kept[id(values)] = (values, self._copy(values))
+        return self._kept[id(values)][1]
+
+    def _copy(self, values: Array) -> tf.Tensor:
+        with tf.device(self.device):
+            return tf.identity(as_tensor(values))
+
+
+def copies_on_gpu() -> DeviceCopies | None:
+    """Return where this process keeps copies of its data; None without a visible GPU, as memory is then good enough."""
+    gpus = tf.config.list_logical_devices("GPU")
+    return DeviceCopies(gpus[0].name) if gpus else None
+
+
 class Gather:
     """Gather windows of sequences inside a TensorFlow graph.
 
@@ -188,13 +226,18 @@ class Gather:
         Where they are taken from.
     window_size, window_step : int
         Steps of a window, and between two of them.
+    copies : DeviceCopies, optional
+        Takes them out of copies on a device, in place of the memory where they lie.
     """
 
-    def __init__(self, sequences: Sequences, window_size: int, window_step: int = 1) -> None:
+    def __init__(
+        self, sequences: Sequences, window_size: int, window_step: int = 1, copies: DeviceCopies | None = None
+    ) -> None:
         self._sequences = sequences
         self._window_size, self._window_step = window_size, window_step
         self._per_sequence = n_windows(sequences.n_steps, window_size, window_step)
-        self._inputs, self._labels = as_tensor(sequences.inputs), as_tensor(sequences.labels)
+        tensor = as_tensor if copies is None else copies.of
+        self._inputs, self._labels = tensor(sequences.inputs), tensor(sequences.labels)
         self._rows = tf.constant(sequences.rows, tf.int64)
         self._params = tf.constant(sequences.params)
         #: Number of windows.
@@ -213,17 +256,38 @@ class Gather:
         tuple
             ``({'inputs': (n, window_size, n_inputs), 'params': (n, n_params)}, (n, n_labels))``, float32.
         """
+        return self.take(*self.places(number))
+
+    def places(self, number: Any) -> tuple[Any, Any, Any]:
+        """Return row, last step and params of the windows of some numbers: what `take` needs, and little to move."""
         sequence = number // self._per_sequence
         last = self._window_size - 1 + self._window_step * (number % self._per_sequence)
-        row = tf.gather(self._rows, sequence)
-        pad = self._sequences.pad_length
-        labels = tf.gather_nd(self._labels, tf.stack([row, tf.maximum(last - pad, 0)], axis=-1))
+        return tf.gather(self._rows, sequence), last, tf.gather(self._params, sequence)
+
+    def take(self, row: Any, last: Any, params: Any) -> tuple[dict[str, Any], Any]:
+        """Return the windows at some places. It is the same for all splits of the same data."""
+        split = self._sequences
+        labels = tf.gather_nd(self._labels, tf.stack([row, tf.maximum(last - split.pad_length, 0)], axis=-1))
+        inputs = take_windows(self._inputs, row, last, self._window_size, split.pad_length)
         return {
-            "inputs": _scaled(
-                take_windows(self._inputs, row, last, self._window_size, pad), self._sequences.input_scaling
-            ),
-            "params": _scaled(tf.gather(self._params, sequence), self._sequences.param_scaling),
-        }, _scaled(labels, self._sequences.label_scaling)
+            "inputs": _scaled(inputs, split.input_scaling),
+            "params": _scaled(params, split.param_scaling),
+        }, _scaled(labels, split.label_scaling)
+
+
+def taking_on_device(sequences: Sequences, window_size: int, copies: DeviceCopies) -> Callable[..., Any]:
+    """Return a function that makes batches on a device, of the elements that a data set has with these `copies`."""
+    gather = Gather(sequences, window_size, copies=copies)
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def traced(row: Any, last: Any, params: Any, *weights: Any) -> Any:
+        return *gather.take(row, last, params), *weights
+
+    def take(*element: Any) -> Any:
+        with tf.device(copies.device):
+            return traced(*element)
+
+    return take
 
 
 def take_windows(sequences: Any, row: Any, last: Any, window_size: int, pad_length: int = 0) -> Any:
@@ -279,12 +343,22 @@ def window_dataset(sequences: Sequences, window_size: int, window_step: int = 1)
 
 
 def ordered_batches(
-    sequences: Sequences, window_size: int, window_step: int = 1, *, batch_size: int, share: Share = WHOLE
+    sequences: Sequences,
+    window_size: int,
+    window_step: int = 1,
+    *,
+    batch_size: int,
+    share: Share = WHOLE,
+    copies: DeviceCopies | None = None,
 ) -> tf.data.Dataset:
-    """Return the windows in batches, in order; of each batch the share of this rank."""
-    gather = Gather(sequences, window_size, window_step)
+    """Return the windows in batches, in order; of each batch the share of this rank.
+
+    With `copies` the elements are those that `taking_on_device` makes a batch of, as tf.data itself runs on the CPU.
+    """
+    gather = Gather(sequences, window_size, window_step, copies)
     n_batches = math.ceil(gather.n / batch_size)
-    return _batches(tf.data.Dataset.range(n_batches), gather, batch_size, share, lambda position, _: position)
+    make = gather if copies is None else gather.places
+    return _batches(tf.data.Dataset.range(n_batches), make, gather.n, batch_size, share, lambda position, _: position)
 
 
 def shuffled_batches(
@@ -296,12 +370,13 @@ def shuffled_batches(
     epochs: range,
     seed: int,
     share: Share = WHOLE,
+    copies: DeviceCopies | None = None,
 ) -> tf.data.Dataset:
     """Return the windows of all `epochs` in batches, every one once per epoch; of each batch the share of this rank.
 
-    The order of an epoch depends on `seed` and its number alone.
+    The order of an epoch depends on `seed` and its number alone. With `copies` it is like `ordered_batches`.
     """
-    gather = Gather(sequences, window_size, window_step)
+    gather = Gather(sequences, window_size, window_step, copies)
     n_batches = math.ceil(gather.n / batch_size)
 
     def shuffled(position: Any, epoch: Any) -> Any:
@@ -312,29 +387,37 @@ def shuffled_batches(
         return tf.raw_ops.RandomIndexShuffle(index=position, seed=key, max_index=last, rounds=8)
 
     numbers = tf.data.Dataset.range(epochs.start * n_batches, epochs.stop * n_batches)
-    return _batches(numbers, gather, batch_size, share, shuffled)
+    make = gather if copies is None else gather.places
+    return _batches(numbers, make, gather.n, batch_size, share, shuffled)
 
 
 def _batches(
-    numbers: tf.data.Dataset, gather: Gather, batch_size: int, share: Share, order: Callable[[Any, Any], Any]
+    numbers: tf.data.Dataset,
+    make: Callable[[Any], tuple[Any, ...]],
+    n: int,
+    batch_size: int,
+    share: Share,
+    order: Callable[[Any, Any], Any],
 ) -> tf.data.Dataset:
-    """Make batch `number`, counted over all epochs, of the windows that `order` puts at its positions."""
-    n_batches = math.ceil(gather.n / batch_size)
+    """Make batch `number`, counted over all epochs, of those of `n` windows that `order` puts at its positions."""
+    n_batches = math.ceil(n / batch_size)
     length = math.ceil(batch_size / share.size)
 
     @tf.autograph.experimental.do_not_convert
     def batch(number: Any) -> Any:
         start = number % n_batches * batch_size
-        stop = tf.minimum(start + batch_size, gather.n)
+        stop = tf.minimum(start + batch_size, n)
         if share.size == 1:
-            return gather(order(tf.range(start, stop), number // n_batches))
+            return make(order(tf.range(start, stop), number // n_batches))
         # All ranks make as many batches of the same length; what is beyond the end has no weight.
         positions = start + share.rank * length + tf.range(length, dtype=tf.int64)
         is_there = positions < stop
-        inputs, labels = gather(order(tf.where(is_there, positions, 0), number // n_batches))
-        return inputs, labels, tf.cast(is_there, tf.float32)
+        parts = make(order(tf.where(is_there, positions, 0), number // n_batches))
+        return *parts, tf.cast(is_there, tf.float32)
 
-    # TensorFlow rewrites a pipeline to optimise it, and copies the data that it holds in doing so.
+    # TensorFlow rewrites a pipeline to optimise it, and copies the data that it holds in doing so. Its tuning has
+    # nothing to choose here, and sleeps for longer and longer: the end of a training would wait for it.
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
+    options.autotune.enabled = False
     return numbers.map(batch, num_parallel_calls=2).prefetch(4).with_options(options)

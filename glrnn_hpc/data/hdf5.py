@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,12 @@ class Schema:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     groups: tuple[GroupShape, ...]
+    inputs_by_type: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def inputs_of(self, group: GroupShape) -> tuple[str, ...]:
+        """Return the names of a group's inputs: a file of GrainLearning's may hold others for drained tests."""
+        names = self.inputs_by_type.get(group.experiment_type, self.inputs)
+        return names if len(names) == group.n_inputs else _numbered("inputs", group.n_inputs)
 
 
 def read_schema(path: str | Path) -> Schema:
@@ -80,7 +86,12 @@ def read_schema(path: str | Path) -> Schema:
             "inputs": _column_names(path, file, "inputs", INPUT_KEYS, [g.n_inputs for g in groups]),
             "outputs": _column_names(path, file, "outputs", OUTPUT_KEYS, [g.n_outputs for g in groups]),
         }
-    return Schema(path=path, groups=tuple(groups), **names)
+        by_type = {
+            group.experiment_type: _names_of(file.attrs[f"inputs_{group.experiment_type}"])
+            for group in groups
+            if f"inputs_{group.experiment_type}" in file.attrs
+        }
+    return Schema(path=path, groups=tuple(groups), inputs_by_type=by_type, **names)
 
 
 @contextlib.contextmanager
@@ -92,7 +103,11 @@ def open_file(path: Path) -> Iterator[h5py.File]:
     DataError
         If it is missing, truncated, damaged or no HDF5.
     """
-    if not path.exists():
+    try:
+        is_there = path.exists()
+    except OSError as error:  # too long a name, a folder that may not be entered
+        raise DataError(f"{path}: cannot be looked for: {error.strerror}.") from error
+    if not is_there:
         raise DataError(f"{path}: there is no such file.")
     try:
         opened = h5py.File(path, "r")
@@ -134,6 +149,11 @@ def select_groups(
     return chosen
 
 
+def has_mpio() -> bool:
+    """Whether this h5py can read by MPI-IO."""
+    return bool(h5py.get_config().mpi)
+
+
 def open_together(path: Path, node: Ranks) -> h5py.File:
     """Open a file for the ranks of a node: by MPI-IO where h5py can, else each rank for itself. Collective.
 
@@ -142,11 +162,25 @@ def open_together(path: Path, node: Ranks) -> h5py.File:
     DataError
         If it cannot be opened.
     """
-    arguments = {"driver": "mpio", "comm": node.comm} if node.size > 1 and h5py.get_config().mpi else {}
+    arguments = {"driver": "mpio", "comm": node.comm} if node.size > 1 and has_mpio() else {}
     try:
         return h5py.File(path, "r", **arguments)
     except OSError as error:
         raise DataError(f"{path}: cannot be opened: {' '.join(str(error).split())}.") from error
+
+
+def find_dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    """Return a data set by its path in the file.
+
+    Raises
+    ------
+    DataError
+        If it is not there any more, or the file is damaged.
+    """
+    try:
+        return file[name]
+    except (KeyError, OSError, RuntimeError) as error:
+        raise DataError(f"{file.filename}: {name} is damaged; copy or parse it again ({error}).") from error
 
 
 def read_slab(dataset: h5py.Dataset, samples: slice, out: Array, *, n_parts: int, is_collective: bool) -> None:
@@ -294,6 +328,8 @@ def _shape_of(path: Path, file: h5py.File, pressure: str, experiment_type: str) 
             f"{path}: {name} has {shapes['inputs'][1]} steps of inputs, but {shapes['outputs'][1]} of outputs."
         )
     n_samples, n_steps, n_inputs = shapes["inputs"]
+    if n_samples and not n_steps:
+        raise DataError(f"{path}: {name} has {n_samples} samples without any steps; parse or write it again.")
     return GroupShape(
         name, pressure, experiment_type, n_samples, n_steps, n_inputs, shapes["contact_params"][1], shapes["outputs"][2]
     )
@@ -304,12 +340,20 @@ def _column_names(
 ) -> tuple[str, ...]:
     count = max(counts)
     if kind in file.attrs:
-        stored = np.atleast_1d(file.attrs[kind])
-        names = tuple(name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in stored)
+        names = _names_of(file.attrs[kind])
         if len(names) != count and len(set(counts)) == 1:
             raise DataError(f"{path}: attribute {kind} names {len(names)} columns, the data have {count}.")
         return names
-    return defaults if len(defaults) == count else tuple(f"{kind.rstrip('s')}_{column}" for column in range(count))
+    return defaults if len(defaults) == count else _numbered(kind, count)
+
+
+def _numbered(kind: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{kind.rstrip('s')}_{column}" for column in range(count))
+
+
+def _names_of(stored: Any) -> tuple[str, ...]:
+    names = np.atleast_1d(stored)
+    return tuple(name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names)
 
 
 def _matches(schema: Schema, kind: str, wanted: GroupChoice) -> set[str]:

@@ -39,7 +39,7 @@ def inspect(path: str | Path) -> dict[str, Any]:
         attributes = {key: [_text(item) for item in np.atleast_1d(value)] for key, value in file.attrs.items()}
         for shape in schema.groups:
             shapes, ranges = {}, {}
-            for dataset, columns in names.items():
+            for dataset, columns in {**names, "inputs": schema.inputs_of(shape)}.items():
                 try:
                     values = file[shape.name][dataset][...].astype("float64")
                 except (OSError, TypeError, ValueError) as error:
@@ -58,7 +58,7 @@ def inspect(path: str | Path) -> dict[str, Any]:
                 }
             )
     for name in names:
-        if name not in attributes:
+        if name not in attributes and not (name == "inputs" and schema.inputs_by_type):
             problems.append(f"the attribute {name} is missing; {', '.join(names[name])} are assumed")
     return {"path": str(path), "attributes": attributes, "groups": groups, "problems": problems}
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import re
+import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +21,9 @@ _SIGNS_OF_MPI = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
 
 #: What TensorFlow wants of memory that it is to use in place.
 ALIGNMENT = 64
+
+#: Where MPI libraries keep the memory that ranks share.
+_SHARED_MEMORY = "/dev/shm"
 
 #: Between two looks of a rank that waits for work.
 _IDLE_SECONDS = 0.02
@@ -153,6 +159,20 @@ class Ranks:
             return Ranks()
         return self._part(Ranks(self._comm.Split(self.rank // size, self.rank)))
 
+    def check_room(self, n_bytes: int) -> None:
+        """Check that there is memory for shared arrays of `n_bytes` together. Collective.
+
+        MPI libraries keep them in files of `/dev/shm`. Where these do not fit, MPICH's ranks are killed by SIGBUS when
+        they write to them, and Open MPI's wait for ever.
+
+        Raises
+        ------
+        LaunchError
+            If there is too little.
+        """
+        if self.size > 1:
+            self.agreed(lambda: _check_free(n_bytes))
+
     def allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Return one array that all these ranks see, not initialised and aligned to 64 bytes. Collective.
 
@@ -219,6 +239,29 @@ def world(environment: Mapping[str, str] = os.environ) -> Ranks:
             f"mpi4py cannot load an MPI library ({error}); `pip install glrnn_hpc[embedded-mpi]` brings one."
         ) from error
     return Ranks(MPI.COMM_WORLD)
+
+
+def library() -> dict[str, str]:
+    """Return the `version` of the MPI library and the `file` it was loaded from; MPI must have been started."""
+    from mpi4py import MPI
+
+    lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines() if sys.platform == "linux" else []
+    files = [line.split()[-1] for line in lines if re.search(r"/libmpi(ch)?\.[^/]*$", line)]
+    return {"version": MPI.Get_library_version().splitlines()[0].strip(" \t\0"), "file": files[0] if files else "?"}
+
+
+def _check_free(n_bytes: int) -> None:
+    try:
+        status = os.statvfs(_SHARED_MEMORY)
+    except OSError:  # the library has another place
+        return
+    free = status.f_bavail * status.f_frsize
+    if n_bytes > free:
+        raise LaunchError(
+            f"{_SHARED_MEMORY} has {free / 1e6:.0f} MB left, but the data that the ranks of a node share take "
+            f"{n_bytes / 1e6:.0f} MB; enlarge it (`docker run --shm-size`, `mount -o remount,size=`), select fewer "
+            "groups, or use --ranks-per-worker 1."
+        )
 
 
 def slab(n: int, rank: int, size: int) -> slice:

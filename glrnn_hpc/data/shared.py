@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from glrnn_hpc.data.hdf5 import (
     GroupChoice,
     GroupShape,
     Schema,
+    find_dataset,
     open_together,
     read_schema,
     read_slab,
@@ -31,6 +33,9 @@ _BYTES_PER_READ = 2**30
 
 #: Bytes of the pieces whose moments are taken at once; they stay in the cache of a core.
 _BYTES_IN_CACHE = 2**20
+
+#: From 9216 values on OpenBLAS gives each of its threads a part: other bits for other numbers of them.
+_VALUES_PER_SUM = 2**13
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,12 @@ class DemData:
 
 
 def read_data(
-    path: str | Path, pressure: GroupChoice = "All", experiment_type: GroupChoice = "All", node: Ranks | None = None
+    path: str | Path,
+    pressure: GroupChoice = "All",
+    experiment_type: GroupChoice = "All",
+    node: Ranks | None = None,
+    *,
+    copy: Path | None = None,
 ) -> DemData:
     """Read the chosen groups as float32, once for all ranks of a node; each reads a part. Collective on `node`.
 
@@ -145,6 +155,8 @@ def read_data(
         Which groups; see `hdf5.select_groups`.
     node : Ranks, optional
         Ranks that share memory; by default this process alone. The arrays live until its `free`.
+    copy : Path, optional
+        Where the values are read from in place of `path`, such as a copy that `staging.staged` made.
 
     Returns
     -------
@@ -154,21 +166,24 @@ def read_data(
     Raises
     ------
     DataError
-        If the file or one of the groups cannot be read, or holds NaN; on all ranks, if one of them fails.
+        If the file or one of the groups cannot be read, holds NaN, or changes meanwhile; on all ranks, if one of them
+        fails.
     """
     node = Ranks() if node is None else node
+    before = _version(Path(path))
     schema = node.agreed(lambda: read_schema(path))
     chosen = node.agreed(lambda: select_groups(schema, pressure, experiment_type))
     alike: dict[tuple[int, ...], list[GroupShape]] = {}
     for shape in chosen:
         alike.setdefault((shape.n_steps, shape.n_inputs, shape.n_params, shape.n_outputs), []).append(shape)
-    file = node.agreed(lambda: open_together(schema.path, node))
+    file = node.agreed(lambda: open_together(copy or schema.path, node))
     try:
         places = {}
         for shapes in alike.values():
             places.update(_read_block(file, schema, shapes, node))
     finally:
         file.close()
+    node.agreed(lambda: _check_unchanged(schema.path, before))
     node.sync()
     return DemData(schema, {shape.name: places[shape.name] for shape in chosen})
 
@@ -191,18 +206,37 @@ def take_moments(sequences: Array, mean: Array, m2: Array) -> None:
     Those of a sequence depend on it alone, not on the others beside it.
     """
     n, n_steps, n_columns = sequences.shape
-    ones = np.ones(n_steps)
     step = max(1, _BYTES_IN_CACHE // max(1, n_steps * n_columns * 8))
+    room = np.empty((min(n, step), n_steps, n_columns))
     with np.errstate(invalid="ignore", over="ignore"):
         for start in range(0, n, step):
             part = slice(start, start + step)
             first = sequences[part, :1].astype("float64")
-            deviations = sequences[part] - first
-            # A product with ones sums some ten times as fast as `sum` over short rows does.
-            sums = ones @ deviations
+            deviations = room[: len(first)]
+            _fill_steps(deviations, first)
+            np.subtract(sequences[part], deviations, out=deviations)
+            sums = _sum_over_steps(deviations)
             deviations *= deviations
             mean[part] = first[:, 0] + sums / n_steps
-            m2[part] = np.maximum(ones @ deviations - sums**2 / n_steps, 0.0)
+            m2[part] = np.maximum(_sum_over_steps(deviations) - sums**2 / n_steps, 0.0)
+
+
+def _fill_steps(out: Array, first: Array) -> None:
+    """Put (n, 1, x) into every step of (n, T, x), in long copies: NumPy goes through short rows one by one."""
+    out[:, :1] = first
+    done, n_steps = 1, out.shape[1]
+    while done < n_steps:
+        more = min(done, n_steps - done)
+        out[:, done : done + more] = out[:, :more]
+        done += more
+
+
+def _sum_over_steps(values: Array) -> Array:
+    """Sum (n, T, x) over T: a product with ones is some ten times as fast as `sum` over short rows."""
+    step = max(1, _VALUES_PER_SUM // max(1, values.shape[2]))
+    pieces = (values[:, start : start + step] for start in range(0, values.shape[1], step))
+    total: Array = sum(np.ones(piece.shape[1]) @ piece for piece in pieces)
+    return total
 
 
 def _read_block(
@@ -215,6 +249,8 @@ def _read_block(
         "contact_params": (first.n_params,),
         "outputs": (first.n_steps, first.n_outputs),
     }
+    per_sample = sum(4 * math.prod(size) for size in sizes.values()) + 16 * (first.n_inputs + first.n_outputs)
+    node.check_room(n * per_sample)
     arrays = {name: node.allocate((n, *size), "float32") for name, size in sizes.items()}
     moments = {name: node.allocate((2, n, sizes[name][1]), "float64") for name in ("inputs", "outputs")}
     places, start = {}, 0
@@ -223,7 +259,8 @@ def _read_block(
         for name, array in arrays.items():
             rows = places[shape.name]
             mean_m2 = moments[name][:, rows] if name in moments else None
-            _read_part(file[shape.name][name], schema, array[rows], mean_m2, node)
+            dataset = node.agreed(partial(find_dataset, file, f"{shape.name}/{name}"))
+            _read_part(dataset, schema, array[rows], mean_m2, node)
         start += shape.n_samples
     inputs, params, outputs = (_sealed(arrays[name]) for name in ("inputs", "contact_params", "outputs"))
     of_inputs, of_outputs = (Moments(mean, m2, first.n_steps) for mean, m2 in map(_sealed, moments.values()))
@@ -248,6 +285,21 @@ def _read_part(dataset: h5py.Dataset, schema: Schema, rows: Array, moments: Arra
             _check_finite(schema, dataset.name, rows[mine], mine.start)
 
     node.agreed(read)
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """Return size and time of the last change of a file; None if it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _check_unchanged(path: Path, before: tuple[int, int] | None) -> None:
+    """Refuse what was read of a file that another process wrote: HDF5 gives zeros for what was cut off."""
+    if _version(path) != before:
+        raise DataError(f"{path}: was changed or removed while it was read; start again when it is whole.")
 
 
 def _check_finite(schema: Schema, name: str, values: Array, start: int) -> None:

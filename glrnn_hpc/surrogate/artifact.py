@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from glrnn_hpc import layout
-from glrnn_hpc.config import RunConfig, dump_yaml, load_yaml, parse
+from glrnn_hpc.config import RUN_KEYS, RunConfig, dump_yaml, load_yaml, parse
 from glrnn_hpc.errors import ModelError
 from glrnn_hpc.models import rnn_model
 
@@ -22,7 +22,7 @@ _SHAPES = ("num_input_features", "num_params", "num_labels")
 def save_description(folder: layout.RunFolder, config: dict[str, Any], train_stats: dict[str, Any]) -> None:
     """Write `config.yaml` and `train_stats.json`."""
     layout.write_text(folder.config, dump_yaml(config))
-    layout.write_json(folder.train_stats, {key: _plain(value) for key, value in train_stats.items()})
+    layout.write_json(folder.train_stats, {key: plain(value) for key, value in train_stats.items()})
 
 
 def load_description(folder: layout.RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -42,13 +42,17 @@ def load_description(folder: layout.RunFolder) -> tuple[dict[str, Any], dict[str
             wanted = (
                 f"{folder.config.name}, {folder.train_stats.name} and {layout.MODEL_WHOLE} or {layout.MODEL_WEIGHTS}"
             )
-            raise ModelError(f"{folder.root}: is no folder of a trained model: {wanted} are needed; {state}.")
+            raise ModelError(
+                f"{folder.root}: is no folder of a trained model: {wanted} are needed, or of a model of GrainLearning "
+                f"{layout.GRAINLEARNING_STATS}, one of {', '.join(layout.GRAINLEARNING_CONFIGS)} and one of "
+                f"{', '.join(layout.GRAINLEARNING_MODELS)}; {state}."
+            )
     try:
         stats: dict[str, Any] = layout.read_json(folder.train_stats)
     except ValueError as error:
         raise ModelError(f"{folder.train_stats}: is broken: {error}") from error
-    _check_stats(folder.train_stats, stats)
-    return parse(RunConfig, _without_wandb(load_yaml(folder.config)), str(folder.config)).as_dict(), stats
+    check_stats(folder.train_stats, stats)
+    return parse(RunConfig, without_wandb(load_yaml(folder.config)), str(folder.config)).as_dict(), stats
 
 
 def save_model(model: keras.Model, path: Path) -> None:
@@ -78,7 +82,9 @@ def load_model(path: Path, config: dict[str, Any], train_stats: dict[str, Any]) 
         else:
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{path}: cannot be loaded as the model of its folder: {error}") from error
+        # Keras shows the numbers of a weight that does not fit, over many lines, after both shapes.
+        reason = " ".join(str(error).partition("Target variable:")[0].split())
+        raise ModelError(f"{path}: cannot be loaded as the model of its folder: {reason}") from error
     _check_shapes(path, model, config, train_stats)
     return model
 
@@ -97,7 +103,14 @@ def find_model(folder: Path) -> Path:
     raise ModelError(f"{folder}: holds neither {layout.MODEL_WHOLE} nor {layout.MODEL_WEIGHTS}.")
 
 
-def _check_stats(path: Path, stats: Any) -> None:
+def check_stats(path: Path, stats: Any) -> None:
+    """Refuse statistics that do not tell the shapes of the network.
+
+    Raises
+    ------
+    ModelError
+        If one of them is missing or no whole number from 1.
+    """
     if not isinstance(stats, dict):
         raise ModelError(f"{path}: is broken: a mapping is needed, this is a {type(stats).__name__}.")
     for name in _SHAPES:
@@ -118,12 +131,20 @@ def _check_shapes(path: Path, model: keras.Model, config: Mapping[str, Any], sta
             )
 
 
-def _without_wandb(config: dict[str, Any]) -> dict[str, Any]:
+def without_wandb(config: Mapping[str, Any]) -> dict[str, Any]:
     """Unpack the form in which W&B writes the configuration of a run: each value in a mapping of its own."""
-    if "_wandb" not in config:
-        return config
-    return {key: item["value"] for key, item in config.items() if key not in ("_wandb", "wandb_version")}
+    if "_wandb" not in config and "wandb_version" not in config:
+        return dict(config)
+    packed = {key: item for key, item in config.items() if key not in ("_wandb", "wandb_version")}
+    values = {
+        key: item["value"] if isinstance(item, Mapping) and "value" in item else item for key, item in packed.items()
+    }
+    if "preprocessor" not in values:
+        return values
+    # A sweep with a preprocessor of the user's own: the run also shows that one's keys.
+    return {key: value for key, value in values.items() if key in RUN_KEYS}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return lists and numbers of Python for those of NumPy."""
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

@@ -1,4 +1,4 @@
-"""Train a model: compile, loop, callbacks. It knows neither search nor tracking; those come as callbacks."""
+"""Train a model: batches, loop, callbacks. It knows neither search nor tracking; those come as callbacks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,12 @@ import tensorflow as tf
 
 from glrnn_hpc import layout, windows
 from glrnn_hpc.config import RunConfig
-from glrnn_hpc.data.ranks import Ranks
 from glrnn_hpc.errors import TrainingDiverged
-from glrnn_hpc.preprocessor import ArrayPreprocessor, PreparedData, Preprocessor, scaling_of
+from glrnn_hpc.preprocessor import PreparedData, Preprocessor, gives_arrays, scaling_of
 from glrnn_hpc.surrogate.artifact import save_model
 from glrnn_hpc.surrogate.checkpoint import Checkpoint, Saving, Stopping, restore
-from glrnn_hpc.surrogate.together import Together
-from glrnn_hpc.windows import Sequences, Share
+from glrnn_hpc.surrogate.compiled import Compiled
+from glrnn_hpc.windows import DeviceCopies, Sequences, Share
 
 #: Names of the elements in GrainLearning's older data sets.
 _OLD_NAMES = {"load_sequence": "inputs", "contact_parameters": "params"}
@@ -34,17 +33,25 @@ _BATCHES_BETWEEN_CHECKS = 16
 
 @dataclass(frozen=True)
 class FitData:
-    """What `fit` trains on: batches of all epochs, and batches in order to validate and test on."""
+    """What `fit` trains on: batches of all epochs, and batches in order to validate and test on.
+
+    With `take` the elements say where the windows are, and it makes a batch of them, on the device of the model.
+    """
 
     train: tf.data.Dataset
     n_batches: int
     val: tf.data.Dataset
     test: tf.data.Dataset
     train_stats: dict[str, Any]
+    take: Callable[..., Any] | None = None
 
 
 def prepare(
-    preprocessor: Preprocessor, config: RunConfig, first_epoch: int = 0, share: Share = windows.WHOLE
+    preprocessor: Preprocessor,
+    config: RunConfig,
+    first_epoch: int = 0,
+    share: Share = windows.WHOLE,
+    copies: DeviceCopies | None = None,
 ) -> FitData:
     """Turn what a preprocessor gives into batches, inputs standardised where the configuration says so.
 
@@ -58,14 +65,13 @@ def prepare(
         Epoch, from 0, whose batches come first.
     share : Share
         This rank's part of each batch; the batches then hold weights, 0 where there is no window.
+    copies : DeviceCopies, optional
+        Where the arrays of an `ArrayPreprocessor` are copied to; batches are then made there.
     """
     is_scaled = config.standardize_inputs
     # A subclass that makes its data sets in its own way must not be passed over.
-    if (
-        isinstance(preprocessor, ArrayPreprocessor)
-        and type(preprocessor).prepare_datasets is ArrayPreprocessor.prepare_datasets
-    ):
-        return _from_arrays(preprocessor.prepare_arrays(), config, first_epoch, share)
+    if gives_arrays(preprocessor):
+        return _from_arrays(preprocessor.prepare_arrays(), config, first_epoch, share, copies)
     datasets, stats = preprocessor.prepare_datasets()
     train, val = (_counted(datasets[name].map(with_new_names)) for name in ("train", "val"))
     n_windows = int(train.cardinality())
@@ -82,11 +88,17 @@ def prepare(
     return FitData(scaled[0], n_batches, scaled[1], scaled[2], stats)
 
 
-def ordered(prepared: PreparedData, name: str, config: RunConfig, share: Share = windows.WHOLE) -> tf.data.Dataset:
+def ordered(
+    prepared: PreparedData,
+    name: str,
+    config: RunConfig,
+    share: Share = windows.WHOLE,
+    copies: DeviceCopies | None = None,
+) -> tf.data.Dataset:
     """Return the windows of a split in order, as training validates on them."""
     split = _scaled(prepared, name, config)
     size, step = prepared.window_size, prepared.window_step
-    return windows.ordered_batches(split, size, step, batch_size=config.batch_size, share=share)
+    return windows.ordered_batches(split, size, step, batch_size=config.batch_size, share=share, copies=copies)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -95,15 +107,8 @@ def with_new_names(inputs: dict[str, Any], labels: Any) -> tuple[dict[str, Any],
     return {_OLD_NAMES.get(name, name): value for name, value in inputs.items()}, labels
 
 
-def compile_model(model: keras.Model, config: RunConfig, *, is_alone: bool = True) -> None:
-    """Compile for MSE with Adam, MAE as a metric; ranks that train together take the MAE of all of them themselves."""
-    optimizer = keras.optimizers.Adam(**config.adam_arguments())
-    # XLA costs seconds of compilation per trial and is no faster on CPU cores for networks of this size.
-    model.compile(optimizer=optimizer, loss="mse", metrics=["mae"] if is_alone else None, jit_compile=False)
-
-
 def fit(
-    model: keras.Model,
+    compiled: Compiled,
     data: FitData,
     config: RunConfig,
     metrics_file: Path,
@@ -112,28 +117,27 @@ def fit(
     *,
     checkpoint_file: Path | None = None,
     earlier: Checkpoint | None = None,
-    group: Ranks | None = None,
 ) -> tuple[keras.callbacks.History, dict[str, float]]:
-    """Train until the epochs are done or `val_loss` has not improved for `patience` epochs. Collective on `group`.
+    """Train until the epochs are done or `val_loss` has not improved for `patience` epochs. Collective on its group.
 
     Parameters
     ----------
-    model : keras.Model
-        Trained in place; at the end it has its best weights.
+    compiled : Compiled
+        The model, trained in place; at the end it has its best weights. Rank 0 of its group alone writes, and decides
+        when to stop.
     data : FitData
         Batches, beginning with the first epoch that is to be trained.
     config : RunConfig
         How to train.
     metrics_file, model_file : Path
-        Where the metrics and the best model go.
+        Where the metrics and the best model go; with a `checkpoint_file`, which holds its weights, the model is written
+        at the end only.
     callbacks : sequence of keras.callbacks.Callback
         Called at the end of an epoch before anything is written; what they raise ends the training.
     checkpoint_file : Path, optional
         Where the state goes after each epoch, at most every `config.checkpoint_every` seconds.
     earlier : Checkpoint, optional
         Where to go on from.
-    group : Ranks, optional
-        Those that train the model together; rank 0 alone writes, and decides when to stop.
 
     Returns
     -------
@@ -149,49 +153,64 @@ def fit(
     Left
         If another rank of the group ended the training.
     """
-    is_alone = group is None or group.size == 1
-    compile_model(model, config, is_alone=is_alone)
-    is_root = group is None or group.rank == 0
+    model, together, is_root = compiled.model, compiled.together, compiled.group.rank == 0
     stopping = Stopping(config.patience, earlier)
-    writers = [_MetricsLog(metrics_file, earlier), _BestModel(model_file, earlier)] if is_root else []
-    writers.append(stopping)
+    best = _BestModel(model_file, stopping, is_written_at_once=checkpoint_file is None)
+    writers = [_MetricsLog(metrics_file, earlier), stopping, best] if is_root else [stopping]
     if checkpoint_file is not None and is_root:
         arguments = (checkpoint_file, config.checkpoint_every, config.as_dict(), stopping, callbacks, earlier)
         writers.append(Saving(*arguments))
-    together = None if group is None or is_alone else Together(model, group)
     agreement = [] if together is None else [together.callback()]
-    with contextlib.nullcontext() if together is None else together.leaving():
+    is_leaving = contextlib.nullcontext() if together is None else together.leaving()
+    with _taking(model, data.take), is_leaving:
         first_epoch, last_epoch = 0, config.epochs
         if earlier is not None:
             restore(model, earlier, callbacks if is_root else None)
             if is_root:
-                _write_again(model, earlier, metrics_file, model_file)
+                # What the owner of the checkpoint had written stays with its generation.
+                _write_metrics(metrics_file, _numbered(earlier.history))
             first_epoch = earlier.epochs
             last_epoch = earlier.epochs if earlier.has_ended else config.epochs
-        history = model.fit(
-            data.train,
-            initial_epoch=first_epoch,
-            epochs=last_epoch,
-            steps_per_epoch=data.n_batches,
-            validation_data=data.val,
-            callbacks=[_DivergenceStop(config.learning_rate), *callbacks, *writers, *agreement],
-            shuffle=False,
-            verbose=0,
-        )
+        try:
+            history = model.fit(
+                data.train,
+                initial_epoch=first_epoch,
+                epochs=last_epoch,
+                steps_per_epoch=data.n_batches,
+                validation_data=data.val,
+                callbacks=[_DivergenceStop(config.learning_rate), *callbacks, *writers, *agreement],
+                shuffle=False,
+                verbose=0,
+            )
+        except TrainingDiverged:
+            if is_root:
+                best.write()
+            raise
         test = model.evaluate(data.test, verbose=0, return_dict=True, callbacks=[*callbacks, *agreement])
     if earlier is not None:
         _prepend(history, earlier)
     return history, {name: float(test[name]) for name in ("loss", "mae")}
 
 
-def _write_again(model: keras.Model, earlier: Checkpoint, metrics_file: Path, model_file: Path) -> None:
-    """Write what the owner of the checkpoint had written: its files stay with its generation."""
-    _write_metrics(metrics_file, _numbered(earlier.history))
-    if earlier.best_weights is not None:
-        current = model.get_weights()
-        model.set_weights(earlier.best_weights)
-        save_model(model, model_file)
-        model.set_weights(current)
+@contextlib.contextmanager
+def _taking(model: keras.Model, take: Callable[..., Any] | None) -> Iterator[None]:
+    """Let the steps of a model make their batches by `take` inside the block."""
+    if take is None:
+        yield
+        return
+    model.make_train_function()
+    model.make_test_function()
+    steps = model.train_function, model.test_function
+
+    def taking(step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return lambda iterator: step(iter([take(*next(iterator))]))
+
+    # Around the traced steps, not in them: a model that is kept is trained on other data next.
+    model.train_function, model.test_function = map(taking, steps)
+    try:
+        yield
+    finally:
+        model.train_function, model.test_function = steps
 
 
 def _prepend(history: keras.callbacks.History, earlier: Checkpoint) -> None:
@@ -251,30 +270,56 @@ def _write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 class _BestModel(keras.callbacks.Callback):
-    """Keras' ModelCheckpoint writes in place: a killed rank would leave half a model under the final name."""
+    """Write the best model. Keras' ModelCheckpoint writes in place, and a killed rank would leave half of it there.
 
-    def __init__(self, path: Path, earlier: Checkpoint | None) -> None:
+    Parameters
+    ----------
+    path : Path
+        The model's file.
+    stopping : Stopping
+        What knows the best epoch and its weights; it comes before this.
+    is_written_at_once : bool
+        Whether to write after each epoch that is the best so far, and not at the end only.
+    """
+
+    def __init__(self, path: Path, stopping: Stopping, *, is_written_at_once: bool) -> None:
         super().__init__()
         self._path = path
-        self._best = min((row["val_loss"] for row in earlier.history), default=math.inf) if earlier else math.inf
+        self._stopping = stopping
+        self._is_written_at_once = is_written_at_once
+        self._written: int | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        loss = (logs or {})["val_loss"]
-        if loss < self._best:
-            self._best = loss
-            save_model(self.model, self._path)
+        if self._is_written_at_once and self._stopping.best_epoch == epoch:
+            self.write()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        self.write()
+
+    def write(self) -> None:
+        """Write the model with its best weights, unless there are none or they are written."""
+        if self._stopping.best_weights is None or self._written == self._stopping.best_epoch:
+            return
+        current = self.model.get_weights()
+        self.model.set_weights(self._stopping.best_weights)
+        save_model(self.model, self._path)
+        self.model.set_weights(current)
+        self._written = self._stopping.best_epoch
 
 
-def _from_arrays(prepared: PreparedData, config: RunConfig, first_epoch: int, share: Share) -> FitData:
+def _from_arrays(
+    prepared: PreparedData, config: RunConfig, first_epoch: int, share: Share, copies: DeviceCopies | None
+) -> FitData:
     train = _scaled(prepared, "train", config)
     size, step = prepared.window_size, prepared.window_step
     count = len(train) * windows.n_windows(train.n_steps, size, step)
     epochs = range(first_epoch, config.epochs)
     batches = windows.shuffled_batches(
-        train, size, step, batch_size=config.batch_size, epochs=epochs, seed=config.seed, share=share
+        train, size, step, batch_size=config.batch_size, epochs=epochs, seed=config.seed, share=share, copies=copies
     )
-    val, test = (ordered(prepared, name, config, share) for name in ("val", "test"))
-    return FitData(batches, math.ceil(count / config.batch_size), val, test, prepared.train_stats)
+    val, test = (ordered(prepared, name, config, share, copies) for name in ("val", "test"))
+    take = None if copies is None else windows.taking_on_device(train, size, copies)
+    return FitData(batches, math.ceil(count / config.batch_size), val, test, prepared.train_stats, take)
 
 
 def _scaled(prepared: PreparedData, name: str, config: RunConfig) -> Sequences:

@@ -18,7 +18,7 @@ _TAIL = 5
 
 
 class Left(Exception):
-    """Another rank of the group ended the training; its reason is told there."""
+    """Another rank of the group ended the training; the message says which, and why."""
 
 
 class Together:
@@ -67,14 +67,20 @@ class Together:
         """
         try:
             yield
+            self.exchange()
         except Left:
-            raise
-        except BaseException:
+            raise Left(self._reason()) from None
+        except BaseException as error:
             self._buffer[:] = 0
             self._buffer[-1] = 1
             self._group.sum(self._buffer)
+            self._reason(error)
             raise
-        self.exchange()
+
+    def _reason(self, error: BaseException | None = None) -> str:
+        """Return why the first of the ranks that leave does so. Collective."""
+        reason = None if error is None else f"rank {self._group.rank} of the group: {type(error).__name__}: {error}"
+        return next(found for found in self._group.allgather(reason) if found)
 
     def exchange(self, *, stop: bool = False) -> bool:
         """Return whether rank 0 wants to stop. Collective.

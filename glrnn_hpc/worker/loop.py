@@ -10,23 +10,26 @@ import sys
 import traceback
 from pathlib import Path
 
-from glrnn_hpc import layout
+from glrnn_hpc import layout, logs
 from glrnn_hpc.data import ranks
 from glrnn_hpc.data.shared import DemData, read_data
-from glrnn_hpc.errors import GlrnnError, LaunchError
+from glrnn_hpc.data.staging import staged
+from glrnn_hpc.errors import WRONG_INPUT, GlrnnError, LaunchError, StorageError
 from glrnn_hpc.search import workers
 from glrnn_hpc.search.leases import Owner
 from glrnn_hpc.search.study import SweepStudy
-from glrnn_hpc.search.sweep import SweepSpec
+from glrnn_hpc.search.sweep import SweepSpec, group_choices
 from glrnn_hpc.search.workers import Timing
+from glrnn_hpc.tracking.trials import TrialTracker
 from glrnn_hpc.worker import devices
+from glrnn_hpc.worker.notice import AGAIN, Notice
 from glrnn_hpc.worker.pull import pull
-from glrnn_hpc.worker.timeline import Timeline
+from glrnn_hpc.worker.timeline import Timeline, age_of_process
 
 logger = logging.getLogger(__name__)
 
 
-def run(root: Path, job: str | None = None, n_ranks: int | None = None) -> None:
+def run(root: Path, job: str | None = None, n_ranks: int | None = None, notice: Notice | None = None) -> None:
     """Work on the sweep in `root` until every trial is final, or it is cancelled. Collective on the world.
 
     Parameters
@@ -37,6 +40,8 @@ def run(root: Path, job: str | None = None, n_ranks: int | None = None) -> None:
         Name of this worker, the launcher's choice; by default host and pid.
     n_ranks : int, optional
         Number of ranks that the launcher asked for.
+    notice : Notice, optional
+        What notes SIGUSR2, if there is one already.
 
     Raises
     ------
@@ -44,13 +49,25 @@ def run(root: Path, job: str | None = None, n_ranks: int | None = None) -> None:
         If `root` is not the folder of a sweep.
     LaunchError
         If the number of ranks is another one than asked for.
+
+    Notes
+    -----
+    After SIGUSR2 all ranks give their trials back, and the process ends with status 75 (`notice.AGAIN`): Slurm's batch
+    script then puts the job into the queue again, and it goes on with the same trials.
     """
+    notice = notice or Notice()
     world = ranks.world()
     try:
-        _work(world, root, job, n_ranks)
+        _work(world, root, job, n_ranks, notice)
+        _leave_if_told(world, root, notice)
         # The shared arrays must not be mapped away under a batch that is still being prepared.
         gc.collect()
         world.free()
+    except StorageError as error:
+        # The file system or the database may be there again when the worker is started anew.
+        logs.say(error)
+        world.abort(AGAIN)
+        sys.exit(AGAIN)
     except BaseException as error:
         if world.size == 1:
             raise
@@ -58,15 +75,30 @@ def run(root: Path, job: str | None = None, n_ranks: int | None = None) -> None:
             # Every rank is here: one speaks for all.
             if world.rank == 0:
                 raise
-            sys.exit(2)
+            sys.exit(WRONG_INPUT)
         # The other ranks would wait for this one in MPI_Finalize for ever.
-        text = str(error) if isinstance(error, GlrnnError) else traceback.format_exc()
-        sys.stderr.write(f"rank {world.rank}: {text}\n")
+        if isinstance(error, GlrnnError):
+            logs.say(error)
+            world.abort(WRONG_INPUT)
+        sys.stderr.write(f"rank {world.rank}: {traceback.format_exc()}\n")
         sys.stderr.flush()
-        world.abort(2 if isinstance(error, GlrnnError) else 1)
+        world.abort(1)
 
 
-def _work(world: ranks.Ranks, root: Path, job: str | None, n_ranks: int | None) -> None:
+def _leave_if_told(world: ranks.Ranks, root: Path, notice: Notice) -> None:
+    """End the process with `AGAIN` if a rank was told to leave and there is more to do. Collective."""
+    # One rank's word: another may have found nothing more to do before the signal came.
+    is_told = any(world.allgather(notice.is_given()))
+    if is_told and world.bcast(layout.SweepFolder(root).current_state() == "running"):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Nobody leaves before all are here: Slurm ends a step when its first rank ends with an error. Not sys.exit:
+        # submitit would write a result, and the job would count as done.
+        world.barrier()
+        os._exit(AGAIN)
+
+
+def _work(world: ranks.Ranks, root: Path, job: str | None, n_ranks: int | None, notice: Notice) -> None:
     if n_ranks is not None and world.size != n_ranks:
         raise LaunchError(
             f"{n_ranks} ranks were asked for, but this worker has {world.size}: mpiexec and mpi4py use different "
@@ -77,11 +109,11 @@ def _work(world: ranks.Ranks, root: Path, job: str | None, n_ranks: int | None) 
     timing = Timing(**state["timing"])
     name = world.bcast(job or f"{socket.gethostname()}-{os.getpid()}")
     folder = study.folder.worker(name)
-    _register(world, folder)
+    _register(world, study.folder, folder)
     timeline = Timeline(folder.utilisation, world.rank)
-    timeline.begin("import")
+    timeline.begin("import", ago=age_of_process())
+    heart = workers.Heart(folder, timing.heartbeat)
     if world.rank == 0:
-        heart = workers.Heart(folder, timing.heartbeat)
         heart.beat()
         heart.start()
         workers.clean_up(study.folder)
@@ -90,48 +122,50 @@ def _work(world: ranks.Ranks, root: Path, job: str | None, n_ranks: int | None) 
     node = world.on_node()
     group = node.in_groups(study.spec.ranks_per_trial)
     # Only now: importing TensorFlow takes seconds, and a worker is to be seen at once.
-    n_threads = devices.threads_per_rank(node.size * state["workers_per_node"])
+    cpus_of_ranks = node.allgather(devices.cpus())
+    n_threads = devices.threads_per_rank(cpus_of_ranks, node.rank, state["workers_per_node"])
     timeline.devices = devices.prepare(n_threads, node.rank)
     from glrnn_hpc.worker.trial import Trainer
 
-    timeline.begin("read")
-    data = world.agreed(lambda: _read(study.spec, node))
-    trainer = Trainer(study, data, group, watchdog, timeline)
+    tracker = TrialTracker(study.folder, watchdog.progress)
     if group.rank == 0:
-        pull(study, Owner(name, world.rank, workers.this_process()), timing, trainer, watchdog, timeline.begin)
+        tracker.prepare()
+    timeline.begin("read")
+    data = world.agreed(lambda: _read(study.spec, node, state.get("profile", {}).get("scratch")))
+    if world.rank == 0:
+        folder.ready.touch()
+    trainer = Trainer(study, data, group, watchdog, timeline, tracker)
+    if group.rank == 0:
+        owner = Owner(name, world.rank, workers.this_process())
+        pull(study, owner, timing, trainer, watchdog, timeline.begin, notice.is_given, trainer.conclude)
         trainer.dismiss()
+        tracker.close()
     else:
         trainer.follow()
     timeline.write()
+    # The others may still hold trials.
+    world.barrier()
+    heart.stop()
 
 
-def _register(world: ranks.Ranks, folder: layout.WorkerFolder) -> None:
+def _register(world: ranks.Ranks, sweep: layout.SweepFolder, folder: layout.WorkerFolder) -> None:
     members = world.gather((workers.this_process(), workers.mapped_segments()))
     if members is not None:
         folder.root.mkdir(parents=True, exist_ok=True)
+        workers.clean_up_after(sweep, folder)
+        for mark in (folder.leaving, folder.ended):  # of the same job, before it was requeued
+            mark.unlink(missing_ok=True)
         segments = [name for _, names in members for name in names]
         workers.register(folder, [process for process, _ in members], segments)
     # No rank may hold a lease before its worker can be looked up.
     world.barrier()
 
 
-def _read(spec: SweepSpec, node: ranks.Ranks) -> DemData | None:
+def _read(spec: SweepSpec, node: ranks.Ranks, scratch: str | None) -> DemData | None:
     """Read every group that a trial of the sweep can select; None if it has a preprocessor with data of its own."""
     if "raw_data" not in spec.constants:
         return None
-    values = {parameter.name: parameter.extremes() for parameter in spec.parameters}
-    return read_data(
-        values["raw_data"][0],
-        _union(values.get("pressure", ["All"])),
-        _union(values.get("experiment_type", ["All"])),
-        node,
-    )
-
-
-def _union(choices: list[str | float | list[str | float]]) -> str | list[str | float]:
-    names: list[str | float] = []
-    for choice in choices:
-        if choice == "All":
-            return "All"
-        names.extend(choice if isinstance(choice, list) else [choice])
-    return list(dict.fromkeys(names))
+    file = spec.constants["raw_data"]
+    pressures, types = group_choices(spec)
+    with staged(file, scratch, node) as copy:
+        return read_data(file, pressures, types, node, copy=copy)

@@ -28,13 +28,21 @@ class Abandoned(Exception):
 
 
 class Interrupted(Exception):
-    """The sweep was cancelled; the trial is given back."""
+    """The sweep was cancelled, or this worker is to make room; the trial is given back."""
 
 
 class Guard:
     """What a training asks between its steps: whether the trial is still this rank's and the sweep still wanted."""
 
-    def __init__(self, study: SweepStudy, claim: Claim, seconds: float, watchdog: Watchdog) -> None:
+    def __init__(
+        self,
+        study: SweepStudy,
+        claim: Claim,
+        seconds: float,
+        watchdog: Watchdog,
+        is_told_to_leave: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._is_told_to_leave = is_told_to_leave
         self._folder = study.folder
         self._lease = claim.lease
         self._seconds = seconds
@@ -50,7 +58,7 @@ class Guard:
             Like `look`.
         """
         self._watchdog.progress()
-        if time.monotonic() - self._looked >= self._seconds:
+        if self._is_told_to_leave() or time.monotonic() - self._looked >= self._seconds:
             self.look()
 
     def look(self) -> None:
@@ -61,17 +69,20 @@ class Guard:
         Abandoned
             If the trial was adopted, or has a result already.
         Interrupted
-            If the sweep was cancelled.
+            If the sweep was cancelled, or this worker is told to leave.
         """
         self._watchdog.progress()
         self._looked = time.monotonic()
         if not self._lease.is_newest() or self._lease.folder.result.exists():
             raise Abandoned
-        if self._folder.current_state() == "cancelled":
+        if self._is_told_to_leave() or self._folder.current_state() == "cancelled":
             raise Interrupted
 
 
 Train = Callable[[Claim, Guard], dict[str, Any]]
+
+#: Told how a trial ended here: its published result, or a mapping with the state `given back` or `abandoned`.
+Conclude = Callable[[Claim, dict[str, Any]], None]
 
 
 def pull(
@@ -81,11 +92,14 @@ def pull(
     train: Train,
     watchdog: Watchdog,
     begin: Callable[[str], None] = lambda _: None,
+    is_told_to_leave: Callable[[], bool] = lambda: False,
+    conclude: Conclude = lambda claim, ending: None,
 ) -> None:
     """Train one trial after the other until every slot is final or the sweep is ended.
 
-    Trials that were given back come first, then waiting ones, then those of dead owners. A rank without work stays
-    to adopt the trials of those that die.
+    Trials that were given back come first, then those of dead owners, then waiting ones; while trials wait, rank 0 of
+    a worker alone looks for dead owners, as thousands of ranks would read thousands of files. A rank without work
+    stays to adopt the trials of those that die.
 
     Parameters
     ----------
@@ -101,6 +115,10 @@ def pull(
         Told of every progress.
     begin : callable
         Told how the time goes from now on: `gap` or `idle`.
+    is_told_to_leave : callable
+        Whether the worker is to make room; the trial is then given back at the next step.
+    conclude : callable
+        Told of each trial that ended here; raises nothing.
 
     Raises
     ------
@@ -110,16 +128,24 @@ def pull(
     observer = Observer(study.folder, timing)
     pause = min(timing.heartbeat, 1.0)
     looked = -timing.heartbeat
+
+    def adopt() -> Claim | None:
+        nonlocal looked
+        if time.monotonic() - looked < timing.heartbeat:
+            return None
+        looked = time.monotonic()
+        return study.adopt(owner, observer.is_dead)
+
     begin("gap")
-    while _goes_on(study, owner):
+    while not is_told_to_leave() and _goes_on(study, owner):
         watchdog.progress()
-        claim = study.adopt_released(owner) or study.claim(owner)
-        if claim is None and time.monotonic() - looked >= timing.heartbeat:
-            claim = study.adopt(owner, observer.is_dead)
-            looked = time.monotonic()
+        claim = study.adopt_released(owner)
+        if claim is None and owner.rank == 0:
+            claim = adopt()
+        claim = claim or study.claim(owner) or adopt()
         if claim is not None:
             begin("gap")
-            run(study, claim, train, Guard(study, claim, timing.heartbeat, watchdog))
+            run(study, claim, train, Guard(study, claim, timing.heartbeat, watchdog, is_told_to_leave), conclude)
         elif study.is_finished():
             study.end_if_finished()
             clean_up(study.folder)
@@ -145,7 +171,13 @@ def _goes_on(study: SweepStudy, owner: Owner) -> bool:
     return True
 
 
-def run(study: SweepStudy, claim: Claim, train: Train, guard: Guard) -> None:
+def run(
+    study: SweepStudy,
+    claim: Claim,
+    train: Train,
+    guard: Guard,
+    conclude: Conclude = lambda claim, ending: None,
+) -> None:
     """Train a claimed trial, publish its result once, tell the study; a trial that raises is recorded as failed.
 
     Raises
@@ -153,6 +185,15 @@ def run(study: SweepStudy, claim: Claim, train: Train, guard: Guard) -> None:
     OSError, StorageError
         If the file system or the study cannot be used.
     """
+    ending: dict[str, Any] = {"state": "given back"}
+    try:
+        ending = _run(study, claim, train, guard)
+    finally:
+        conclude(claim, ending)
+
+
+def _run(study: SweepStudy, claim: Claim, train: Train, guard: Guard) -> dict[str, Any]:
+    abandoned = {"state": "abandoned"}
     started = time.time()
     logger.info("trial %d begins, generation %d: %s", claim.number, claim.lease.generation, claim.point)
     try:
@@ -160,15 +201,15 @@ def run(study: SweepStudy, claim: Claim, train: Train, guard: Guard) -> None:
     except Abandoned:
         logger.warning("trial %d was adopted by another worker; this one abandons it", claim.number)
         claim.lease.discard()
-        return
+        return abandoned
     except Interrupted:
-        logger.info("trial %d is given back", claim.number)
+        logger.info("trial %d is given back after epoch %d", claim.number, claim.lease.n_epochs())
         study.release(claim)
-        return
+        return {"state": "given back"}
     except Exception as error:
         if not claim.lease.is_newest() or claim.lease.folder.result.exists():
             logger.warning("trial %d was adopted by another worker; here it ended with %r", claim.number, error)
-            return
+            return abandoned
         if isinstance(error, StorageError) or _is_of_the_file_system(error):
             raise
         result = _failure(claim.number, error)
@@ -176,9 +217,10 @@ def run(study: SweepStudy, claim: Claim, train: Train, guard: Guard) -> None:
     # Without a result, whoever adopted the trial goes on; with one, its publisher may have died before it could tell.
     if not claim.lease.publish(result) and not claim.lease.folder.result.exists():
         logger.warning("trial %d was adopted by another worker; this result is dropped", claim.number)
-        return
+        return abandoned
     result = _settle(study, claim.number)
     logger.info("trial %d %s: %s", claim.number, result["state"], result.get("metrics", result.get("error")))
+    return result
 
 
 def _failure(number: int, error: Exception) -> dict[str, Any]:

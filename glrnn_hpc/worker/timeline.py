@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 #: What a rank does; `fit` and `evaluate` are what the allocation is for.
-KINDS = ("import", "read", "wait", "gap", "trace", "fit", "evaluate", "checkpoint", "idle")
+KINDS = ("import", "read", "wait", "gap", "trace", "fit", "evaluate", "checkpoint", "track", "idle")
+
+#: Spans of a line: enough to draw it, few enough for a night of thousands of ranks.
+_SPANS = 32
 
 #: Time that is written although no trial has ended, so that a killed rank loses no more of it.
 _SECONDS_UNTIL_WRITTEN = 60.0
 
 
+def age_of_process() -> float:
+    """Return the seconds since this process was started, as the kernel counts them; 0 where it does not tell."""
+    try:
+        # The command's name stands in parentheses and may itself hold blanks and parentheses.
+        fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK"))
+
+
 class Timeline:
     """Write how the time of one rank goes, a line of JSON per trial, into a file that the ranks of a worker share.
+
+    A line holds the `seconds` of each kind, exactly, and for drawings the `spans` in their order, each a kind and its
+    seconds; the last one ended when the line was written (`ended`). Where there are many, the shortest are joined.
 
     Parameters
     ----------
@@ -48,15 +65,28 @@ class Timeline:
         self._kind: str | None = None
         self._since = self._written = clock()
         self._seconds: dict[str, float] = {}
+        self._spans: list[tuple[str, float]] = []
 
-    def begin(self, kind: str) -> None:
-        """Count the time from now on as `kind`, one of `KINDS`."""
+    def begin(self, kind: str, ago: float = 0.0) -> None:
+        """Count the time from now on as `kind`, one of `KINDS`; the first one may have begun some seconds `ago`."""
         if kind not in KINDS:
             raise ValueError(f"{kind!r} is not one of {', '.join(KINDS)}.")
         self._count()
+        if self._kind is None:
+            self._since -= ago
         if self._since - self._written > _SECONDS_UNTIL_WRITTEN:
             self.write()
         self._kind = kind
+
+    @contextlib.contextmanager
+    def during(self, kind: str) -> Iterator[None]:
+        """Count the time inside the block as `kind`, and then again as what it was before."""
+        before = self._kind
+        self.begin(kind)
+        try:
+            yield
+        finally:
+            self.begin(before or kind)
 
     def write(self, trial: int | None = None) -> None:
         """Append what was counted since the last line; `trial` is the one that has just ended."""
@@ -65,17 +95,36 @@ class Timeline:
             return
         line = {"rank": self._rank, "host": socket.gethostname(), "trial": trial, "ended": self._wall_clock()}
         line |= {**self.devices, "seconds": {kind: round(seconds, 4) for kind, seconds in self._seconds.items()}}
+        line["spans"] = [[kind, round(seconds, 3)] for kind, seconds in self._spans]
         # One write in append mode: lines of other ranks come before or after it, not into it.
         descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             os.write(descriptor, (json.dumps(line) + "\n").encode())
         finally:
             os.close(descriptor)
-        self._seconds = {}
+        self._seconds, self._spans = {}, []
         self._written = self._since
 
     def _count(self) -> None:
         now = self._clock()
         if self._kind is not None:
             self._seconds[self._kind] = self._seconds.get(self._kind, 0.0) + now - self._since
+            _append(self._spans, self._kind, now - self._since)
         self._since = now
+
+
+def _append(spans: list[tuple[str, float]], kind: str, seconds: float) -> None:
+    """Append a span; one too many is avoided by joining the two neighbours that are shortest together."""
+    if spans and spans[-1][0] == kind:
+        spans[-1] = (kind, spans[-1][1] + seconds)
+        return
+    spans.append((kind, seconds))
+    if len(spans) <= _SPANS:
+        return
+    at = min(range(len(spans) - 1), key=lambda place: spans[place][1] + spans[place + 1][1])
+    (first, one), (second, other) = spans[at : at + 2]
+    spans[at : at + 2] = [(first if one >= other else second, one + other)]
+    # What was joined may now be of the kind beside it.
+    for place in (at, at - 1):
+        if 0 <= place < len(spans) - 1 and spans[place][0] == spans[place + 1][0]:
+            spans[place : place + 2] = [(spans[place][0], spans[place][1] + spans[place + 1][1])]

@@ -19,8 +19,11 @@ from glrnn_hpc.search import hyperband
 from glrnn_hpc.search.study import Claim, SweepStudy
 from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of, trial_config
 from glrnn_hpc.search.workers import Watchdog
+from glrnn_hpc.surrogate.compiled import CompiledModels
 from glrnn_hpc.surrogate.together import Left
+from glrnn_hpc.tracking.trials import TrialTracker, read_metrics
 from glrnn_hpc.train import Outcome, run_training
+from glrnn_hpc.windows import copies_on_gpu
 from glrnn_hpc.worker.pull import Guard
 from glrnn_hpc.worker.timeline import Timeline
 
@@ -42,26 +45,40 @@ class Trainer:
         Told of every progress.
     timeline : Timeline
         Told how the time goes.
+    tracker : TrialTracker, optional
+        Told of each trial by rank 0.
     """
 
     def __init__(
-        self, study: SweepStudy, data: DemData | None, group: Ranks, watchdog: Watchdog, timeline: Timeline
+        self,
+        study: SweepStudy,
+        data: DemData | None,
+        group: Ranks,
+        watchdog: Watchdog,
+        timeline: Timeline,
+        tracker: TrialTracker | None = None,
     ) -> None:
         self._study = study
         self._data = data
         self._group = group
         self._watchdog = watchdog
         self._timeline = timeline
+        self._tracker = tracker or TrialTracker(study.folder, watchdog.progress)
+        self._models = CompiledModels(group)
+        self._copies = copies_on_gpu()
 
     def __call__(self, claim: Claim, guard: Guard) -> dict[str, Any]:
         """Train the trial and return its result; see `worker.pull`. Collective: the others are in `follow`."""
         spec = self._study.spec
         pruning = Pruning(self._study, claim.number)
         trial, generation = claim.lease.folder, claim.lease.generation
+        with self._timeline.during("track"):
+            self._tracker.begin(claim.number, generation, claim.point, trial_config(spec, claim.point).as_dict())
         files = [trial.checkpoint_file(number) for number in range(generation - 1, 0, -1)]
         order = _Order(claim.number, generation, claim.point, [file for file in files if file.exists()])
         self._group.bcast_idle(order)
-        outcome = self._train(order, [Guarding(guard), pruning])
+        epochs = Epochs(self._tracker, self._timeline, trial.generation(generation).metrics)
+        outcome = self._train(order, [Guarding(guard), pruning, epochs])
         value = outcome.metrics[spec.metric]
         if not math.isfinite(value):
             return {"state": "failed", "error": f"{spec.metric} is {value}", "metrics": outcome.metrics}
@@ -72,6 +89,11 @@ class Trainer:
             "epochs": outcome.epochs,
             "best_epoch": outcome.best_epoch,
         }
+
+    def conclude(self, claim: Claim, ending: dict[str, Any]) -> None:
+        """Tell W&B how a trial ended; see `worker.pull`."""
+        with self._timeline.during("track"):
+            self._tracker.conclude(ending)
 
     def dismiss(self) -> None:
         """Tell the others that there are no more trials. Collective."""
@@ -98,6 +120,8 @@ class Trainer:
             "model_folder": trial.generation(order.generation).root,
             "checkpoint": trial.checkpoint_file(order.generation),
             "group": self._group,
+            "models": self._models,
+            "copies": self._copies,
         }
         try:
             for earlier in order.checkpoints:
@@ -202,6 +226,29 @@ class Clock(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Write from here on."""
         self._timeline.begin("checkpoint")
+
+
+class Epochs(keras.callbacks.Callback):
+    """Tell W&B of each epoch, those before the checkpoint too.
+
+    It comes after what may end the training, so that an epoch that does not count is not told.
+    """
+
+    def __init__(self, tracker: TrialTracker, timeline: Timeline, metrics: Path) -> None:
+        super().__init__()
+        self._tracker = tracker
+        self._timeline = timeline
+        self._metrics = metrics
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Tell of the epochs that are done: the file holds those of the checkpoint."""
+        with self._timeline.during("track"):
+            self._tracker.log(*read_metrics(self._metrics))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Tell of this epoch."""
+        with self._timeline.during("track"):
+            self._tracker.log({"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}})
 
 
 class Pruning(keras.callbacks.Callback):

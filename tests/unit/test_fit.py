@@ -137,6 +137,14 @@ def test_a_configuration_in_the_form_of_wandb_is_unpacked(tmp_path: Path):
     )
     layout.write_json(folder.train_stats, {"num_input_features": 3, "num_params": 4, "num_labels": 2})
     assert artifact.load_description(folder)[0] == {**RunConfig(raw_data="x.hdf5").as_dict(), "epochs": 3}
+    with folder.config.open("a") as file:
+        file.write("smoothing:\n  value: 3\n")
+    with pytest.raises(ConfigError, match="smoothing: unknown key"):
+        artifact.load_description(folder)
+    # The keys of a preprocessor of the user's own are known to it alone.
+    with folder.config.open("a") as file:
+        file.write("preprocessor:\n  value: my_data:Mine\n")
+    assert artifact.load_description(folder)[0] == {**RunConfig(raw_data="x.hdf5").as_dict(), "epochs": 3}
 
 
 @pytest.mark.parametrize(

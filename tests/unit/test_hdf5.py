@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +117,12 @@ def _other_steps(file: h5py.File) -> None:
     file["0.2e6/drained/outputs"] = np.zeros((3, 5, 2))
 
 
+def _no_steps(file: h5py.File) -> None:
+    for kind, n_columns in (("inputs", 3), ("outputs", 2)):
+        del file[f"0.2e6/drained/{kind}"]
+        file[f"0.2e6/drained/{kind}"] = np.zeros((3, 0, n_columns))
+
+
 def _flat_inputs(file: h5py.File) -> None:
     del file["0.2e6/drained/inputs"]
     file["0.2e6/drained/inputs"] = np.zeros((3, 4))
@@ -152,6 +161,7 @@ def _nothing(file: h5py.File) -> None:
         (_without_inputs, "0.2e6/drained has no `inputs`; it has contact_params, outputs"),
         (_other_samples, "0.2e6/drained has different numbers of samples"),
         (_other_steps, "0.2e6/drained has 4 steps of inputs, but 5 of outputs"),
+        (_no_steps, "0.2e6/drained has 3 samples without any steps"),
         (_flat_inputs, r"0.2e6/drained/inputs has shape \(3, 4\); 3 dimensions"),
         (_too_many_names, "outputs names 3 columns, the data have 2"),
         (_data_set_on_top, "0.1e6 is a data set"),
@@ -250,3 +260,29 @@ def test_a_group_without_samples_is_written_and_read(tmp_path: Path) -> None:
     path = tmp_path / "data.hdf5"
     hdf5.write_file(path, {"0.2e6/drained": _arrays(n_samples=0)}, **NAMES)
     assert shared.read_data(path).groups["0.2e6/drained"].inputs.shape == (0, 4, 3)
+
+
+def test_moments_of_a_selection_have_the_same_bits_in_any_order() -> None:
+    values = np.random.default_rng(0).normal(size=(50, 7, 3))
+    moments = shared.block_of(values, np.zeros((50, 1)), values).output_moments
+    rows = np.arange(3, 50)
+    expected = [values.tobytes() for values in moments.merged(rows)]
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(rows)
+        assert [values.tobytes() for values in moments.merged(order)] == expected
+
+
+def test_moments_of_long_sequences_have_the_same_bits_for_any_number_of_threads() -> None:
+    program = (
+        "import hashlib, numpy as np; from glrnn_hpc.data.shared import block_of; rng = np.random.default_rng(0);"
+        "block = block_of(rng.normal(size=(2, 20000, 10)), np.zeros((2, 1)), rng.normal(size=(2, 20000, 50)));"
+        "every = (block.input_moments, block.output_moments);"
+        "print(hashlib.sha256(b''.join(each.mean.tobytes() + each.m2.tobytes() for each in every)).hexdigest())"
+    )
+    found = set()
+    for n_threads in ("1", "2", "4"):
+        variables = {**os.environ, "OMP_NUM_THREADS": n_threads, "OPENBLAS_NUM_THREADS": n_threads}
+        found.add(
+            subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, check=True).stdout
+        )
+    assert len(found) == 1

@@ -68,3 +68,60 @@ def test_unbatched_windows_come_in_order():
     sequences = windows.Sequences(steps, steps, np.zeros(1, int), np.zeros((1, 2), "float32"))
     dataset = windows.window_dataset(sequences, 3, 2)
     assert [float(label[0]) for _, label in dataset.as_numpy_iterator()] == [2.0, 4.0]
+
+
+def _scaled_sequences(pad_length: int) -> windows.Sequences:
+    rng = np.random.default_rng(5)
+    inputs, labels = (rng.normal(size=(6, 9, n)).astype("float32") for n in (3, 2))
+    for array in (inputs, labels):
+        array.flags.writeable = False
+    scalings = [windows.Scaling(rng.normal(size=n), rng.random(n) * [0, *[1] * (n - 1)]) for n in (3, 4, 2)]
+    params = rng.normal(size=(4, 4)).astype("float32")
+    return windows.Sequences(inputs, labels, np.array([5, 0, 3, 2]), params, pad_length, *scalings)
+
+
+@pytest.mark.parametrize("share", [windows.WHOLE, windows.Share(0, 3), windows.Share(2, 3)])
+@pytest.mark.parametrize("pad_length", [0, 4])
+def test_batches_made_of_copies_on_a_device_have_the_same_bits(pad_length: int, share: windows.Share):
+    sequences, copies = _scaled_sequences(pad_length), windows.DeviceCopies("CPU:0")
+    keys = {"batch_size": 7, "share": share}
+    take = windows.taking_on_device(sequences, 4, copies)
+    for make, more in (
+        (windows.ordered_batches, {}),
+        (windows.shuffled_batches, {"epochs": range(1, 3), "seed": 3}),
+    ):
+        expected = list(make(sequences, 4, 2, **keys, **more).as_numpy_iterator())
+        found = [take(*element) for element in make(sequences, 4, 2, **keys, **more, copies=copies)]
+        assert len(found) == len(expected) > 1
+        for (inputs, *others), (expected_inputs, *expected_others) in zip(found, expected, strict=True):
+            assert inputs.keys() == expected_inputs.keys()
+            pairs = zip([*inputs.values(), *others], [*expected_inputs.values(), *expected_others], strict=True)
+            for values, expected_values in pairs:
+                assert values.numpy().tobytes() == expected_values.tobytes()
+
+
+def test_the_arrays_of_a_node_are_copied_once_and_those_of_a_trial_are_not_kept():
+    copies = windows.DeviceCopies("CPU:0")
+    sealed = np.arange(6.0, dtype="float32").reshape(1, 6, 1)
+    own = sealed.copy()
+    sealed.flags.writeable = False
+    assert copies.of(sealed) is copies.of(sealed)
+    assert copies.of(own) is not copies.of(own)
+    np.testing.assert_array_equal(copies.of(own), own)
+
+
+def test_read_only_arrays_are_used_where_they_lie_unless_they_are_not_aligned():
+    memory = np.zeros(256, "uint8")
+    start = -memory.ctypes.data % windows.ALIGNMENT
+    aligned, shifted = (np.ndarray((5, 2), "float32", buffer=memory, offset=start + n) for n in (0, 4))
+    written = windows.as_tensor(aligned)
+    for array in (aligned, shifted):
+        array.flags.writeable = False
+    alias, copy = windows.as_tensor(aligned), windows.as_tensor(shifted)
+    memory[start : start + 64].view("float32")[:] = 7.0
+    assert alias.numpy()[0, 0] == 7.0
+    assert written.numpy()[0, 0] == copy.numpy()[0, 0] == 0.0
+
+
+def test_without_a_gpu_the_data_stay_where_they_are():
+    assert windows.copies_on_gpu() is None

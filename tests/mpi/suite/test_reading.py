@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
 from glrnn_hpc.data import ranks, shared
+from glrnn_hpc.data.hdf5 import open_together
 from glrnn_hpc.data.shared import DemData, read_data
-from glrnn_hpc.errors import DataError
+from glrnn_hpc.errors import DataError, LaunchError
 
 #: With 4 ranks: nothing to read, less than a sample each, uneven parts, even parts.
 SIZES = {"0.1e6/drained": 0, "0.2e6/drained": 1, "0.2e6/undrained": 2, "0.5e6/drained": 7, "1.0e6/drained": 12}
@@ -117,6 +121,54 @@ def test_a_damaged_part_ends_all_ranks_with_one_message(world: ranks.Ranks, node
     with pytest.raises(DataError, match="0.5e6/drained/outputs is damaged") as caught:
         read_data(path, node=node)
     assert len(set(world.allgather(str(caught.value)))) == 1
+
+
+# Of one group the values alone are cut off, of several the places of some of them too.
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [({"0.2e6/drained": 9}, "was changed or removed while it was read"), (SIZES, "is damaged; copy or parse it again")],
+)
+def test_a_file_that_is_cut_off_while_it_is_read_is_an_error_of_all(
+    sizes: dict[str, int], message: str, world: ranks.Ranks, node, folder: Path, monkeypatch
+):
+    path = folder / "data.hdf5"
+    if world.rank == 0:
+        write(path, "contiguous", sizes=sizes)
+    world.barrier()
+
+    def open_and_cut(*arguments: Any) -> h5py.File:
+        file = open_together(*arguments)
+        node.barrier()
+        if node.rank == 0:
+            os.truncate(path, path.stat().st_size // 2)
+        node.barrier()
+        return file
+
+    monkeypatch.setattr(shared, "open_together", open_and_cut)
+    with pytest.raises(DataError, match=message) as caught:
+        read_data(path, node=node)
+    assert caught.value.is_agreed
+
+
+def test_too_little_shared_memory_is_said_before_it_is_used(world: ranks.Ranks, node, folder: Path, monkeypatch):
+    path = folder / "data.hdf5"
+    if world.rank == 0:
+        write(path, "contiguous")
+    world.barrier()
+    n_bytes = sum(SIZES.values()) * (4 * (5 + 11 * 3 + 11 * 7) + 2 * 8 * (3 + 7))
+
+    def left(n: int) -> None:
+        monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=n, f_frsize=1))
+
+    left(n_bytes)
+    read_data(path, node=node)
+    left(n_bytes - 1)
+    if node.size == 1:
+        read_data(path, node=node)
+        return
+    with pytest.raises(LaunchError, match=r"/dev/shm has 0 MB left.*--ranks-per-worker 1") as caught:
+        read_data(path, node=node)
+    assert caught.value.is_agreed
 
 
 def test_nan_is_named_by_its_sample_whoever_reads_it(world: ranks.Ranks, node, folder: Path):

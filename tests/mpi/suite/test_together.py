@@ -15,6 +15,7 @@ from glrnn_hpc.data.shared import read_data
 from glrnn_hpc.errors import ModelError, TrainingDiverged
 from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression
 from glrnn_hpc.surrogate.together import Left
+from glrnn_hpc.windows import DeviceCopies
 
 DATA = Path(__file__).parents[2] / "data/triaxial.hdf5"
 
@@ -51,6 +52,12 @@ def test_the_loss_curve_is_that_of_one_rank_with_the_whole_batch(batch_size: int
     assert len(set(map(str, node.allgather(together.metrics)))) == 1
 
 
+def test_ranks_train_on_copies_on_their_devices_to_the_same_bits(node: ranks.Ranks, folder: Path):
+    found = run(configured(epochs=2), folder / "device", node, copies=DeviceCopies("CPU:0"))
+    assert found.history.history == run(configured(epochs=2), folder / "memory", node).history.history
+    assert len(set(map(str, node.allgather(found.metrics)))) == 1
+
+
 def test_training_goes_on_from_a_checkpoint(node: ranks.Ranks, folder: Path):
     whole = run(configured(), folder / "whole", node)
     state = folder / "state.npz"
@@ -80,9 +87,11 @@ def test_the_root_decides_when_to_stop(node: ranks.Ranks, folder: Path):
 def test_a_rank_that_leaves_takes_the_others_with_it(guilty: str, when: str, node: ranks.Ranks, folder: Path):
     if node.size == 1:
         return
-    is_guilty = node.rank == (0 if guilty == "root" else node.size - 1)
+    number = 0 if guilty == "root" else node.size - 1
+    is_guilty = node.rank == number
     callbacks = [Raising(when)] if is_guilty else []
-    with pytest.raises(KeyError if is_guilty else Left):
+    message = "on purpose" if is_guilty else f"rank {number} of the group: KeyError: 'on purpose'"
+    with pytest.raises(KeyError if is_guilty else Left, match=message):
         run(configured(epochs=1, batch_size=500), folder / "run", node, callbacks=callbacks)
     # The ranks understand each other afterwards.
     assert node.allgather(node.rank) == list(range(node.size))
