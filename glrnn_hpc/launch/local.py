@@ -1,7 +1,8 @@
-"""Workers on this machine: started in sessions of their own, so that they outlive the launcher."""
+"""Workers on this machine: in sessions of their own, so that they outlive the launcher; or, to debug, in its own."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import subprocess
@@ -12,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from glrnn_hpc import layout
-from glrnn_hpc.errors import LaunchError, SweepError
+from glrnn_hpc import layout, logs
+from glrnn_hpc.errors import WRONG_INPUT, LaunchError, SweepError
 from glrnn_hpc.search import workers
 from glrnn_hpc.search.study import SweepStudy
 
@@ -23,6 +24,10 @@ MAX_RESTARTS = 3
 POLL_SECONDS = 0.5
 #: How long a worker may take to end after the last trial became final.
 GRACE_SECONDS = 30
+
+#: A worker begins when its folder tells who it is. One whose launcher was killed before that ends: nobody would know of
+#: it, and `resume` would start another in its place.
+WHEN_TOLD = ("/bin/sh", "-c", 'read -r word && exec "$@" </dev/null', "worker")
 
 
 def mpiexec() -> Path | None:
@@ -79,9 +84,18 @@ class LocalLauncher:
     n_ranks: int
     _seats: list[_Seat] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self._timing = workers.Timing(**layout.read_json(self.folder.state)["timing"])
-        self._observer = workers.Observer(self.folder, self._timing)
+    def check(self) -> None:
+        """Check that ranks can be started here.
+
+        Raises
+        ------
+        LaunchError
+            If more than one rank is wanted and there is no MPI.
+        """
+        command(self.folder.root, "check", self.n_ranks)
+
+    def cancel(self) -> None:
+        """Do nothing: workers begin when they are started, and end when they see the sweep cancelled."""
 
     def start(self) -> int:
         """Start the workers that are missing; return how many were.
@@ -91,8 +105,10 @@ class LocalLauncher:
         LaunchError
             If the ranks cannot be started here.
         """
-        command(self.folder.root, "check", self.n_ranks)
+        self.check()
         workers.clean_up(self.folder)
+        self._timing = workers.Timing(**layout.read_json(self.folder.state)["timing"])
+        self._observer = workers.Observer(self.folder, self._timing)
         alive = [folder for folder in self.folder.all_workers() if workers.is_alive(folder)]
         # One that is about to leave, because it saw the sweep cancelled or finished, will do no more work.
         alive = [folder for folder in alive if not folder.leaving.exists()]
@@ -151,13 +167,15 @@ class LocalLauncher:
                 folder = self.folder.worker(f"local-{number:03d}")
         with folder.stdout.open("wb") as stdout, folder.stderr.open("wb") as stderr:
             process = subprocess.Popen(
-                command(self.folder.root, folder.root.name, self.n_ranks),
-                stdin=subprocess.DEVNULL,
+                [*WHEN_TOLD, *command(self.folder.root, folder.root.name, self.n_ranks)],
+                stdin=subprocess.PIPE,
                 stdout=stdout,
                 stderr=stderr,
                 start_new_session=True,
             )
         layout.write_json(folder.started, asdict(workers.process(process.pid)))
+        with contextlib.suppress(BrokenPipeError), process.stdin as told:  # type: ignore[union-attr]
+            told.write(b"go\n")
         logger.info("worker %s started: pid %d, %d ranks", folder.root.name, process.pid, self.n_ranks)
         return folder, process
 
@@ -173,9 +191,9 @@ class LocalLauncher:
                 return True
         if not seat.folder.ended.exists():
             layout.write_json(seat.folder.ended, {"status": status, "time": time.time()})
-        if status == 0 or self.folder.current_state() != "running" or study.is_finished():
+        if status in (0, WRONG_INPUT) or seat.restarts == MAX_RESTARTS:
             return False
-        if seat.restarts == MAX_RESTARTS:
+        if self.folder.current_state() != "running" or study.is_finished():
             return False
         logger.warning("worker %s died with status %s; it is started again", seat.folder.root.name, status)
         seat.folder, seat.process = self._start_one()
@@ -183,8 +201,48 @@ class LocalLauncher:
         return True
 
     def _last_words(self) -> str:
-        stderr = self._seats[-1].folder.stderr if self._seats else None
-        if stderr is None or not stderr.exists():
+        if not self._seats:
             return ""
-        lines = stderr.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return f"the last one said: {lines[-1]}; see {stderr}. " if lines else ""
+        file = self._seats[-1].folder.stderr
+        last = logs.last_error(file.read_text(encoding="utf-8", errors="replace")) if file.exists() else ""
+        return f"the last one said: {last}; see {file}. " if last else ""
+
+
+@dataclass
+class DebugLauncher:
+    """Do the work of a sweep in this very process: breakpoints and tracebacks reach the trial."""
+
+    folder: layout.SweepFolder
+    n_workers: int
+    n_ranks: int
+
+    def check(self) -> None:
+        """Check that one worker of one rank is wanted.
+
+        Raises
+        ------
+        LaunchError
+            If there are to be more.
+        """
+        if (self.n_workers, self.n_ranks) != (1, 1):
+            raise LaunchError(
+                f"--cluster debug is one rank in this process; {self.n_workers} workers of {self.n_ranks} ranks were "
+                "asked for: use --workers 1 --ranks-per-worker 1, or --cluster local."
+            )
+
+    def start(self) -> int:
+        """Start nothing: `wait` does the work."""
+        self.check()
+        workers.clean_up(self.folder)
+        return 1
+
+    def wait(self, report: Callable[[SweepStudy], None]) -> None:
+        """Work until every trial is final."""
+        # Here: what it loads is of no use to a launcher of other processes, and may start MPI.
+        from glrnn_hpc.worker import loop
+
+        loop.run(self.folder.root, f"debug-{len(self.folder.all_workers()):03d}", self.n_ranks)
+        report(SweepStudy(self.folder))
+
+    def cancel(self) -> None:
+        """Do nothing: the worker sees that the sweep is cancelled."""

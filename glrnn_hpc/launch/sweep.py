@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from glrnn_hpc import layout
-from glrnn_hpc.config import say_defaults, split_sizes
+from glrnn_hpc.config import parse, say_defaults, split_sizes
 from glrnn_hpc.data.hdf5 import check_same_shapes, read_schema, select_groups
 from glrnn_hpc.errors import ConfigError, LaunchError, SweepError, WindowError
 from glrnn_hpc.launch import local
+from glrnn_hpc.launch.profile import Profile
 from glrnn_hpc.search import study
 from glrnn_hpc.search.space import Parameter
 from glrnn_hpc.search.sweep import SweepSpec, preprocessor_of, trial_config
 from glrnn_hpc.search.workers import Timing
+from glrnn_hpc.tracking.sweeps import tracking_of
 from glrnn_hpc.worker import devices
 
 Report = Callable[[study.SweepStudy], None]
+
+#: Where workers can run.
+CLUSTERS = ("local", "slurm", "debug")
+
+
+class Launcher(Protocol):
+    """What starts the workers of a sweep, wherever they run."""
+
+    def check(self) -> None:
+        """Raise LaunchError if the workers cannot be started here; nothing is made."""
+
+    def start(self) -> int:
+        """Start the workers that are missing; return how many were."""
+
+    def wait(self, report: Report) -> None:
+        """Wait until they have ended; raise SweepError if trials are left then."""
+
+    def cancel(self) -> None:
+        """Take workers back that have not begun."""
 
 
 def run_sweep(
@@ -30,10 +52,15 @@ def run_sweep(
     n_trials: int | None = None,
     storage: str | None = None,
     timing: Timing | None = None,
+    cluster: str = "local",
+    profile: Profile | None = None,
+    collect: bool = False,
+    wandb: str | None = None,
+    wandb_sweep: str | None = None,
     wait: bool = True,
     report: Report = lambda _: None,
 ) -> layout.SweepFolder:
-    """Create the sweep's folder and run its trials on this machine.
+    """Create the sweep's folder and run its trials, on this machine or as jobs of Slurm.
 
     Parameters
     ----------
@@ -42,13 +69,24 @@ def run_sweep(
     out : path
         Folder to make; it must not exist, or be empty.
     n_workers, ranks_per_worker : int
-        Workers, and MPI ranks of each; by default one worker with one rank per CPU.
+        Workers, and MPI ranks of each; by default one worker with one rank per CPU. With 0 workers the folder is made
+        and nobody started: a script starts `glrnn worker` itself.
     n_trials : int, optional
         Number of trials in place of `run_cap`.
     storage : str, optional
         URL of a database for the study; by default a journal file in the folder.
     timing : Timing, optional
         Heartbeats, and when a worker counts as dead.
+    cluster : str
+        local, slurm, or debug: one rank in this very process.
+    profile : Profile, optional
+        The site, for slurm.
+    collect : bool
+        Whether the best model is exported when the workers have ended; with slurm by a job of its own.
+    wandb : str, optional
+        offline, online or disabled: how W&B is told of the trials; by default WANDB_MODE, else offline.
+    wandb_sweep : str, optional
+        `create`, to make a sweep on W&B's server, or the id of one (ID or entity/project/ID): the runs arrive in it.
     wait : bool
         Whether to wait until the trials are done.
     report : callable
@@ -61,25 +99,50 @@ def run_sweep(
     SweepError
         If `out` holds a sweep already, the storage cannot be used, or the workers died and trials are left.
     LaunchError
-        If the ranks cannot be started here.
+        If the ranks cannot be started here, or Slurm does not take them; the folder is not left behind then.
+    TrackingError
+        If a sweep is to be made on W&B's server and that does not work; no folder is made.
     """
+    _check_cluster(cluster)
+    if collect and not (n_workers and (wait or cluster == "slurm")):
+        raise LaunchError(
+            "--collect: nobody would do it: it needs workers, and on this machine a launcher that waits (no --no-wait)."
+        )
     n_slots = spec.n_trials(n_trials)
     spec = _with_absolute_data(spec)
     if preprocessor_of(spec) is None:
         check_data(spec)
     point = {parameter.name: parameter.extremes()[0] for parameter in spec.searched}
     say_defaults(trial_config(spec, point), {*spec.constants, *point}, "parameters")
-    n_ranks = _ranks(spec, ranks_per_worker, n_slots)
-    local.command(Path(out), "check", n_ranks)
+    n_ranks = _ranks(spec, ranks_per_worker, n_slots, cluster if n_workers else None, profile)
     launch = {
         "workers": n_workers,
         "ranks_per_worker": n_ranks,
-        "workers_per_node": n_workers,
+        "workers_per_node": _workers_per_node(n_workers, cluster),
+        "cluster": cluster,
+        "profile": (profile or Profile()).as_dict(),
+        "jobs": f"glrnn-{secrets.token_hex(4)}",
+        "collect": collect,
         "timing": dataclasses.asdict(timing or Timing()),
         "directory": str(Path.cwd()),
     }
-    folder = study.create(Path(out).resolve(), spec, n_slots, launch, url=storage)
-    _launch(folder, n_workers, n_ranks, wait, report)
+    root = Path(out).resolve()
+    if n_workers:
+        _launcher(layout.SweepFolder(root), launch).check()
+    study.check_free(root)  # a sweep on W&B's server cannot be taken back
+    told = tracking_of(spec, root.name, wandb, wandb_sweep)
+    folder = study.create(root, spec, n_slots, launch, url=storage, tracking=told)
+    if not n_workers:
+        return folder
+    launcher = _launcher(folder, launch)
+    try:
+        launcher.start()
+    except LaunchError:
+        layout.remove_folder(root)
+        raise
+    if wait:
+        launcher.wait(report)
+        _collect(folder, launch)
     return folder
 
 
@@ -90,21 +153,25 @@ def resume_sweep(
     ranks_per_worker: int | None = None,
     n_trials: int | None = None,
     retry_failed: bool = False,
+    cluster: str | None = None,
+    profile: Profile | None = None,
     wait: bool = True,
     report: Report = lambda _: None,
 ) -> layout.SweepFolder:
-    """Start the workers that a sweep lacks and go on until its trials are done.
+    """Start the workers that a sweep lacks and go on until its trials are done; export the best model if that lacks.
 
     Parameters
     ----------
     out : path
         Folder of the sweep.
     n_workers, ranks_per_worker : int, optional
-        Workers that shall run, and ranks of each new one; by default as before.
+        Workers that shall run, and ranks of each new one; by default as before. With 0 workers nobody is started.
     n_trials : int, optional
         A larger number of trials than before.
     retry_failed : bool
         Whether failed trials get another try with the same point.
+    cluster, profile : optional
+        Where the new workers run; by default as before.
     wait, report
         Like `run_sweep`.
 
@@ -115,22 +182,34 @@ def resume_sweep(
     ConfigError
         If `n_trials` is smaller than before, or larger than the grid.
     """
+    if cluster is not None:
+        _check_cluster(cluster)
     folder = layout.SweepFolder(Path(out).resolve())
     seen = study.SweepStudy(folder)
     before = layout.read_json(folder.state)
-    changes = {
+    changes: dict[str, Any] = {
         "n_trials": _more_trials(seen.spec, before["n_trials"], n_trials),
-        "workers": n_workers or before["workers"],
-        "workers_per_node": n_workers or before["workers_per_node"],
-        "ranks_per_worker": _ranks(seen.spec, ranks_per_worker or before["ranks_per_worker"], 0),
+        "workers": before["workers"] if n_workers is None else n_workers,
+        "ranks_per_worker": ranks_per_worker or before["ranks_per_worker"],
+        "cluster": cluster or before["cluster"],
+        "profile": before["profile"] if profile is None else profile.as_dict(),
     }
-    local.command(folder.root, "check", changes["ranks_per_worker"])
+    if profile is not None and changes["cluster"] != "slurm":
+        raise ConfigError("--profile: belongs to --cluster slurm, and this sweep runs on this machine; give both.")
+    site = parse(Profile, changes["profile"], "profile")
+    _ranks(seen.spec, changes["ranks_per_worker"], 0, changes["cluster"], site)
+    changes["workers_per_node"] = _workers_per_node(changes["workers"], changes["cluster"])
+    if changes["workers"]:
+        _launcher(folder, {**before, **changes}).check()
     seen.add_slots(changes["n_trials"])
     if retry_failed:
         seen.retry_failed()
     has_new_work = retry_failed or n_trials is not None
     # A sweep that reached its target has waiting trials, which nobody wants any more unless they are asked for.
-    is_over = seen.is_finished() or (seen.is_target_reached() and not has_new_work)
+    is_target_reached = seen.is_target_reached()
+    is_over = seen.is_finished() or (is_target_reached and not has_new_work)
+    if is_target_reached and has_new_work:
+        changes["is_past_target"] = True
 
     def resumed(state: dict[str, Any]) -> dict[str, Any]:
         if is_over:
@@ -138,8 +217,14 @@ def resume_sweep(
         return {key: value for key, value in {**state, **changes, "state": "running"}.items() if key != "reason"}
 
     wanted = seen.change_state(resumed)
-    if not is_over:
-        _launch(folder, wanted["workers"], wanted["ranks_per_worker"], wait, report)
+    if is_over and wanted["collect"] and changes["workers"] and not folder.best.provenance.exists():
+        _collect_late(seen, wanted, wait, report)
+    if not is_over and changes["workers"]:
+        launcher = _launcher(folder, wanted)
+        launcher.start()
+        if wait:
+            launcher.wait(report)
+            _collect(folder, wanted)
     return folder
 
 
@@ -150,6 +235,8 @@ def cancel_sweep(out: str | Path) -> layout.SweepFolder:
     ------
     SweepError
         If `out` is not the folder of a sweep, or the sweep is finished.
+    LaunchError
+        If Slurm cannot be asked to take those out of its queue that have not begun; the sweep is cancelled then.
     """
     folder = layout.SweepFolder(Path(out).resolve())
     state = study.SweepStudy(folder).change_state(
@@ -157,7 +244,18 @@ def cancel_sweep(out: str | Path) -> layout.SweepFolder:
     )
     if state["state"] == "finished":
         raise SweepError(f"{out}: the sweep is finished already.")
+    try:
+        _launcher(folder, state).cancel()
+    except LaunchError as error:
+        raise LaunchError(
+            f"{out}: is cancelled, and its ranks will end; but what waits in the queue stays: {error}"
+        ) from error
     return folder
+
+
+def _check_cluster(cluster: str) -> None:
+    if cluster not in CLUSTERS:
+        raise ConfigError(f"--cluster: {cluster!r} is not one of {', '.join(CLUSTERS)}.")
 
 
 def _more_trials(spec: SweepSpec, before: int, wanted: int | None) -> int:
@@ -211,27 +309,79 @@ def _with_absolute_data(spec: SweepSpec) -> SweepSpec:
         if preprocessor_of(spec) is not None:
             return spec
         raise ConfigError("parameters.raw_data: one file for the whole sweep is needed; give it as a value.")
-    absolute = Parameter("raw_data", "constant", (str(Path(spec.constants["raw_data"]).resolve()),))
+    try:
+        path = Path(spec.constants["raw_data"]).resolve()
+    except (ValueError, RuntimeError) as error:  # a zero byte, a loop of links
+        raise ConfigError(f"parameters.raw_data: no path of a file: {error}") from error
+    absolute = Parameter("raw_data", "constant", (str(path),))
     return dataclasses.replace(
         spec, parameters=tuple(absolute if each.name == "raw_data" else each for each in spec.parameters)
     )
 
 
-def _ranks(spec: SweepSpec, wanted: int | None, n_slots: int) -> int:
-    """Return the ranks of a worker: whole groups of those that train a trial together."""
+def _ranks(
+    spec: SweepSpec, wanted: int | None, n_slots: int, cluster: str | None, profile: Profile | None = None
+) -> int:
+    """Return the ranks of a worker: whole groups, on each of its nodes, of those that train a trial together."""
     size = spec.ranks_per_trial
     if wanted is None:
+        if cluster == "slurm":
+            raise LaunchError("--ranks-per-worker: give the MPI ranks of a job; this machine cannot tell them.")
+        if cluster != "local":
+            return size
         return max(1, local.default_ranks(n_slots * size, devices.n_cpus()) // size) * size
     if wanted % size:
         raise LaunchError(
             f"--ranks-per-worker {wanted} is no multiple of ranks_per_trial={size}; "
             f"choose {max(1, wanted // size) * size} or {(wanted // size + 1) * size}."
         )
+    n_nodes = profile.nodes if profile is not None and cluster == "slurm" else 1
+    if wanted % n_nodes == 0 and wanted // n_nodes % size:
+        raise LaunchError(
+            f"--ranks-per-worker {wanted}: on each of the {n_nodes} nodes of a worker (`nodes` of the profile) are "
+            f"{wanted // n_nodes} ranks, no multiple of ranks_per_trial={size}, and those of a trial share a node; "
+            f"choose a multiple of {size * n_nodes}."
+        )
     return wanted
 
 
-def _launch(folder: layout.SweepFolder, n_workers: int, n_ranks: int, wait: bool, report: Report) -> None:
-    launcher = local.LocalLauncher(folder, n_workers, n_ranks)
-    launcher.start()
-    if wait:
-        launcher.wait(report)
+def _workers_per_node(n_workers: int, cluster: str) -> int:
+    """Return how many workers share the CPUs of a node."""
+    return max(1, n_workers) if cluster == "local" else 1
+
+
+def _launcher(folder: layout.SweepFolder, launch: dict[str, Any]) -> Launcher:
+    n_workers, n_ranks = launch["workers"], launch["ranks_per_worker"]
+    if launch["cluster"] == "local":
+        return local.LocalLauncher(folder, n_workers, n_ranks)
+    if launch["cluster"] == "debug":
+        return local.DebugLauncher(folder, n_workers, n_ranks)
+    # Here, as submitit and what it loads are of no use on a machine without Slurm.
+    from glrnn_hpc.launch.slurm import SlurmLauncher
+
+    profile = parse(Profile, launch["profile"], "profile")
+    return SlurmLauncher(folder, n_workers, n_ranks, profile, launch["jobs"], launch["collect"])
+
+
+def _collect_late(seen: study.SweepStudy, launch: dict[str, Any], wait: bool, report: Report) -> None:
+    """Export the best model of a sweep that finished without: its launcher was killed, or the job of Slurm."""
+    if not any(slot.state == "finished" for slot in seen.slots()):
+        return  # none is any good, as the status says
+    if launch["cluster"] != "slurm":
+        _collect(seen.folder, launch)
+        return
+    from glrnn_hpc.launch.slurm import SlurmLauncher
+
+    launcher = _launcher(seen.folder, launch)
+    if isinstance(launcher, SlurmLauncher):
+        launcher.collect()
+        if wait:
+            launcher.wait(report)
+
+
+def _collect(folder: layout.SweepFolder, launch: dict[str, Any]) -> None:
+    """Export the best model here, where no job does it."""
+    if launch["collect"] and launch["cluster"] != "slurm" and folder.current_state() == "finished":
+        from glrnn_hpc.results import collector
+
+        collector.collect(folder.root, top=1)

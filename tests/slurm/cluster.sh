@@ -3,11 +3,14 @@
 # usage: cluster.sh start|stop|status|env|crash-node NODE|start-node NODE
 #   eval "$(cluster.sh env)"   # exports SLURM_CONF, PATH (scontrol wrapper, sacct shim if used), OMPI_* for root
 # Debian 12: apt-get install slurmctld slurmd slurm-client [munge] [slurmdbd mariadb-server slurm-wlm-mysql-plugin]
-# knobs: SLURM_CLUSTER_DIR NODES CPUS GPUS ACCT=dbd|shim|none AUTH=none|munge BASEPORT SAFE_REQUEUE=1|0 (each prefixed SLURM_CLUSTER_)
+# knobs: SLURM_CLUSTER_DIR NODES CPUS GPUS ACCT=dbd|shim|none AUTH=none|munge BASEPORT SAFE_REQUEUE=1|0 PRIVATE ARRAY (each prefixed SLURM_CLUSTER_)
+#   ARRAY: how many jobs an array may have
+#   PRIVATE: a folder of which every node sees an empty one of its own in place of the login node's
 set -u
 D=${SLURM_CLUSTER_DIR:-/tmp/slurm-cluster}
 N=${SLURM_CLUSTER_NODES:-3}; CPUS=${SLURM_CLUSTER_CPUS:-4}; GPUS=${SLURM_CLUSTER_GPUS:-2}
 AUTH=${SLURM_CLUSTER_AUTH:-none}; P=${SLURM_CLUSTER_BASEPORT:-16800}
+PRIVATE=${SLURM_CLUSTER_PRIVATE:-}
 if command -v slurmdbd >/dev/null && command -v mariadbd >/dev/null; then A=dbd; else A=shim; fi
 [ -f "$D/acct" ] && A=$(cat "$D/acct")
 ACCT=${SLURM_CLUSTER_ACCT:-$A}
@@ -29,7 +32,7 @@ stop_one() { # stop_one NAME [SIGNAL]
   for _ in $(seq 400); do living "$p" || break; sleep 0.05; done
   living "$p" && kill -KILL "$p"; rm -f "$f"; }
 
-write_conf() {
+write_conf() { # FirstJobId: the nodes of all clusters of this machine share /dev/shm, where OpenMPI names its files by host and job
   mkdir -p "$D"/{etc,run,log,state,dev,bin}; echo "$ACCT" >"$D/acct"
   local i acct=none; [ "$ACCT" = dbd ] && acct=slurmdbd
   { cat <<E
@@ -61,8 +64,9 @@ DefMemPerCPU=500
 SlurmdParameters=config_overrides
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0,bf_interval=1,requeue_delay=0
-MaxArraySize=10001
+MaxArraySize=${SLURM_CLUSTER_ARRAY:-10001}
 MaxJobCount=20000
+FirstJobId=$P
 JobRequeue=1
 ReturnToService=2
 KillWait=2
@@ -150,7 +154,7 @@ start_node() {
   alive "$1" && return 0
   # own UTS ns: distinct hostname; own PID ns: killing its init kills slurmd, stepds and tasks at once (= node crash)
   spawn "$1" unshare --uts --pid --fork --kill-child=KILL --mount-proc bash -c \
-    'hostname "$0"; mount --bind "$1" /etc/hosts; slurmd -D -N "$0" & trap "kill \$!" TERM; while kill -0 $! 2>/dev/null; do wait; done' "$1" "$D/etc/hosts"
+    'hostname "$0"; mount --bind "$1" /etc/hosts; [ -z "$2" ] || mount -t tmpfs private "$2" || exit; slurmd -D -N "$0" & trap "kill \$!" TERM; while kill -0 $! 2>/dev/null; do wait; done' "$1" "$D/etc/hosts" "$PRIVATE"
 }
 
 case ${1:-} in
@@ -186,5 +190,5 @@ env)
   echo "case :\$PATH: in *:$D/bin:*) ;; *) export PATH=$D/bin:\$PATH;; esac" ;;
 crash-node) stop_one "$2" KILL ;;
 start-node) start_node "$2" ;;
-*) sed -n 2,6p "$0"; exit 2 ;;
+*) sed -n 2,8p "$0"; exit 2 ;;
 esac

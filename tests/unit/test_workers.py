@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from glrnn_hpc import layout
+from glrnn_hpc.launch import local
 from glrnn_hpc.search import workers
 from glrnn_hpc.search.leases import Owner
 
@@ -25,6 +26,16 @@ def ended_pid() -> int:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
+
+
+def test_a_zombie_is_dead():
+    child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    seen = workers.process(child.pid)
+    assert seen.is_alive()
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not seen.is_alive(), "nobody has waited for it yet"
+    child.communicate()
 
 
 def test_a_worker_is_alive_while_one_of_its_processes_is(sweep: layout.SweepFolder):
@@ -128,6 +139,22 @@ def test_what_dead_processes_left_is_removed_and_what_living_ones_write_is_kept(
     assert not segment.exists()
 
 
+def test_a_job_that_came_back_removes_what_its_own_ranks_left_on_another_node(sweep: layout.SweepFolder):
+    trial = sweep.trial(0).root
+    trial.mkdir(parents=True)
+    left, others = trial / ".node2-64-0a1b2c3d.heartbeat", trial / ".node3-64-0a1b2c3d.heartbeat"
+    for file in (left, others):
+        file.touch()
+    folder = sweep.worker("7_1")
+    folder.root.mkdir(parents=True)
+    workers.clean_up_after(sweep, folder)
+    assert left.exists(), "nobody was there before"
+    workers.register(folder, [workers.Process("node2", 64, "1"), workers.Process("node2", 65, "1")])
+    workers.clean_up_after(sweep, folder)
+    assert not left.exists()
+    assert others.exists()
+
+
 def test_an_owner_is_dead_when_its_job_runs_again_with_other_processes(sweep: layout.SweepFolder):
     observer = workers.Observer(sweep, workers.Timing())
     before, after = (workers.Process(host, 1, "1") for host in ("node-a", "node-b"))
@@ -152,3 +179,11 @@ def test_workers_of_other_hosts_are_told_by_their_heartbeats(sweep: layout.Sweep
     assert workers.are_beating([there, still], 0.5) == [there]
     heart.stop()
     heart.join()
+
+
+@pytest.mark.parametrize(("told", "said"), [(b"go\n", b"worked"), (b"", b"")])
+def test_a_worker_whose_launcher_died_before_it_was_noted_does_not_begin(told: bytes, said: bytes):
+    program = [*local.WHEN_TOLD, sys.executable, "-c", "print('worked', end='')"]
+    ran = subprocess.run(program, input=told, capture_output=True, check=False)
+    assert ran.stdout == said
+    assert (ran.returncode == 0) == bool(said)

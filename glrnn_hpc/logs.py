@@ -1,0 +1,40 @@
+"""What a program says while it works: plain lines on stderr."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+
+_PROGRAM = "glrnn: "
+
+#: Such as ``E0000 00:00:1795576877.133228   28924 cuda_platform.cc:52]``.
+_OF_TENSORFLOW = re.compile(r"[IWEF]\d{4} \d\d:\d\d:")
+
+
+def to_stderr() -> None:
+    """Log to stderr from INFO on; libraries, whose messages seldom concern the user, from WARNING on."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for name in ("absl", "tensorflow", "optuna", "h5py"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def say(error: Exception) -> None:
+    """Print an error that the user can mend: one message, no traceback."""
+    sys.stderr.write(f"{_PROGRAM}{error}\n")
+    sys.stderr.flush()
+
+
+def last_error(text: str) -> str:
+    """Return the line of a log that tells what was wrong, not what came of it; empty if it has no line.
+
+    That is the last error that `say` printed, else the last line that speaks of an error, but for those of srun, which
+    count how many ranks have ended; else the last line. What TensorFlow's C++ says is left out: it tells of GPUs that
+    are not there.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not _OF_TENSORFLOW.match(line)]
+    said = [line.removeprefix(_PROGRAM) for line in lines if line.startswith(_PROGRAM)]
+    errors = [line for line in lines if "error" in line.lower() and not line.startswith("srun: ")]
+    return (said or errors or lines or [""])[-1]
