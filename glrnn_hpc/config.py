@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import logging
 import math
+import os
 import re
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -19,9 +20,20 @@ logger = logging.getLogger(__name__)
 
 SPLIT_SEED = 42
 
+#: Keys of GrainLearning's older versions, with the one value that they always have here.
+ALWAYS = {"use_windows": True, "conditional": True}
+
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads `1e-4` as a number (YAML 1.2) and refuses duplicate keys."""
+    """Safe YAML that reads numbers as YAML 1.2 does: `1e-4` is one, `1:30` is none.
+
+    It refuses duplicate keys and mappings within themselves.
+    """
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        # Otherwise PyYAML makes what is inside later, and an alias of the outside is an endless mapping.
+        self.deep_construct = True
+        return super().construct_document(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
@@ -41,6 +53,17 @@ class _Dumper(yaml.SafeDumper):
     """Quote the strings that `_Loader` would read as numbers, such as the group name 0.2e6."""
 
 
+def _number_without_colons(kind: str, construct: Callable[[_Loader, yaml.ScalarNode], Any]) -> None:
+    # YAML 1.1 counts in sixties: a time of 12:00:00 would be the number 43200.
+    def constructed(loader: _Loader, node: yaml.ScalarNode) -> Any:
+        return node.value if ":" in node.value else construct(loader, node)
+
+    _Loader.add_constructor(f"tag:yaml.org,2002:{kind}", constructed)
+
+
+_number_without_colons("int", _Loader.construct_yaml_int)
+_number_without_colons("float", _Loader.construct_yaml_float)
+
 for _dialect in (_Loader, _Dumper):
     _dialect.add_implicit_resolver(
         "tag:yaml.org,2002:float",
@@ -55,10 +78,12 @@ def parse_yaml(text: str, where: str) -> Any:
     Raises
     ------
     ConfigError
-        If the text is not YAML or a mapping has a key twice.
+        If the text is not YAML, a mapping has a key twice, or something is part of itself or nested too deeply.
     """
     try:
         return yaml.load(text, Loader=_Loader)
+    except RecursionError as error:
+        raise ConfigError(f"{where}: not valid YAML: it is nested too deeply.") from error
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
 
@@ -107,23 +132,27 @@ def unknown_key(path: str, names: Collection[str]) -> ConfigError:
     return ConfigError(f"{path}: unknown key; {hint}")
 
 
-def _not_a_bool(value: Any) -> Any:
+def not_a_bool(value: Any) -> Any:
+    """Refuse `true` and `yes` where a number is needed, which pydantic takes for 1."""
     if isinstance(value, bool):
         raise ValueError("a number is needed")
     return value
 
 
-Count = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=1)]
-Seed = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=0, lt=2**32)]
-Fraction = Annotated[float, BeforeValidator(_not_a_bool), Field(gt=0, lt=1)]
-Positive = Annotated[float, BeforeValidator(_not_a_bool), Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, BeforeValidator(_not_a_bool), Field(ge=0, allow_inf_nan=False)]
-Decay = Annotated[float, BeforeValidator(_not_a_bool), Field(ge=0, lt=1)]
-GroupName = Annotated[str | float, BeforeValidator(_not_a_bool)]
+Count = Annotated[int, BeforeValidator(not_a_bool), Field(ge=1)]
+Seed = Annotated[int, BeforeValidator(not_a_bool), Field(ge=0, lt=2**32)]
+Fraction = Annotated[float, BeforeValidator(not_a_bool), Field(gt=0, lt=1)]
+Positive = Annotated[float, BeforeValidator(not_a_bool), Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, BeforeValidator(not_a_bool), Field(ge=0, allow_inf_nan=False)]
+Decay = Annotated[float, BeforeValidator(not_a_bool), Field(ge=0, lt=1)]
+FilePath = Annotated[str, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)]
+GroupName = Annotated[str | float, BeforeValidator(not_a_bool)]
 GroupChoice = GroupName | list[GroupName]
 
 
-class _Keys(BaseModel):
+class Keys(BaseModel):
+    """Keys of a YAML file with their types and defaults."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def as_dict(self) -> dict[str, Any]:
@@ -131,10 +160,10 @@ class _Keys(BaseModel):
         return self.model_dump(exclude_none=True)
 
 
-class PreprocessingConfig(_Keys):
+class PreprocessingConfig(Keys):
     """How data are selected, extended, split, scaled and windowed."""
 
-    raw_data: str = Field(description="path of the HDF5 file")
+    raw_data: FilePath = Field(description="path of the HDF5 file")
     pressure: GroupChoice = Field("All", description="group name or value in Pa, a list of them, or All")
     experiment_type: str | list[str] = Field("All", description="drained, undrained, a list of them, or All")
     add_e0: bool = Field(False, description="append the initial void ratio to the parameters")
@@ -160,7 +189,7 @@ class PreprocessingConfig(_Keys):
         return self
 
 
-class TrainingConfig(_Keys):
+class TrainingConfig(Keys):
     """The network and how it is trained."""
 
     lstm_units: Count = Field(200, description="units of the LSTM")
@@ -214,7 +243,26 @@ PREPROCESSING_KEYS = frozenset(PreprocessingConfig.model_fields)
 TRAINING_KEYS = frozenset(TrainingConfig.model_fields)
 RUN_KEYS = frozenset(RunConfig.model_fields)
 
-ConfigT = TypeVar("ConfigT", bound=_Keys)
+ConfigT = TypeVar("ConfigT", bound=Keys)
+
+
+def without_always(raw: Mapping[str, Any], where: str = "config") -> dict[str, Any]:
+    """Leave out the keys of GrainLearning's older versions that ask for what is always done here.
+
+    Raises
+    ------
+    ConfigError
+        If one of them asks for something else.
+    """
+    for key, value in ALWAYS.items():
+        if key in raw and raw[key] != value:
+            raise ConfigError(
+                f"{where}.{key}: {raw[key]!r} was given; the network takes windows and starts from the parameters "
+                f"always, which is {key}={value}. Leave the key out."
+            )
+        if key in raw:
+            logger.info("%s.%s: is always so, and ignored", where, key)
+    return {key: value for key, value in raw.items() if key not in ALWAYS}
 
 
 def parse(model: type[ConfigT], raw: Mapping[str, Any], where: str = "config") -> ConfigT:
@@ -225,6 +273,7 @@ def parse(model: type[ConfigT], raw: Mapping[str, Any], where: str = "config") -
     ConfigError
         If a key is unknown (the nearest one is named), missing, or its value is not allowed.
     """
+    raw = without_always(raw, where)
     for key in raw:
         if key not in model.model_fields:
             raise unknown_key(f"{where}.{key}", model.model_fields)
@@ -258,7 +307,7 @@ def split_sizes(n: int, train_frac: float, val_frac: float) -> tuple[int, int, i
     return n_train, n_val, sizes["test"]
 
 
-def say_defaults(config: _Keys, given: Collection[str], where: str = "config") -> None:
+def say_defaults(config: Keys, given: Collection[str], where: str = "config") -> None:
     """Log the defaults that fill what was not given."""
     values = {name: value for name, value in config.as_dict().items() if name not in given}
     if values:

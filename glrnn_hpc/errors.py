@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+#: Exit status of a command or a worker that met such an error: to do the same again would end the same way.
+WRONG_INPUT = 2
+
 
 class GlrnnError(Exception):
     """Base class: its message says what was given, what is allowed and what to do.
@@ -41,6 +44,10 @@ class StorageError(GlrnnError):
 
 class LaunchError(GlrnnError):
     """Workers cannot be started or do not run as they were asked to."""
+
+
+class TrackingError(GlrnnError):
+    """W&B cannot be started, reached or written."""
 
 
 class OutOfMemory(GlrnnError):

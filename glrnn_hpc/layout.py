@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import json
 import os
 import re
@@ -18,6 +20,13 @@ from glrnn_hpc.errors import ConfigError
 
 MODEL_WHOLE = "model-best.keras"
 MODEL_WEIGHTS = "model-best.weights.h5"
+
+#: Names of GrainLearning's files of a trained model, in the order in which they are looked for.
+GRAINLEARNING_CONFIGS = ("config.yaml", "config.yml", "config.npy")
+GRAINLEARNING_STATS = "train_stats.npy"
+GRAINLEARNING_MODELS = ("model-best.h5", "model.weights.h5", "weights.h5", "saved_model.pb")
+#: Of Linux' renameat2: the folder that a relative path begins at, and that two names change places.
+_CURRENT_FOLDER, _EXCHANGE = -100, 2
 
 _WRITER = re.compile(r"\.(?P<host>.+)-(?P<pid>[0-9]+)-[0-9a-f]{8}\.")
 
@@ -79,6 +88,61 @@ def publish_once(path: Path, content: Any) -> bool:
 def partial_folder(folder: Path) -> Path:
     """Return a new name beside `folder`, to build it there and rename it when it is complete."""
     return _partial(folder)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file and flush it; `target` lies in a folder that nobody reads yet."""
+    shutil.copyfile(source, target)
+    with target.open("rb") as written:
+        os.fsync(written.fileno())
+
+
+def replace_folder(partial: Path, folder: Path) -> None:
+    """Put a complete folder in the place of another one beside it, which is removed; several processes may do so.
+
+    Where the file system can exchange two names (Linux' local ones), there is an old or a new folder at every moment.
+    Elsewhere, as on NFS, the old one is renamed first: who is killed between two calls leaves none.
+
+    Raises
+    ------
+    OSError
+        If it cannot be put there; an older folder stays then.
+    """
+    aside = _partial(folder)
+    try:
+        while not _renamed(partial, folder) and not _exchange(partial, folder):
+            with contextlib.suppress(FileNotFoundError):  # another process put it aside
+                remove_folder(aside)  # another process put its own there since
+                folder.rename(aside)
+    except OSError:
+        with contextlib.suppress(OSError):
+            aside.rename(folder)
+        raise
+    finally:
+        remove_folder(aside)
+        remove_folder(partial)
+
+
+def _renamed(one: Path, other: Path) -> bool:
+    """Rename a folder; False if there is one of that name that holds files."""
+    try:
+        one.rename(other)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two names change places at once; False where that cannot be done, or one of them is gone."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):  # another system than Linux, or an older C library
+        return False
+    rename.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    names = [os.fsencode(path.absolute()) for path in (one, other)]
+    return bool(rename(_CURRENT_FOLDER, names[0], _CURRENT_FOLDER, names[1], _EXCHANGE) == 0)
 
 
 def _partial(path: Path) -> Path:
@@ -185,10 +249,70 @@ class TrialFolder(RunFolder):
         """Return what belongs to one generation alone, until its result is published: model, metrics, checkpoint."""
         return RunFolder(self.checkpoint(generation))
 
+    @property
+    def wandb(self) -> Path:
+        """Where W&B's client writes: one fragment for each owner of the trial, all of one run."""
+        return self.root / "wandb"
+
+    def fragments(self) -> list[Fragment]:
+        """Return what its owners told W&B, the newest last: those that were ended, of the newest generation, come last.
+
+        By generation, not by the times in the names: these are of the clocks of several hosts.
+        """
+        found = [Fragment(path.parent) for path in self.wandb.glob("*/fragment.json")]
+        return sorted(found, key=lambda fragment: (fragment.is_final(), fragment.generation, fragment.root.name))
+
     def newest_generation(self) -> int:
         """Return the newest generation that holds the trial; 0 if nobody ever did."""
         numbers = [int(path.stem.removeprefix("lease-")) for path in self.root.glob("lease-*.json")]
         return max(numbers, default=0)
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """What one owner of a trial told W&B: the folder of an offline run."""
+
+    root: Path
+
+    @property
+    def record(self) -> Path:
+        """Generation, state (running, given back, finished, pruned or failed) and number of epochs."""
+        return self.root / "fragment.json"
+
+    @property
+    def log(self) -> Path:
+        """The client's own log, from which it syncs."""
+        return next(self.root.glob("*.wandb"), self.root / "run.wandb")
+
+    @property
+    def files(self) -> Path:
+        return self.root / "files"
+
+    @property
+    def client_mark(self) -> Path:
+        """What W&B's client leaves when it has sent the log, even if the server refused a part of it."""
+        return self.log.with_suffix(".wandb.synced")
+
+    @property
+    def synced(self) -> Path:
+        """What `glrnn sync` leaves when the server has the run."""
+        return self.root / "synced.json"
+
+    @property
+    def state(self) -> str:
+        return str(read_json(self.record)["state"])
+
+    @property
+    def generation(self) -> int:
+        return int(read_json(self.record)["generation"])
+
+    def is_offline(self) -> bool:
+        """Whether it was written without a server; the client names its folders so."""
+        return self.root.name.startswith("offline-")
+
+    def is_final(self) -> bool:
+        """Whether the whole trial is in it, with its end."""
+        return self.state in ("finished", "pruned", "failed")
 
 
 @dataclass(frozen=True)
@@ -212,6 +336,11 @@ class WorkerFolder:
     @property
     def ended(self) -> Path:
         return self.root / "ended.json"
+
+    @property
+    def ready(self) -> Path:
+        """Whether its ranks were ever ready to train: those that find no data, or no MPI, are not."""
+        return self.root / "ready"
 
     @property
     def leaving(self) -> Path:
@@ -253,12 +382,35 @@ class SweepFolder:
         return self.root / "state.json"
 
     @property
+    def tracking(self) -> Path:
+        """How the trials are told to W&B; a sweep without it is not tracked."""
+        return self.root / "tracking.json"
+
+    @property
+    def sync_lock(self) -> Path:
+        """Locked by the process that syncs the runs below the folder."""
+        return self.root / "sync.lock"
+
+    @property
     def workers(self) -> Path:
         return self.root / "workers"
 
     @property
     def trials(self) -> Path:
         return self.root / "trials"
+
+    @property
+    def slurm(self) -> Path:
+        """What submitit writes: batch scripts, its pickles, and what the ranks print."""
+        return self.root / "slurm"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    def figure(self, name: str) -> Path:
+        """Return where a figure of the report lies as a file of its own."""
+        return self.root / "figures" / f"{name}.png"
 
     @property
     def best(self) -> RunFolder:

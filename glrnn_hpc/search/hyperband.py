@@ -17,6 +17,9 @@ _KEYS = ("type", "min_iter", "max_iter", "s", "eta", "strict")
 #: No training has more epochs than this.
 _LAST_BAND = 10**6
 
+#: W&B asks for more than 1; next to it there would be no end of bands.
+_LEAST_ETA = 1.1
+
 
 def check(early_terminate: Any) -> dict[str, Any]:
     """Validate `early_terminate` of a sweep file and fill in its defaults.
@@ -24,7 +27,7 @@ def check(early_terminate: Any) -> dict[str, Any]:
     Returns
     -------
     dict
-        type, min_iter or max_iter and s, eta (default 3) and strict (default False).
+        type, min_iter or max_iter and s, eta (default 3, a fraction too) and strict (default False).
 
     Raises
     ------
@@ -39,10 +42,17 @@ def check(early_terminate: Any) -> dict[str, Any]:
     if early_terminate.get("type") != "hyperband":
         raise ConfigError(f"early_terminate.type: hyperband is needed, {early_terminate.get('type')!r} was given.")
     filled = {"eta": 3, "strict": False, **early_terminate}
-    for key, least in (("min_iter", 1), ("max_iter", 1), ("s", 1), ("eta", 2)):
-        value = filled.get(key, least)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigError(f"early_terminate.{key}: an integer of at least {least} is needed, {value!r} was given.")
+    for key in ("min_iter", "max_iter", "s"):
+        value = filled.get(key, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LAST_BAND:
+            raise ConfigError(
+                f"early_terminate.{key}: an integer from 1 to {_LAST_BAND} is needed, {value!r} was given."
+            )
+    eta = filled["eta"]
+    if isinstance(eta, bool) or not isinstance(eta, int | float) or not _LEAST_ETA <= eta <= _LAST_BAND:
+        raise ConfigError(
+            f"early_terminate.eta: a number from {_LEAST_ETA} to {_LAST_BAND} is needed, {eta!r} was given."
+        )
     if not isinstance(filled["strict"], bool):
         raise ConfigError(f"early_terminate.strict: true or false is needed, {filled['strict']!r} was given.")
     if "max_iter" in filled and "s" not in filled:
@@ -67,13 +77,14 @@ def bands(early_terminate: Mapping[str, Any]) -> list[int]:
     """
     eta = early_terminate.get("eta", 3)
     if "max_iter" in early_terminate:
-        epochs = (int(early_terminate["max_iter"] / eta**k) for k in range(1, early_terminate["s"] + 1))
+        epochs = (int(early_terminate["max_iter"] * eta**-k + 1e-9) for k in range(1, early_terminate["s"] + 1))
         return sorted({epoch for epoch in epochs if epoch >= 1})
-    epoch, found = early_terminate["min_iter"], []
-    while epoch <= _LAST_BAND:
+    first, found, k = early_terminate["min_iter"], [], 0
+    while (epoch := int(first * eta**k)) <= _LAST_BAND:
         found.append(epoch)
-        epoch *= eta
-    return found
+        k += 1
+    # With an eta near 1 several powers fall on one epoch.
+    return sorted(set(found))
 
 
 def should_stop(
@@ -102,6 +113,27 @@ def should_stop(
     is_strict = bool(early_terminate.get("strict", False))
     values = [_at(other, band, is_strict, goal) for other in histories if len(other) >= band]
     return _is_worse(_at(history, band, is_strict, goal), values, early_terminate.get("eta", 3))
+
+
+def cutoffs(
+    histories: Sequence[Sequence[float]], early_terminate: Mapping[str, Any], goal: Literal["minimize", "maximize"]
+) -> dict[int, float]:
+    """Return for each band that a run has reached the value that the next run must not be worse than.
+
+    Parameters
+    ----------
+    histories, early_terminate, goal
+        As for `should_stop`.
+    """
+    is_strict, eta = bool(early_terminate.get("strict", False)), early_terminate.get("eta", 3)
+    sign = 1.0 if goal == "minimize" else -1.0
+    found = {}
+    for band in bands(early_terminate):
+        values = sorted(_at(history, band, is_strict, goal) for history in histories if len(history) >= band)
+        if not values:
+            break
+        found[band] = sign * values[int(len(values) / eta)]
+    return found
 
 
 class HyperbandPruner(optuna.pruners.BasePruner):

@@ -41,6 +41,13 @@ class Lease:
         """Whether nobody adopted the trial since."""
         return self.folder.newest_generation() == self.generation
 
+    def n_epochs(self) -> int:
+        """Return how many epochs of the trial are done, those of earlier generations too."""
+        try:
+            return len(self.folder.generation(self.generation).metrics.read_text(encoding="utf-8").splitlines()) - 1
+        except FileNotFoundError:
+            return 0
+
     def discard(self) -> None:
         """Remove what this generation wrote, if another one has a result: nobody will go on from it."""
         if self.folder.result.exists() and layout.read_json(self.folder.result)["generation"] != self.generation:

@@ -36,7 +36,7 @@ _KEYS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     **{name: (("min", "max"), {}) for name in _BOUNDED},
     "normal": ((), {"mu": 0.0, "sigma": 1.0}),
     "log_normal": ((), {"mu": 0.0, "sigma": 1.0}),
-    "beta": (("a", "b"), {}),
+    "beta": ((), {"a": 1, "b": 1}),
 }
 _KEYS |= {name: (_KEYS[base][0], {**_KEYS[base][1], "q": 1}) for name, base in _QUANTISED.items()}
 #: W&B's other name of categorical with probabilities.
@@ -141,6 +141,11 @@ class Parameter:
         """Whether any number of an interval can come out."""
         return not self.values and self.distribution != "int_uniform" and self.distribution not in _QUANTISED
 
+    @property
+    def is_logarithmic(self) -> bool:
+        """Whether the logarithm of the value is what is drawn."""
+        return "log_" in self.distribution
+
     def ppf(self, u: float) -> Any:
         """Return the value at cumulative probability `u` (inverse CDF): the smallest x with P(X <= x) >= u.
 
@@ -179,22 +184,28 @@ class Parameter:
         Raises
         ------
         ConfigError
-            If the parameter is continuous, or quantised without bounds.
+            If the parameter is continuous, or quantised without bounds, or has probabilities.
         """
         settings = dict(self.settings)
+        if self.probabilities:
+            raise ConfigError(
+                f"parameters.{self.name}.probabilities: a grid runs every value once; leave them out, or use "
+                "method: random."
+            )
         if self.values:
             return self.values
         if self.distribution in ("int_uniform", "q_uniform"):
             q = settings.get("q", 1)
-            ends = settings["min"] / q, settings["max"] / q
-            if not ends[1] - ends[0] < _LARGEST_AXIS:
+            low, n_values = settings["min"], (settings["max"] - settings["min"]) / q
+            if not n_values < _LARGEST_AXIS:
                 raise ConfigError(
                     f"parameters.{self.name}: a grid over {settings['min']} to {settings['max']} by {q:g} has more "
                     f"than {_LARGEST_AXIS} values; narrow the bounds, enlarge q, or use method: random."
                 )
             if self.distribution == "int_uniform":
                 return range(int(settings["min"]), int(settings["max"]) + 1)
-            return [_multiple(n, q) for n in range(round(ends[0]), round(ends[1]) + 1)]
+            # W&B's own grid steps from min by q and leaves max out; 0.1 * 3 may not count as below 0.3.
+            return [_rounded(low + n * q, low, q) for n in range(math.ceil(n_values - 1e-9))]
         raise ConfigError(
             f"parameters.{self.name}: a grid needs a finite set, {self.distribution} is "
             f"{'continuous' if self.is_continuous else 'not one'}; give values, or use method: random."
@@ -288,7 +299,7 @@ def _choices(where: str, mapping: Mapping[str, Any]) -> tuple[tuple[Any, ...], t
         return tuple(values), ()
     if not isinstance(probabilities, list) or len(probabilities) != len(values):
         raise ConfigError(f"{where}.probabilities: a list of {len(values)} numbers is needed, one for each value.")
-    numbers = tuple(_number(f"{where}.probabilities", probability) for probability in probabilities)
+    numbers = tuple(finite_number(f"{where}.probabilities", probability) for probability in probabilities)
     if min(numbers) < 0:
         raise ConfigError(f"{where}.probabilities: {min(numbers):g} is negative.")
     if abs(sum(numbers) - 1) > 1e-6:
@@ -298,7 +309,7 @@ def _choices(where: str, mapping: Mapping[str, Any]) -> tuple[tuple[Any, ...], t
 
 def _check_settings(where: str, distribution: str, settings: dict[str, Any]) -> None:
     for key, value in settings.items():
-        _number(f"{where}.{key}", value)
+        finite_number(f"{where}.{key}", value)
         if key in ("sigma", "a", "b", "q") and value <= 0:
             raise ConfigError(f"{where}.{key}: {distribution} needs a positive {key}, {value!r} was given.")
         if distribution == "int_uniform" and value != int(value):
@@ -317,7 +328,8 @@ def _check_settings(where: str, distribution: str, settings: dict[str, Any]) -> 
         )
 
 
-def _number(where: str, value: Any) -> float:
+def finite_number(where: str, value: Any) -> float:
+    """Return `value` if it is a finite number; raise ConfigError if not."""
     # Whole numbers of YAML may be larger than any float.
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise ConfigError(f"{where}: a finite number is needed, {value!r} was given.")
@@ -356,9 +368,15 @@ def _continuous(distribution: str, settings: dict[str, float], u: float) -> floa
 
 
 def _quantised(value: float, q: float) -> float:
-    return value if math.isinf(value) else _multiple(round(value / q), q)
+    n = value / q
+    # Infinite for a value that is, and for a q so small that every float is a multiple of it.
+    return value if math.isinf(n) else _multiple(round(n), q)
 
 
 def _multiple(n: int, q: float) -> float:
-    # 12 digits: 3 * 0.1 is 0.3, not 0.30000000000000004.
-    return n * q if isinstance(q, int) else float(f"{n * q:.12g}")
+    return _rounded(n * q, q)
+
+
+def _rounded(value: float, *given: float) -> float:
+    """Return an integer of integers, else 12 digits: 3 * 0.1 is 0.3, not 0.30000000000000004."""
+    return value if all(isinstance(number, int) for number in given) else float(f"{value:.12g}")

@@ -182,6 +182,13 @@ def open_storage(folder: layout.SweepFolder, grace_period: int = 30) -> BaseStor
     return JournalStorage(TornTailBackend(folder.journal.resolve(), grace_period))
 
 
+def remove_left_locks(folder: layout.SweepFolder) -> None:
+    """Remove locks of the journal and of `state.json` that were renamed to be deleted by a process that then died."""
+    for path in (folder.journal, folder.state):
+        for left in folder.root.glob(f"{path.name}.lock*.rename"):
+            left.unlink(missing_ok=True)
+
+
 def study_name(folder: layout.SweepFolder) -> str:
     """Return the name of the sweep's study in its storage."""
     return str(layout.read_json(folder.url)["study"]) if folder.url.exists() else "sweep"
@@ -194,7 +201,7 @@ def _database(url: str) -> BaseStorage:
 
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # ValueError: a port that is no number
         raise SweepError(f"--storage: {url!r} is no URL of a database, such as postgresql://user@host/name.") from error
     if parsed.drivername == "postgresql":
         # SQLAlchemy's choice of a driver changed between its versions; this one the extra brings.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import random
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -40,6 +41,9 @@ _INDEX, _POINT, _RELEASED, _REPEATS, _IMPUTED = "index", "point", "released", "r
 
 #: How many of the first waiting trials a rank chooses from after it lost a race for one.
 _SPREAD = 16
+
+#: How many trials are added while the lock of the sweep's state is held.
+_PART = 100
 
 #: Owners that may die of a trial, one after the other, before it is given up.
 _DEATHS = 5
@@ -80,7 +84,13 @@ class Claim:
 
 
 def create(
-    root: Path, spec: SweepSpec, n_trials: int, launch: dict[str, Any], *, url: str | None = None
+    root: Path,
+    spec: SweepSpec,
+    n_trials: int,
+    launch: dict[str, Any],
+    *,
+    url: str | None = None,
+    tracking: dict[str, Any] | None = None,
 ) -> layout.SweepFolder:
     """Make the folder of a sweep with `n_trials` waiting trials; it appears under its name only when complete.
 
@@ -96,6 +106,8 @@ def create(
         What `state.json` keeps for those who start workers.
     url : str, optional
         A database in place of the journal file.
+    tracking : dict, optional
+        How the trials are told to W&B.
 
     Raises
     ------
@@ -103,12 +115,7 @@ def create(
         If the folder holds a sweep already, or anything else, or the database cannot be used.
     """
     folder = layout.SweepFolder(root)
-    if folder.sweep.exists():
-        raise SweepError(
-            f"{root}: holds a sweep already; `glrnn resume {root}` goes on with it, or choose another --out."
-        )
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise SweepError(f"{root}: exists and is not an empty folder; choose another --out.")
+    check_free(root)
     partial = layout.SweepFolder(layout.partial_folder(root))
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
@@ -117,6 +124,8 @@ def create(
         for path in (partial.workers, partial.trials):
             path.mkdir()
         layout.write_text(partial.sweep, config.dump_yaml(spec.as_dict()))
+        if tracking is not None:
+            layout.write_json(partial.tracking, tracking)
         # In a database, the names of all sweeps share one space.
         opened = storage.create(partial, url, f"{root.name}-{secrets.token_hex(4)}")
         study = optuna.create_study(storage=opened, study_name=storage.study_name(partial), direction=spec.goal)
@@ -133,6 +142,22 @@ def create(
         layout.remove_folder(partial.root)
         raise
     return folder
+
+
+def check_free(root: Path) -> None:
+    """Check that a sweep can be made in a folder.
+
+    Raises
+    ------
+    SweepError
+        If it holds a sweep already, or anything else.
+    """
+    if layout.SweepFolder(root).sweep.exists():
+        raise SweepError(
+            f"{root}: holds a sweep already; `glrnn resume {root}` goes on with it, or choose another --out."
+        )
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise SweepError(f"{root}: exists and is not an empty folder; choose another --out.")
 
 
 def _reaching(method: F) -> F:
@@ -315,25 +340,34 @@ class SweepStudy:
 
     def change_state(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
         """Change `state.json`, one process at a time; return what it holds then."""
-        lock = storage.TailLock(str(self.folder.state.resolve()))
-        lock.acquire()
-        try:
+        with self._exclusive():
             before = layout.read_json(self.folder.state)
             after = change(before)
             if after != before:
                 layout.write_json(self.folder.state, after)
             return after
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Keep other processes from changing the state or the number of trials meanwhile."""
+        lock = storage.TailLock(str(self.folder.state.resolve()))
+        lock.acquire()
+        try:
+            yield
         finally:
             lock.release()
 
     @_reaching
     def is_target_reached(self) -> bool:
-        """Whether a finished trial has reached metric.target; its rank may have died before it could end the sweep."""
+        """Whether a trial has reached metric.target, and nobody asked for more trials since.
+
+        The rank of that trial may have died before it could end the sweep.
+        """
         return self._target_reached_by() is not None
 
     def _target_reached_by(self) -> FrozenTrial | None:
         target = self.spec.target
-        if target is None:
+        if target is None or layout.read_json(self.folder.state).get("is_past_target", False):
             return None
         for trial in self._trials(TrialState.COMPLETE):
             value = trial.value
@@ -346,20 +380,28 @@ class SweepStudy:
     @_reaching
     def add_slots(self, n_trials: int) -> int:
         """Raise the number of trials to `n_trials`, repeated ones not counted; return how many were added."""
-        n_present = sum(_REPEATS not in trial.user_attrs for trial in self._trials())
-        for index in range(n_present, n_trials):
-            self._study.add_trial(_waiting({_INDEX: index}))
-        return max(0, n_trials - n_present)
+        n_added = 0
+        while True:
+            # In parts, as a lock that is held for long is taken for that of a dead process.
+            with self._exclusive():
+                n_present = sum(_REPEATS not in trial.user_attrs for trial in self._trials())
+                part = range(n_present, min(n_trials, n_present + _PART))
+                for index in part:
+                    self._study.add_trial(_waiting({_INDEX: index}))
+            if not part:
+                return n_added
+            n_added += len(part)
 
     @_reaching
     def retry_failed(self) -> list[int]:
         """Add a waiting trial with the same point for each failed one; return the numbers of these."""
-        trials = {trial.number: trial for trial in self._trials()}
-        failed = [slot for slot in self.slots() if slot.state == "failed"]
-        for slot in failed:
-            attributes = {_INDEX: trials[slot.number].user_attrs[_INDEX], _POINT: slot.params, _REPEATS: slot.number}
-            self._study.add_trial(_waiting(attributes))
-        return [slot.number for slot in failed]
+        with self._exclusive():
+            trials = {trial.number: trial for trial in self._trials()}
+            failed = [slot for slot in self.slots() if slot.state == "failed"]
+            for slot in failed:
+                index = trials[slot.number].user_attrs[_INDEX]
+                self._study.add_trial(_waiting({_INDEX: index, _POINT: slot.params, _REPEATS: slot.number}))
+            return [slot.number for slot in failed]
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=states or None)

@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 from glrnn_hpc import config
 from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.search import hyperband
-from glrnn_hpc.search.space import Parameter, grid_size
+from glrnn_hpc.search.space import Parameter, finite_number, grid_size
 
 logger = logging.getLogger(__name__)
 
@@ -24,14 +24,15 @@ METHODS = ("grid", "random", "bayes")
 _IMPUTE = ("best", "worst", "latest")
 
 #: Keys of W&B that are kept for its own tools and mean nothing here.
-_LABELS = ("name", "description", "project", "entity", "program", "command", "controller", "job", "image_uri")
+_TEXTS = ("name", "description", "project", "entity", "program")
+_LABELS = (*_TEXTS, "command", "controller", "job", "image_uri", "scheduler", "apiVersion", "kind")
 _KEYS = frozenset({"method", "metric", "parameters", "early_terminate", "run_cap", "seed", "sampler", *_LABELS})
 
 #: The key that chooses a preprocessor of the user's own.
 PREPROCESSOR = "preprocessor"
 
-#: A grid beyond this is a mistake more often than a wish.
-_LARGEST_GRID = 1_000_000
+#: More trials, or points of a grid, are a mistake more often than a wish.
+_MOST_TRIALS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class SweepSpec:
         A value of the metric that ends the sweep.
     impute : str or None
         best, worst or latest: what the search by bayes takes for the value of a failed trial; None leaves it out.
+    impute_while_running : str or None
+        Kept for W&B: the search by bayes takes every trial that still runs for a bad one (constant liar).
     early_terminate : dict or None
         Of hyperband, defaults filled in.
     sampler : str
@@ -70,6 +73,7 @@ class SweepSpec:
     seed: int = 42
     target: float | None = None
     impute: str | None = None
+    impute_while_running: str | None = None
     early_terminate: dict[str, Any] | None = None
     sampler: str = "tpe"
     labels: dict[str, Any] = field(default_factory=dict)
@@ -95,21 +99,24 @@ class SweepSpec:
         Raises
         ------
         ConfigError
-            If nothing limits the number of trials.
+            If nothing limits the number of trials, or there would be more than a million.
         """
         limits = [limit for limit in (wanted or self.run_cap,) if limit is not None]
         if self.method == "grid":
             size = grid_size(self.searched)
-            if size > _LARGEST_GRID and not limits:
+            if size > _MOST_TRIALS and not limits:
                 raise ConfigError(f"parameters: the grid has {size} points; give run_cap, or --trials N, for a part.")
             limits.append(size)
         if not limits:
             raise ConfigError(f"run_cap: {self.method} needs a number of trials; give run_cap, or --trials N.")
+        if min(limits) > _MOST_TRIALS:
+            raise ConfigError(f"run_cap: at most {_MOST_TRIALS} trials are allowed, {min(limits)} were asked for.")
         return min(limits)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the sweep as a mapping that `load_sweep` reads back."""
         metric = {"name": self.metric, "goal": self.goal, "target": self.target, "impute": self.impute}
+        metric["impute_while_running"] = self.impute_while_running
         content = {
             **self.labels,
             "method": self.method,
@@ -163,10 +170,11 @@ def load_sweep(
         run_cap=_integer(content, "run_cap", 1),
         seed=42 if content.get("seed") is None else cast(int, _integer(content, "seed", 0)),
         target=metric.get("target"),
-        impute=metric.get("impute"),
+        impute=metric["impute"],
+        impute_while_running=metric["impute_while_running"],
         early_terminate=None if content.get("early_terminate") is None else hyperband.check(content["early_terminate"]),
         sampler=_sampler(method, content, sampler),
-        labels={key: content[key] for key in _LABELS if content.get(key) is not None},
+        labels=_labels(content),
     )
     if method == "grid":
         grid_size(spec.searched)
@@ -190,6 +198,13 @@ def trial_config(spec: SweepSpec, point: Mapping[str, Any]) -> config.RunConfig:
     if own is not None:
         keys.setdefault("raw_data", own.__name__)
     return config.parse(config.RunConfig, keys, "parameters")
+
+
+def group_choices(spec: SweepSpec) -> tuple[Any, Any]:
+    """Return the pressures and the experiment types that trials of the sweep can select: `All`, or lists."""
+    values = {parameter.name: parameter.extremes() for parameter in spec.parameters}
+    pressures, types = (_union(values.get(key, ["All"])) for key in ("pressure", "experiment_type"))
+    return pressures, types
 
 
 def preprocessor_of(spec: SweepSpec) -> type[Any] | None:
@@ -224,6 +239,15 @@ def build_preprocessor(spec: SweepSpec, point: Mapping[str, Any], source: Any = 
     if "source" in inspect.signature(own).parameters:
         keys["source"] = source
     return own(**keys)
+
+
+def _union(choices: list[str | float | list[str | float]]) -> str | list[str | float]:
+    names: list[str | float] = []
+    for choice in choices:
+        if choice == "All":
+            return "All"
+        names.extend(choice if isinstance(choice, list) else [choice])
+    return list(dict.fromkeys(names))
 
 
 def _import(reference: Any) -> type[Any]:
@@ -273,14 +297,23 @@ def _metric(content: Mapping[str, Any], method: str) -> dict[str, Any]:
     if name not in LOGGED_METRICS:
         raise ConfigError(f"metric.name: {name!r} is never logged; choose one of {', '.join(LOGGED_METRICS)}.")
     target = metric.get("target")
-    if isinstance(target, bool) or not isinstance(target, int | float | None) or target != target:
-        raise ConfigError(f"metric.target: a number is needed, {target!r} was given.")
+    if target is not None:
+        finite_number("metric.target", target)
     for key in ("impute", "impute_while_running"):
-        # YAML's false turns it off, as in W&B.
-        if metric.get(key) not in (None, False):
+        # false turns it off; W&B's schema has it as a text for impute_while_running.
+        if metric.get(key) not in (None, False, "false"):
             _one_of(f"metric.{key}", metric[key], _IMPUTE)
     goal = _one_of("metric.goal", metric.get("goal", "minimize"), ("minimize", "maximize"))
-    return {"name": name, "goal": goal, "target": target, "impute": metric.get("impute") or None}
+    imputed = {key: metric[key] if metric.get(key) in _IMPUTE else None for key in ("impute", "impute_while_running")}
+    return {"name": name, "goal": goal, "target": target, **imputed}
+
+
+def _labels(content: Mapping[str, Any]) -> dict[str, Any]:
+    found = {key: content[key] for key in _LABELS if content.get(key) is not None}
+    for key in _TEXTS:
+        if key in found and (isinstance(found[key], bool) or not isinstance(found[key], str | int | float)):
+            raise ConfigError(f"{key}: a text is needed, {found[key]!r} was given.")
+    return found
 
 
 def _parameters(content: Mapping[str, Any]) -> tuple[Parameter, ...]:
@@ -299,6 +332,10 @@ def _parameters(content: Mapping[str, Any]) -> tuple[Parameter, ...]:
             known |= set(_import(own.values[0]).get_default_config())
     found: dict[str, Parameter] = {}
     for where, name, mapping in leaves:
+        if name in config.ALWAYS and name not in known:
+            for value in Parameter.from_config(name, mapping, where).values:
+                config.without_always({name: value}, where.rpartition(".")[0])
+            continue
         if name not in known:
             raise config.unknown_key(where, known)
         if name in found:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glrnn_hpc import layout
+from glrnn_hpc.search import storage
 
 if TYPE_CHECKING:
     from glrnn_hpc.search.leases import Owner
@@ -121,6 +122,14 @@ def clean_up(sweep: layout.SweepFolder) -> None:
         if folder.record.exists():
             for name in layout.read_json(folder.record)["shared_memory"]:
                 (_SHARED_MEMORY / name).unlink(missing_ok=True)
+    storage.remove_left_locks(sweep)
+
+
+def clean_up_after(sweep: layout.SweepFolder, folder: layout.WorkerFolder) -> None:
+    """Remove the partial files of a worker's earlier ranks, before those of the requeued job register in its place."""
+    if folder.record.exists():
+        dead = {(each.host, each.pid) for each in _processes(folder)}
+        layout.remove_partials(sweep.root, "**/*", lambda host, pid: (host, pid) in dead)
 
 
 class Heart(threading.Thread):
@@ -156,8 +165,10 @@ class Heart(threading.Thread):
             logger.warning("no heartbeat: %s", error)
 
     def stop(self) -> None:
-        """Beat no more."""
+        """Beat no more; return when the last beat is whole, as the end of the process would leave a part of it."""
         self._stopped.set()
+        if self.is_alive():
+            self.join()
 
 
 class Watchdog(threading.Thread):

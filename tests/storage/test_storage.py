@@ -20,7 +20,7 @@ import pytest
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import StorageError, SweepError
-from glrnn_hpc.search import storage, study
+from glrnn_hpc.search import storage, study, workers
 from glrnn_hpc.search.sweep import load_sweep
 from tests.unit.test_study import owner, settle, sweep
 
@@ -103,6 +103,7 @@ def test_a_database_that_cannot_be_used_is_one_message_without_its_password(tmp_
     spec = load_sweep(sweep())
     for url, message in {
         "nonsense": "is no URL of a database",
+        "postgresql://user@host:port/name": "is no URL of a database",
         "sqlite:///study.db": "SQLite's locks do not hold on shared file systems",
         "postgresql://me:secret@127.0.0.1:9/none": "cannot be used: .*refused",
         "postgresql+nodriver://me:secret@127.0.0.1:9/none": "cannot be used",
@@ -283,3 +284,13 @@ def test_the_journal_is_optunas_own(tmp_path: Path):
     plain = optuna.load_study(study_name="sweep", storage=optuna.storages.JournalStorage(backend))
     assert plain.best_value == 0.25
     assert layout.read_json(seen.folder.state)["n_trials"] == 2
+
+
+def test_locks_that_a_process_left_while_it_released_them_are_removed(tmp_path: Path):
+    seen = make(tmp_path / "sweep", 1)
+    left = [seen.folder.root / f"{name}.lock0a1b-2c.rename" for name in ("study.journal", "state.json")]
+    for path in left:
+        path.touch()
+    workers.clean_up(seen.folder)
+    assert not any(path.exists() for path in left)
+    assert seen.claim(owner("w0")) is not None

@@ -44,6 +44,10 @@ def test_the_bands_are_min_iter_times_eta_to_the_k_or_max_iter_by_eta_to_the_k()
     assert hyperband.bands({"max_iter": 27, "s": 2, "eta": 3}) == [3, 9]
     assert hyperband.bands({"max_iter": 100, "s": 3, "eta": 4}) == [1, 6, 25]
     assert hyperband.bands({"max_iter": 5, "s": 9, "eta": 2}) == [1, 2]
+    assert hyperband.bands({"max_iter": 343, "s": 3, "eta": 7}) == [1, 7, 49], "343 * 7**-2 is just below 7"
+    assert hyperband.bands({"min_iter": 2, "eta": 2.5})[:4] == [2, 5, 12, 31]
+    assert hyperband.bands({"max_iter": 25, "s": 2, "eta": 2.5}) == [4, 10]
+    assert hyperband.bands({"min_iter": 1, "eta": 1.1})[:3] == [1, 2, 3]
 
 
 def test_before_the_first_band_nobody_is_stopped():
@@ -138,10 +142,14 @@ WRONG = [
     ({"type": "envelope"}, "early_terminate.type: hyperband is needed, 'envelope'"),
     ({"type": "hyperband"}, "early_terminate.min_iter: give min_iter, or max_iter and s"),
     ({"type": "hyperband", "max_iter": 27}, "early_terminate.s: max_iter needs the number of bands; add s"),
-    ({"type": "hyperband", "min_iter": 0}, "early_terminate.min_iter: an integer of at least 1 is needed, 0"),
+    ({"type": "hyperband", "min_iter": 0}, "early_terminate.min_iter: an integer from 1 to 1000000 is needed, 0"),
     ({"type": "hyperband", "min_iter": True}, "early_terminate.min_iter: an integer"),
-    ({"type": "hyperband", "min_iter": 3, "eta": 1}, "early_terminate.eta: an integer of at least 2 is needed, 1"),
-    ({"type": "hyperband", "max_iter": 9, "s": 0}, "early_terminate.s: an integer of at least 1"),
+    ({"type": "hyperband", "min_iter": 3, "eta": 1}, "early_terminate.eta: a number from 1.1 to 1000000 is needed, 1"),
+    ({"type": "hyperband", "max_iter": 9, "s": 0}, "early_terminate.s: an integer from 1 to"),
+    ({"type": "hyperband", "min_iter": 10**7}, "early_terminate.min_iter: an integer from 1 to 1000000 is needed, 100"),
+    ({"type": "hyperband", "max_iter": 10**400, "s": 2}, "early_terminate.max_iter: an integer from 1 to 1000000"),
+    ({"type": "hyperband", "max_iter": 27, "s": 10**30}, "early_terminate.s: an integer from 1 to 1000000"),
+    ({"type": "hyperband", "min_iter": 3, "eta": 10**400}, "early_terminate.eta: a number from 1.1 to 1000000"),
     ({"type": "hyperband", "max_iter": 2, "s": 2, "eta": 3}, "early_terminate.max_iter: 2 / eta 3 leaves no epoch"),
     ({"type": "hyperband", "min_iter": 3, "strict": "yes"}, "early_terminate.strict: true or false is needed, 'yes'"),
     ({"type": "hyperband", "min_itr": 3}, "early_terminate.min_itr: unknown key; did you mean min_iter"),
@@ -161,3 +169,17 @@ def test_defaults_are_filled_in():
         "eta": 3,
         "strict": False,
     }
+
+
+@pytest.mark.parametrize(("goal", "sign"), [("minimize", 1.0), ("maximize", -1.0)])
+def test_the_cutoff_of_a_band_is_the_value_that_must_not_be_worse(goal, sign):
+    settings = {"type": "hyperband", "min_iter": 1, "eta": 2}
+    histories = [[sign * (9.0 - k), sign * k] for k in range(4)] + [[sign * 20.0]]
+    found = hyperband.cutoffs(histories, settings, goal)
+    # int(5 / 2) of the five at epoch 1, int(4 / 2) of the four at epoch 2; nobody has reached epoch 4.
+    assert found == {1: sign * 8.0, 2: sign * 2.0}
+    for band, cutoff in found.items():
+        reached = [history[:band] for history in histories if len(history) >= band]
+        for history in reached:
+            is_worse = min(history) > cutoff if goal == "minimize" else max(history) < cutoff
+            assert hyperband.should_stop(history, reached, settings, goal) is is_worse

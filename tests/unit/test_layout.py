@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,66 @@ def test_a_link_whose_answer_was_lost_is_known_as_the_writers_own(tmp_path: Path
     monkeypatch.setattr(os, "link", asked_twice)
     assert layout.publish_once(tmp_path / "a.json", {"writer": 0})
     assert not layout.publish_once(tmp_path / "a.json", {"writer": 1})
+
+
+def folder_of(path: Path, content: str) -> Path:
+    path.mkdir()
+    (path / "a.txt").write_text(content)
+    return path
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_folder_takes_the_place_of_another_one(can_exchange: bool, tmp_path: Path, monkeypatch):
+    if not can_exchange:  # as on NFS
+        monkeypatch.setattr(layout, "_exchange", lambda one, other: False)
+    best = tmp_path / "best"
+    for content in ("first", "second", "third"):
+        layout.replace_folder(folder_of(layout.partial_folder(best), content), best)
+        assert (best / "a.txt").read_text() == content
+        assert list(tmp_path.iterdir()) == [best]
+
+
+def test_names_are_exchanged_at_once_where_the_file_system_can(tmp_path: Path, monkeypatch):
+    best = folder_of(tmp_path / "best", "old")
+    seen = []
+    monkeypatch.setattr(layout, "remove_folder", lambda folder: seen.append(best.exists()))
+    layout.replace_folder(folder_of(tmp_path / ".partial", "new"), best)
+    assert ((best / "a.txt").read_text(), (tmp_path / ".partial/a.txt").read_text()) == ("new", "old")
+    assert all(seen)
+
+
+def test_a_folder_that_cannot_be_put_there_leaves_the_old_one(tmp_path: Path, monkeypatch):
+    best = folder_of(tmp_path / "best", "old")
+    partial = folder_of(tmp_path / ".partial", "new")
+    monkeypatch.setattr(layout, "_exchange", lambda one, other: False)
+    rename = Path.rename
+
+    def failing(path: Path, target: Path) -> Path:
+        if path == partial and not best.exists():
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        layout.replace_folder(partial, best)
+    assert (best / "a.txt").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [best]
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        layout.replace_folder(folder_of(partial, "new"), tmp_path / "file")
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_many_may_replace_a_folder_at_once(can_exchange: bool, tmp_path: Path, monkeypatch):
+    if not can_exchange:
+        monkeypatch.setattr(layout, "_exchange", lambda one, other: False)
+    best = tmp_path / "best"
+
+    def replace(number: int) -> None:
+        for turn in range(50):
+            layout.replace_folder(folder_of(layout.partial_folder(best), f"{number} {turn}"), best)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(replace, range(4)))
+    assert (best / "a.txt").read_text().split()[1] == "49"
+    assert list(tmp_path.iterdir()) == [best]

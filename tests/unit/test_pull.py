@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from glrnn_hpc import layout
 from glrnn_hpc.errors import ModelError
 from glrnn_hpc.search import leases, study, workers
 from glrnn_hpc.worker import pull
+from glrnn_hpc.worker.notice import Notice
 from tests.unit.test_study import make, owner
 
 FINISHED = {"state": "finished", "value": 0.5, "metrics": {"val_loss": 0.5}}
@@ -24,9 +27,15 @@ def seen(tmp_path: Path) -> study.SweepStudy:
     return make(tmp_path / "sweep")
 
 
+#: What was told of the trials that ended.
+ENDINGS: list[dict[str, Any]] = []
+
+
 def run(seen: study.SweepStudy, train: Any, seconds: float = 0.0) -> study.Claim:
     claim = seen.claim(owner())
-    pull.run(seen, claim, train, pull.Guard(seen, claim, seconds, workers.Watchdog(60)))
+    ENDINGS.clear()
+    guard = pull.Guard(seen, claim, seconds, workers.Watchdog(60))
+    pull.run(seen, claim, train, guard, lambda _, ending: ENDINGS.append(ending))
     return claim
 
 
@@ -42,6 +51,7 @@ def test_a_result_is_published_and_told(seen: study.SweepStudy):
     assert {"state", "value", "metrics", "number", "point", "started", "seconds", "generation"} == set(result)
     assert (result["number"], result["point"], result["generation"]) == (0, claim.point, 1)
     assert (seen.slots()[0].state, seen.slots()[0].value) == ("finished", 0.5)
+    assert [result] == ENDINGS
 
 
 def test_a_trial_that_raises_is_failed_with_its_reason(seen: study.SweepStudy):
@@ -80,6 +90,7 @@ def test_a_cancelled_sweep_takes_the_trial_back(seen: study.SweepStudy):
         raise AssertionError("the guard lets a cancelled sweep go on")
 
     run(seen, cancelled)
+    assert [{"state": "given back"}] == ENDINGS
     assert seen.slots()[0].is_released
     assert not seen.folder.trial(0).result.exists()
 
@@ -111,6 +122,7 @@ def test_an_owner_whose_trial_was_adopted_leaves_no_trace(way: str, said: str, s
         return {"state": "failed", "error": "late"}
 
     claim = run(seen, late)
+    assert [{"state": "abandoned"}] == ENDINGS
     assert f"adopted by another worker; {said}" in caplog.text or f"; this result {said}" in caplog.text
     assert not claim.lease.folder.result.exists()
     assert seen.slots()[0].state == "running"
@@ -161,6 +173,27 @@ def test_a_rank_pulls_until_every_trial_is_final_and_says_so(seen: study.SweepSt
     assert layout.read_json(seen.folder.state)["reason"] == "every trial is final"
 
 
+@pytest.mark.parametrize(("rank", "numbers"), [(0, [0, 1, 2, 3]), (1, [1, 2, 3, 0])])
+def test_the_first_rank_of_a_worker_takes_the_trials_of_the_dead_before_waiting_ones(
+    rank: int, numbers: list[int], seen: study.SweepStudy
+):
+    far = leases.Owner("dead", 0, workers.Process("elsewhere", 1, "1"))
+    assert seen.claim(far).number == 0
+    ended = seen.folder.worker("dead").ended
+    ended.parent.mkdir(parents=True)
+    layout.write_json(ended, {})
+    trained = []
+
+    def train(claim: study.Claim, guard: pull.Guard) -> dict[str, Any]:
+        trained.append(claim.number)
+        return dict(FINISHED)
+
+    me = leases.Owner("me", rank, workers.this_process())
+    # One look at the beginning; the other one when nothing waits.
+    pull.pull(seen, me, workers.Timing(heartbeat=0.2, dead_after=60), train, workers.Watchdog(60))
+    assert trained == numbers
+
+
 def test_a_rank_that_leaves_says_so_and_stays_if_the_sweep_was_resumed_meanwhile(seen: study.SweepStudy, monkeypatch):
     worker = seen.folder.worker(owner().job)
     worker.root.mkdir(parents=True)
@@ -186,3 +219,31 @@ def test_an_owner_that_comes_after_the_result_removes_what_it_wrote(seen: study.
     claim = run(seen, late)
     assert not claim.lease.folder.checkpoint(1).exists()
     assert layout.read_json(claim.lease.folder.result)["generation"] == 2
+
+
+def test_a_rank_that_is_told_to_leave_gives_its_trial_back_at_the_next_step(seen: study.SweepStudy):
+    told = threading.Event()
+
+    def train(claim: study.Claim, guard: pull.Guard) -> dict[str, Any]:
+        guard.step()  # within the heartbeat: no file is looked at
+        told.set()
+        guard.step()
+        raise AssertionError("the step above must not return")
+
+    arguments = (workers.Timing(heartbeat=60.0), train, workers.Watchdog(60))
+    pull.pull(seen, owner(), *arguments, is_told_to_leave=told.is_set)
+    assert [slot.state for slot in seen.slots()] == ["running", "waiting", "waiting", "waiting"]
+    assert seen.slots()[0].is_released
+    assert not seen.folder.worker("w").leaving.exists(), "the same job comes back"
+    assert seen.adopt_released(owner("new")).lease.generation == 2
+
+
+def test_a_rank_notes_sigusr2_and_goes_on():
+    before = signal.getsignal(signal.SIGUSR2)
+    try:
+        notice = Notice()
+        assert not notice.is_given()
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert notice.is_given()
+    finally:
+        signal.signal(signal.SIGUSR2, before)

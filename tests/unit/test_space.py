@@ -63,6 +63,11 @@ def test_quantised_values_are_the_numbers_that_people_write():
     assert sorted({found.ppf(u) for u in np.linspace(0, 1, 200)}) == [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]
 
 
+def test_a_q_below_the_resolution_of_the_values_changes_none_of_them():
+    found = parameter({"distribution": "q_uniform", "min": 1, "max": 1e300, "q": 1e-300})
+    assert [found.ppf(u) for u in (0, 0.25, 1)] == [1, pytest.approx(2.5e299), 1e300]
+
+
 def test_defaults_are_those_of_wandb():
     assert parameter({"distribution": "normal"}).ppf(0.975) == pytest.approx(1.959964, abs=1e-6)
     assert parameter({"distribution": "log_normal"}).ppf(0.5) == pytest.approx(1.0)
@@ -119,16 +124,43 @@ def test_a_grid_is_the_product_in_a_fixed_order():
         parameter({"distribution": "q_uniform", "min": 0.1, "max": 0.3, "q": 0.1}, "train_frac"),
     ]
     points = grid_points(axes)
-    assert len(points) == grid_size(axes) == 12
-    assert points[:4] == [
+    assert len(points) == grid_size(axes) == 8
+    assert points[:3] == [
         {"window_size": 3, "lstm_units": 1, "train_frac": 0.1},
         {"window_size": 3, "lstm_units": 1, "train_frac": 0.2},
-        {"window_size": 3, "lstm_units": 1, "train_frac": 0.3},
         {"window_size": 3, "lstm_units": 2, "train_frac": 0.1},
     ]
-    assert points[-1] == grid_point(axes, 11) == {"window_size": 5, "lstm_units": 2, "train_frac": 0.3}
+    assert points[-1] == grid_point(axes, 7) == {"window_size": 5, "lstm_units": 2, "train_frac": 0.2}
     values = {parameter({"distribution": "q_uniform", "min": 0.1, "max": 0.3, "q": 0.1}).ppf(u) for u in U}
     assert values == {0.1, 0.2, 0.3}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "q", "expected"),
+    [
+        (0, 10, 5, [0, 5]),
+        (1, 10, 4, [1, 5, 9]),
+        (0.05, 0.3, 0.1, [0.05, 0.15, 0.25]),
+        (0, 1, 0.1, [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]),
+        (8, 12.5, 2, [8, 10, 12]),
+    ],
+)
+def test_a_grid_over_q_uniform_steps_from_min_and_leaves_max_out_as_in_wandb(
+    low: Any, high: Any, q: Any, expected: Any
+):
+    mapping = {"distribution": "q_uniform", "min": low, "max": high, "q": q}
+    assert parameter(mapping).grid() == expected
+    assert all(isinstance(value, int) for value in expected) == isinstance(parameter(mapping).grid()[-1], int)
+
+
+def test_a_grid_over_values_with_probabilities_is_refused():
+    with pytest.raises(ConfigError, match=r"parameters\.lstm_units\.probabilities: a grid runs every value once"):
+        grid_points([parameter({"values": [1, 2], "probabilities": [0.2, 0.8]}, "lstm_units")])
+
+
+def test_beta_without_a_and_b_is_uniform():
+    assert parameter({"distribution": "beta"}).ppf(0.3) == pytest.approx(0.3)
+    assert parameter({"distribution": "q_beta", "q": 0.25}).ppf(0.3) == 0.25
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,38 @@ def test_the_sweep_is_finished_when_every_slot_is_final(seen: study.SweepStudy):
         settle(seen, seen.claim(owner()), state, value=1.0)
     assert seen.is_finished()
     assert [slot.state for slot in seen.slots()] == ["finished", "failed", "pruned", "finished"]
+
+
+ADDER = """
+import sys
+from pathlib import Path
+from glrnn_hpc import layout
+from glrnn_hpc.search.study import SweepStudy
+
+seen = SweepStudy(layout.SweepFolder(Path(sys.argv[1])))
+print("ready", flush=True)
+sys.stdin.readline()
+print(seen.add_slots(150), len(seen.retry_failed()), flush=True)
+"""
+
+
+def test_those_that_add_trials_at_once_add_each_of_them_once(seen: study.SweepStudy):
+    settle(seen, seen.claim(owner()), "failed")
+    command = [sys.executable, "-c", ADDER, str(seen.folder.root)]
+    adders = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    for adder in adders:
+        assert adder.stdout.readline() == "ready\n"
+    for adder in adders:
+        adder.stdin.write("\n")
+        adder.stdin.flush()
+    added = [adder.communicate(timeout=120)[0].split() for adder in adders]
+    assert sum(int(slots) for slots, _ in added) == 146
+    assert sorted(repeated for _, repeated in added) == ["0", "0", "1"]
+    assert len(seen.slots()) == 151
+    while seen.claim(owner()) is not None:
+        pass
+    points = [slot.params for slot in seen.slots() if slot.state == "running"]
+    assert sorted(map(str, points)) == sorted(str(samplers.point_of(seen.spec, number)) for number in range(150))
 
 
 @pytest.mark.parametrize(("goal", "values"), [("minimize", [0.3, 0.1]), ("maximize", [0.01, 0.2])])

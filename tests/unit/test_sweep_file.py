@@ -33,7 +33,15 @@ EVERYTHING = {
     "name": "night",
     "description": "all that a sweep file can say",
     "method": "bayes",
-    "metric": {"name": "val_mae", "goal": "minimize", "target": 0.01, "impute": "worst"},
+    "metric": {
+        "name": "val_mae",
+        "goal": "minimize",
+        "target": 0.01,
+        "impute": "worst",
+        "impute_while_running": "best",
+    },
+    "apiVersion": "v1",
+    "kind": "sweep",
     "early_terminate": {"type": "hyperband", "max_iter": 27, "s": 2},
     "run_cap": 30,
     "seed": 0,
@@ -93,11 +101,19 @@ def test_values_of_a_trial_override_defaults_and_reach_the_optimizer():
     assert config.patience == 5
 
 
+def test_impute_while_running_can_be_turned_off_as_in_wandb():
+    for off in (None, False, "false"):
+        spec = load_sweep(sweep(metric={"name": "val_loss", "impute": off, "impute_while_running": off}))
+        assert (spec.impute, spec.impute_while_running) == (None, None)
+
+
 def test_random_points_depend_on_the_seed_and_the_number_of_the_trial_alone():
     spec = load_sweep(sweep())
     assert samplers.point_of(spec, 2) == samplers.point_of(load_sweep(sweep(run_cap=99)), 2)
     assert samplers.point_of(spec, 2) != samplers.point_of(load_sweep(sweep(seed=7)), 2)
     assert samplers.point_of(spec, 2) != samplers.point_of(spec, 3)
+    one, two = (load_sweep(sweep(seed=seed)) for seed in (1, 2))
+    assert samplers.point_of(one, 2) != samplers.point_of(two, 1), "sweeps of neighbouring seeds share no point"
 
 
 def test_a_grid_has_no_more_trials_than_points_and_a_huge_one_needs_a_limit():
@@ -181,24 +197,32 @@ WRONG: list[tuple[Any, str]] = [
     (sweep(metric={"goal": "minimize"}), "metric.name: None is never logged"),
     (sweep(metric={"name": "val_loss", "goal": "max"}), "metric.goal: 'max' is not one of minimize, maximize"),
     (sweep(metric={"nam": "val_loss"}), "metric.nam: unknown key; did you mean name?"),
-    (sweep(metric={"name": "val_loss", "target": "low"}), "metric.target: a number is needed, 'low'"),
+    (sweep(metric={"name": "val_loss", "target": "low"}), "metric.target: a finite number is needed, 'low'"),
+    (sweep(metric={"name": "val_loss", "target": float("inf")}), "metric.target: a finite number is needed, inf"),
     (sweep(metric={"name": "val_loss", "impute": "mean"}), "metric.impute: 'mean' is not one of best, worst, latest"),
+    (sweep(run_cap=10**40), "run_cap: at most 1000000 trials are allowed, 1000000"),
     (sweep(run_cap=0), "run_cap: an integer of at least 1 is needed, 0"),
     (sweep(run_cap=2.5), "run_cap: an integer of at least 1 is needed, 2.5"),
     (sweep(run_cap=True), "run_cap: an integer of at least 1 is needed, True"),
     (sweep(seed=-1), "seed: an integer of at least 0 is needed, -1"),
     (sweep(early_terminate={"type": "hyperband", "max_iter": 27}), "early_terminate.s: max_iter needs the number"),
     (sweep(early_terminate={"type": "hyperband", "minimum": 3}), "early_terminate.minimum: unknown key; did you"),
+    (
+        sweep(early_terminate={"type": "hyperband", "min_iter": 3, "eta": 1}),
+        "early_terminate.eta: a number from 1.1",
+    ),
+    (sweep(name=["a"]), "name: a text is needed, ['a']"),
     (sweep(parameters=[]), "parameters: a mapping of keys of the training configuration is needed, []"),
     (sweep(parameters={}), "parameters: a mapping of keys"),
     (sweep(parameters={"lstm_units": 3}), "parameters.raw_data: this key is required"),
+    (sweep(parameters={**PARAMETERS, "raw_data": "a\0"}), "parameters.raw_data: no path of a file: embedded null"),
+    (sweep(parameters={**PARAMETERS, "raw_data": "a" * 5000}), "aaa: cannot be looked for: File name too long"),
     (sweep(parameters={**PARAMETERS, "lstm_unit": 3}), "parameters.lstm_unit: unknown key; did you mean lstm_units?"),
     (sweep(parameters={**PARAMETERS, 7: 3}), "parameters.7: unknown key"),
     (with_parameter(valeus=[1]), "parameters.lstm_units.valeus: unknown key; did you mean values?"),
     (with_parameter(), "parameters.lstm_units: give value, values, min and max, or a distribution"),
     (with_parameter(min=3), "parameters.lstm_units.max: this key is required for uniform"),
     (with_parameter(distribution="q_uniform", max=3), "parameters.lstm_units.min: this key is required for q_uniform"),
-    (with_parameter(distribution="beta", a=3), "parameters.lstm_units.b: this key is required for beta"),
     (with_parameter(min=3, max=3), "parameters.lstm_units: min=3 must be below max=3"),
     (with_parameter(min=9, max=3), "parameters.lstm_units: min=9 must be below max=3"),
     (with_parameter(min="a", max=3), "parameters.lstm_units.min: a finite number is needed, 'a'"),
@@ -248,6 +272,9 @@ WRONG: list[tuple[Any, str]] = [
     ("method:\trandom\n\tmetric: 3\n", "not valid YAML"),
     ("method: [random\n", "not valid YAML"),
     ("? [1, 2]\n: 3\n", "must be a scalar"),
+    ("method: random\nparameters: &p\n  raw_data: a.hdf5\n  network: {parameters: *p}\n", "not valid YAML"),
+    ("method: random\nparameters:\n  lstm_units: {values: &v [3, *v]}\n", "found unconstructable recursive node"),
+    (f"method: random\ncommand: {'[' * 5000}{']' * 5000}\n", "not valid YAML: it is nested too deeply"),
     (b"\x00\xff\xfe\x80binary", "cannot be read as text"),
     ("method: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
 ]

@@ -1,0 +1,87 @@
+"""Which parameters decide how good a trial is: Optuna's measure, on the values of the configuration."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+
+from glrnn_hpc.search.space import Parameter
+
+#: Finished trials below which the measure tells chance more than anything else.
+LEAST_TRIALS = 10
+
+#: Trials that count as good at least; a tenth of them if that is more.
+_LEAST_GOOD = 5
+
+
+def importances(
+    parameters: Sequence[Parameter],
+    points: Sequence[Mapping[str, Any]],
+    values: Sequence[float],
+    goal: Literal["minimize", "maximize"],
+) -> dict[str, float]:
+    """Return how much each parameter decides whether a trial is among the good ones, by PED-ANOVA.
+
+    Parameters
+    ----------
+    parameters : sequence of Parameter
+        Those that are searched.
+    points : sequence of mapping, length n
+        The finished trials, in the units of the configuration.
+    values : sequence of float, length n
+        Their metric.
+    goal : str
+        minimize or maximize.
+
+    Returns
+    -------
+    dict
+        By name, the largest first; their sum is 1.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than `LEAST_TRIALS` points.
+
+    References
+    ----------
+    Watanabe, Bansal, Hutter: PED-ANOVA, IJCAI 2023, https://doi.org/10.24963/ijcai.2023/488
+    """
+    if len(points) < LEAST_TRIALS:
+        raise ValueError(f"at least {LEAST_TRIALS} finished trials are needed, there are {len(points)}")
+    distributions = {each.name: _distribution(each, [point[each.name] for point in points]) for each in parameters}
+    # In memory: the sweep's own study holds the parameters of grid and random as attributes only, and of distributions
+    # that Optuna lacks their probabilities.
+    study = optuna.create_study(direction=goal)
+    for point, value in zip(points, values, strict=True):
+        params = {each.name: _stored(each, point[each.name]) for each in parameters}
+        study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=value))
+    settings: dict[str, Any] = {_quantile_key(): max(0.1, _LEAST_GOOD / len(points))}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what few trials can tell, the report speaks itself
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator(**settings)
+        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(share) for name, share in sorted(found.items(), key=lambda item: -item[1])}
+
+
+def _quantile_key() -> str:
+    """Return what the installed Optuna calls the part of the trials that count as good."""
+    names = inspect.signature(optuna.importance.PedAnovaImportanceEvaluator).parameters
+    return "target_quantile" if "target_quantile" in names else "baseline_quantile"
+
+
+def _distribution(parameter: Parameter, values: Sequence[Any]) -> BaseDistribution:
+    if parameter.values:
+        return CategoricalDistribution([_stored(parameter, value) for value in parameter.values])
+    low, high = float(min(values)), float(max(values))
+    return FloatDistribution(low, high, log=parameter.is_logarithmic and low > 0)
+
+
+def _stored(parameter: Parameter, value: Any) -> Any:
+    return json.dumps(value) if parameter.values else float(value)
