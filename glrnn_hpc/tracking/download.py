@@ -1,0 +1,107 @@
+"""Fetch the best run of a sweep from W&B's server, with all its files."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from glrnn_hpc import layout
+from glrnn_hpc.errors import SweepError, TrackingError
+from glrnn_hpc.tracking.errands import Errands
+from glrnn_hpc.tracking.run import say
+from glrnn_hpc.tracking.server import require_server
+
+logger = logging.getLogger(__name__)
+
+#: Seconds to wait for a list of runs, and for the files of one.
+ANSWER, FILES = 120.0, 3600.0
+
+#: Where the runs go, in WANDB_DIR or the current folder.
+FOLDER = Path("wandb", "downloads")
+
+
+def download_best(sweep: str) -> Path:
+    """Download the best finished run of a sweep, by the metric and the goal of the sweep.
+
+    Parameters
+    ----------
+    sweep : str
+        entity/project/id.
+
+    Returns
+    -------
+    Path
+        wandb/downloads/entity/project/run: all files of the run; what was there before is replaced.
+
+    Raises
+    ------
+    SweepError
+        If the server has no such sweep, or no finished run of it with that metric; deleted runs do not count.
+    TrackingError
+        If the server cannot be reached, there is no key for it, or a file does not arrive.
+    """
+    require_server()
+    errands = Errands()
+    try:
+        run = errands.run(lambda: _best(sweep), ANSWER)
+        return Path(errands.run(lambda: _download(run), FILES))
+    except (SweepError, TrackingError):
+        raise
+    except Exception as error:
+        raise TrackingError(f"{sweep}: cannot be read from W&B's server: {say(error)}") from error
+
+
+def _best(path: str) -> Any:
+    import wandb
+
+    entity, project, name = path.split("/")
+    api: Any = wandb.Api(timeout=30)
+    try:
+        sweep = api.sweep(path)
+    except (ValueError, wandb.errors.CommError) as error:
+        raise SweepError(f"{path}: W&B's server shows no such sweep: {say(error)}") from error
+    wanted = sweep.config.get("metric") or {}
+    metric, is_lower_better = str(wanted.get("name", "val_loss")), wanted.get("goal", "minimize") == "minimize"
+    order = f"{'+' if is_lower_better else '-'}summary_metrics.{metric}"
+    others = []
+    for run in api.runs(f"{entity}/{project}", filters={"$and": [{"sweep": name}]}, order=order):
+        value = run.summary.get(metric)
+        is_number = isinstance(value, int | float) and math.isfinite(value)
+        state = str(run.summary.get("state", run.state))  # pruned is a word of this package's own
+        if run.state == "finished" and state == "finished" and is_number:
+            logger.info("the best run of %s is %s: %s %g", path, run.id, metric, value)
+            return run
+        others.append(f"{run.id} ({state if state != 'finished' else f'has no {metric}'})")
+    raise SweepError(
+        f"{path}: W&B's server has no finished run of this sweep with a value of {metric}; "
+        f"it has {', '.join(others) or 'none at all'}; runs that were deleted there are lost."
+    )
+
+
+def _download(run: Any) -> Path:
+    parts = (run.entity, run.project, run.id)
+    name = "/".join(parts)
+    if any(part in ("", ".", "..") or "/" in part for part in parts):
+        # What the server says becomes the name of a folder that is replaced.
+        raise TrackingError(
+            f"run {name!r}: W&B's server gives it a name that is no name of a folder; nothing is downloaded."
+        )
+    target = Path(os.environ.get("WANDB_DIR") or Path.cwd()).joinpath(FOLDER, *parts)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = layout.partial_folder(target)
+    try:
+        partial.mkdir()
+        for file in run.files():
+            try:
+                file.download(root=str(partial), replace=True).close()
+            except Exception as error:
+                raise TrackingError(f"run {name}: {file.name} cannot be downloaded: {say(error)}") from error
+        layout.replace_folder(partial, target)
+    finally:
+        layout.remove_folder(partial)
+    has = ", ".join(sorted(path.name for path in target.iterdir()))
+    logger.info("run %s is in %s: %s", name, target, has or "it has no files; were they deleted?")
+    return target

@@ -1,0 +1,211 @@
+"""The trials of a real sweep, among them killed, adopted, pruned and failed ones, on their way to W&B."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glrnn_hpc import config, layout
+from glrnn_hpc.search import leases
+from glrnn_hpc.search.study import SweepStudy
+from glrnn_hpc.tracking.sync import sync
+from glrnn_hpc.tracking.trials import read_metrics
+from glrnn_hpc.tracking.upload import Patience
+from tests.conftest import write_steps
+from tests.tracking.server import WandbServer
+
+N_TRIALS, EPOCHS = 12, 40
+PATIENCE = Patience(stall=3, silence=60, confirmation=10)
+
+
+def glrnn(cwd: Path, *arguments: str) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    command = [sys.executable, "-m", "glrnn_hpc", *arguments]
+    ran = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert ran.returncode in (0, 3), ran.stderr
+
+
+def kill_owner_of(study: SweepStudy, number: int, generation: int) -> None:
+    """Wait until that generation of a trial has finished an epoch of its own, and kill its process."""
+    trial, end = study.folder.trial(number), time.monotonic() + 120
+    while True:
+        assert time.monotonic() < end, [slot.state for slot in study.slots()]
+        has_epoch = trial.checkpoint_file(generation).exists()
+        owner = leases.owner_of(trial, generation) if has_epoch else None
+        if owner is not None:
+            os.kill(owner.process.pid, signal.SIGKILL)
+            return
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> layout.SweepFolder:
+    """Return a sweep of 12 trials whose worker was killed twice in the first trial; four trials fail."""
+    root = tmp_path_factory.mktemp("trained")
+    data = write_steps(root / "a.hdf5", n_samples=8)
+    fixed = {"raw_data": str(data), "lstm_units": 4, "dense_units": 4, "batch_size": 8, "epochs": EPOCHS}
+    rates = {"values": [1e-3, 2e-3, 1e30]}
+    searched = {"seed": {"values": [1, 2]}, "window_size": {"values": [3, 4]}, "learning_rate": rates}
+    content = {
+        "name": "dem",
+        "project": "twelve",
+        "method": "grid",
+        "metric": {"name": "val_loss", "goal": "minimize"},
+        "early_terminate": {"type": "hyperband", "min_iter": 3, "eta": 2},
+        "parameters": {**fixed, **searched, "patience": EPOCHS, "train_frac": 0.5, "val_frac": 0.25},
+    }
+    (root / "s.yaml").write_text(config.dump_yaml(content))
+    times = ("--heartbeat", "0.5", "--dead-after", "20", "--hang-timeout", "120")
+    glrnn(root, "sweep", "s.yaml", "--out", "sweep", "--ranks-per-worker", "1", "--no-wait", *times)
+    sweep = layout.SweepFolder(root / "sweep")
+    study = SweepStudy(sweep)
+    for generation in (1, 2):
+        kill_owner_of(study, 0, generation)
+        glrnn(root, "resume", "sweep", "--no-wait")
+    glrnn(root, "resume", "sweep")
+    return sweep
+
+
+@pytest.fixture
+def sweep(trained: layout.SweepFolder, tmp_path: Path, server: WandbServer) -> layout.SweepFolder:
+    """Return a copy of the sweep that the server knows nothing of; its run ids are its own."""
+    folder = layout.SweepFolder(tmp_path / "sweep")
+    shutil.copytree(trained.root, folder.root)
+    server.proxy.recorder.forget_project("twelve")
+    return folder
+
+
+def results_of(sweep: layout.SweepFolder) -> list[dict[str, Any]]:
+    return [layout.read_json(sweep.trial(number).result) for number in range(N_TRIALS)]
+
+
+def test_the_trials_of_a_sweep_arrive_whole_each_once(server: WandbServer, sweep: layout.SweepFolder):
+    results = results_of(sweep)
+    counts = Counter(result["state"] for result in results)
+    assert counts["failed"] == 4
+    assert counts["finished"] >= 1
+    assert counts["pruned"] >= 1
+    assert sweep.trial(0).newest_generation() == 3, "killed twice, adopted twice"
+
+    outcomes = sync(sweep.root, patience=PATIENCE)
+    assert [(each.name, each.state) for each in outcomes] == [(f"trial {k}", "synced") for k in range(N_TRIALS)]
+    runs = server.proxy.recorder.runs_of("twelve")
+    prefix = layout.read_json(sweep.tracking)["prefix"]
+    assert set(runs) == {f"{prefix}-{number}" for number in range(N_TRIALS)}
+    for number, result in enumerate(results):
+        run, trial = runs[f"{prefix}-{number}"], sweep.trial(number)
+        kept = server.asked(f"/api/v2/runs/{prefix}-{number}")["run"]
+        assert (run.said("groupName"), run.said("jobType"), run.said("displayName")) == (
+            "dem",
+            "trial",
+            f"trial {number}",
+        )
+        assert run.state == ("failed" if result["state"] == "failed" else "finished")
+        assert run.summary["state"] == kept["summary"]["state"] == result["state"]
+        assert {key: run.config[key] for key in ("seed", "window_size", "learning_rate", "epochs")} == {
+            **result["point"],
+            "epochs": EPOCHS,
+        }
+        rows = read_metrics(trial.metrics)
+        assert [row["epoch"] for row in run.history] == [row["epoch"] for row in rows], "complete, none twice"
+        assert [row["val_loss"] for row in run.history] == pytest.approx([row["val_loss"] for row in rows])
+        assert run.n_lines == len(run.history)
+        if result["state"] != "finished":
+            assert result["state"] in run.said("tags")
+        if result["state"] == "failed":
+            assert "learning_rate=1e+30" in run.summary["error"]
+            continue
+        assert run.summary["val_loss"] == kept["summary"]["val_loss"] == pytest.approx(result["metrics"]["val_loss"])
+        assert run.files["train_stats.json"] == trial.train_stats.read_bytes()
+        assert run.files[layout.MODEL_WHOLE] == trial.model(weights_only=False).read_bytes()
+        assert config.load_yaml(sweep.sweep) == config.parse_yaml(run.files["sweep.yaml"].decode(), "sweep.yaml")
+
+    n_operations = len(server.proxy.recorder.operations)
+    again = subprocess.run(
+        [sys.executable, "-m", "glrnn_hpc", "sync", str(sweep.root), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    content = json.loads(again.stdout)
+    assert (again.returncode, content["synced"], content["skipped"], content["failed"]) == (0, 0, N_TRIALS, 0)
+    assert len(server.proxy.recorder.operations) == n_operations
+
+
+def test_a_server_that_dies_in_the_middle_loses_nothing(server: WandbServer, sweep: layout.SweepFolder):
+    recorder = server.proxy.recorder
+    prefix = layout.read_json(sweep.tracking)["prefix"]
+    late = tuple(f"/{prefix}-{number}/file_stream" for number in range(8, N_TRIALS))
+
+    def die_at_the_first_mark(method: str, path: str, body: bytes) -> int | None:
+        if any(sweep.trials.glob("*/wandb/*/synced.json")):
+            server.kill()
+        # Four of the five that the client sends at a time do not end before.
+        return 500 if path.endswith(late) else None
+
+    recorder.faults.append(die_at_the_first_mark)
+    started = time.monotonic()
+    try:
+        outcomes = sync(sweep.root, patience=PATIENCE)
+        assert time.monotonic() - started < 120
+    finally:
+        recorder.faults.clear()
+        server.kill()
+        server.start()
+    states = Counter(each.state for each in outcomes)
+    assert states["synced"] >= 1
+    assert states["failed"] >= 1
+    assert set(states) == {"synced", "failed"}
+    assert all("cannot be reached" in each.reason for each in outcomes if each.state == "failed")
+    fragments = [sweep.trial(number).fragments()[-1] for number in range(N_TRIALS)]
+    assert sum(fragment.synced.exists() for fragment in fragments) == states["synced"]
+
+    later = Counter(each.state for each in sync(sweep.root, patience=PATIENCE))
+    assert later == {"synced": states["failed"], "skipped": states["synced"]}
+    runs = recorder.runs_of("twelve")
+    assert len(runs) == N_TRIALS
+    for run in runs.values():
+        assert [row["epoch"] for row in run.history] == list(range(1, len(run.history) + 1))
+
+
+def test_a_trial_that_w_and_b_missed_is_written_from_its_records(server: WandbServer, sweep: layout.SweepFolder):
+    finished = next(number for number, result in enumerate(results_of(sweep)) if result["state"] == "finished")
+    for number in range(N_TRIALS):
+        if number != finished:
+            layout.remove_folder(sweep.trial(number).root)
+    shutil.rmtree(sweep.trial(finished).wandb)
+    (planned,) = sync(sweep.root, is_dry=True)
+    assert (planned.state, planned.reason) == ("would sync", "from the records of the trial")
+    (outcome,) = sync(sweep.root, patience=PATIENCE)
+    assert outcome.state == "synced"
+    (run,) = server.proxy.recorder.runs_of("twelve").values()
+    assert [row["epoch"] for row in run.history] == [
+        row["epoch"] for row in read_metrics(sweep.trial(finished).metrics)
+    ]
+    assert layout.MODEL_WHOLE in run.files
+
+
+def test_a_damaged_log_of_a_trial_is_written_anew_from_its_records(server: WandbServer, sweep: layout.SweepFolder):
+    finished = next(number for number, result in enumerate(results_of(sweep)) if result["state"] == "finished")
+    for number in range(N_TRIALS):
+        if number != finished:
+            layout.remove_folder(sweep.trial(number).root)
+    (fragment,) = sweep.trial(finished).fragments()
+    content = fragment.log.read_bytes()
+    fragment.log.write_bytes(content[: len(content) // 2])
+    (outcome,) = sync(sweep.root, patience=PATIENCE)
+    assert outcome.state == "synced"
+    (run,) = server.proxy.recorder.runs_of("twelve").values()
+    assert run.state == "finished"
+    assert len(run.history) == len(read_metrics(sweep.trial(finished).metrics))
+    assert len(sweep.trial(finished).fragments()) == 1
