@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
-from glrnn_hpc.config import RUN_KEYS, unknown_key
+from glrnn_hpc.config import RUN_KEYS, unknown_key, without_always
 from glrnn_hpc.errors import ConfigError
 
 #: The names that GrainLearning's older files use for the shapes.
@@ -55,19 +56,32 @@ def rnn_model(
     ----------
     Hochreiter and Schmidhuber 1997, Neural Computation 9, doi:10.1162/neco.1997.9.8.1735
     """
-    for key in other_keys:
+    for key in without_always(other_keys, "rnn_model"):
         if key not in RUN_KEYS:
             raise unknown_key(key, RUN_KEYS)
     n_inputs, n_params, n_labels = (_shape(input_shapes, name) for name in _OLD_SHAPES)
-    # Not tf.random.set_seed: it does not reach the initialisers of Keras 3.
-    keras.utils.set_random_seed(seed)
+    # Of each layer its own, and not the global one: to set that makes TensorFlow forget the kernels of every model.
+    seeds = iter(np.random.SeedSequence(seed).generate_state(6).tolist())
+
+    def initial(kind: type[keras.initializers.Initializer] = keras.initializers.GlorotUniform) -> Any:
+        return kind(seed=next(seeds))
+
     sequence = keras.Input((window_size, n_inputs), name="inputs")
     params = keras.Input((n_params,), name="params")
-    state = [keras.layers.Dense(lstm_units, "tanh", name=name)(params) for name in ("state_h", "state_c")]
-    hidden = keras.layers.LSTM(lstm_units, name="lstm")(sequence, initial_state=state)
-    hidden = keras.layers.Dense(dense_units, "relu", name="dense")(hidden)
-    response = keras.layers.Dense(n_labels, name="response")(hidden)
+    state = [
+        keras.layers.Dense(lstm_units, "tanh", kernel_initializer=initial(), name=name)(params)
+        for name in ("state_h", "state_c")
+    ]
+    recurrent = initial(keras.initializers.Orthogonal)
+    lstm = keras.layers.LSTM(lstm_units, kernel_initializer=initial(), recurrent_initializer=recurrent, name="lstm")
+    hidden = lstm(sequence, initial_state=state)
+    hidden = keras.layers.Dense(dense_units, "relu", kernel_initializer=initial(), name="dense")(hidden)
+    response = keras.layers.Dense(n_labels, kernel_initializer=initial(), name="response")(hidden)
     return keras.Model({"inputs": sequence, "params": params}, response)
+
+
+#: GrainLearning's older name of the same network: `rnn_model` reads `num_load_features` and `num_contact_params` too.
+rnn_model_for_triax = rnn_model
 
 
 def _shape(shapes: Mapping[str, Any], name: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,19 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from glrnn_hpc import layout, windows
-from glrnn_hpc.config import SPLIT_SEED, RunConfig, parse
+from glrnn_hpc.config import SPLIT_SEED
 from glrnn_hpc.data.hdf5 import GroupShape, write_file
 from glrnn_hpc.data.shared import DemData
 from glrnn_hpc.errors import ConfigError, DataError, ModelError, WindowError
 from glrnn_hpc.preprocessor import (
-    Preprocessor,
     PreprocessorTriaxialCompression,
     scaling_of,
     sequence_dataset,
     split_ids,
 )
-from glrnn_hpc.surrogate import artifact
-from glrnn_hpc.surrogate.fit import ordered, prepare, with_new_names
-
-logger = logging.getLogger(__name__)
+from glrnn_hpc.surrogate import artifact, evaluate, legacy, shipped
+from glrnn_hpc.surrogate.best import find_best, unseen_data
+from glrnn_hpc.surrogate.fit import with_new_names
 
 Array = NDArray[Any]
 
@@ -45,7 +42,8 @@ def get_pretrained_model(path: str | Path) -> tuple[keras.Model, dict[str, Any],
     Parameters
     ----------
     path : path
-        Folder of a trial, a single run or an export.
+        Folder of a trial, a single run, an export, a W&B run, or of a model that GrainLearning trained; or the name
+        of a model that comes with the package.
 
     Returns
     -------
@@ -57,9 +55,42 @@ def get_pretrained_model(path: str | Path) -> tuple[keras.Model, dict[str, Any],
     ModelError
         If a file is missing, broken, or the model does not fit its description.
     """
-    folder = layout.RunFolder(Path(path))
+    folder = layout.RunFolder(legacy.run_folder(shipped.folder_of(path)))
+    if legacy.is_legacy(folder.root):
+        return legacy.load(folder.root)
     config, stats = artifact.load_description(folder)
     return artifact.load_model(artifact.find_model(folder.root), config, stats), stats, config
+
+
+def get_best_run_from_sweep(
+    sweep: str | Path,
+) -> tuple[keras.Model, tf.data.Dataset | None, dict[str, Any], dict[str, Any]]:
+    """Load the best model of a sweep, and the test split that its training never saw.
+
+    Parameters
+    ----------
+    sweep : path or str
+        Folder of the sweep; it may still be running. Or entity/project/id of a sweep on W&B's server: all files of
+        its best run are downloaded to wandb/downloads/entity/project/run, in WANDB_DIR or the current folder.
+
+    Returns
+    -------
+    tuple
+        The Keras model; whole sequences as `prepare_datasets` gives them under `test`, None with a warning where the
+        recorded data are not there or have changed; `train_stats` and `config`, both plain dicts.
+
+    Raises
+    ------
+    SweepError
+        If `sweep` is not the folder of a sweep, or no trial has finished yet.
+    ModelError
+        If files of the best trial are missing or broken, here or on the server.
+    TrackingError
+        If the server cannot be reached, or there is no key for it.
+    """
+    best = find_best(sweep)
+    model, stats, config = get_pretrained_model(best.folder.root)
+    return model, unseen_data(best, stats, config), stats, config
 
 
 def predict_macroscopics(
@@ -106,6 +137,20 @@ def predict_macroscopics(
     return tf.concat(parts, axis=0)
 
 
+def predict_batch(
+    model: keras.Model,
+    data: tf.data.Dataset,
+    train_stats: Mapping[str, Any],
+    config: Mapping[str, Any],
+    batch_size: int = 256,
+) -> tf.Tensor:
+    """Predict the first batch of whole sequences, as GrainLearning's function of this name does.
+
+    The same as `predict_macroscopics` with `single_batch`.
+    """
+    return predict_macroscopics(model, data, train_stats, config, batch_size, single_batch=True)
+
+
 def predict_sequences(
     model: keras.Model, inputs: Array, params: Array, train_stats: Mapping[str, Any], config: Mapping[str, Any]
 ) -> Array:
@@ -113,46 +158,6 @@ def predict_sequences(
     data = sequence_dataset(inputs, params, inputs)
     predicted: Array = predict_macroscopics(model, data, train_stats, config).numpy()
     return predicted
-
-
-def validation_loss(
-    path: str | Path, source: DemData | None = None, preprocessor: Preprocessor | None = None
-) -> dict[str, float]:
-    """Evaluate a trained model on the windows of its validation split, as its training did.
-
-    Parameters
-    ----------
-    path : path
-        Folder of the run.
-    source : DemData, optional
-        The data, where they are in memory already.
-    preprocessor : Preprocessor, optional
-        The one of the training, if it was the user's own.
-
-    Returns
-    -------
-    dict
-        `loss` (MSE) and `mae` in the units of the training's labels.
-
-    Raises
-    ------
-    ModelError, DataError
-        If the files of the model or its data cannot be read.
-    """
-    folder = layout.RunFolder(Path(path))
-    config, stats = artifact.load_description(folder)
-    model = artifact.load_model(artifact.find_model(folder.root), config, stats)
-    run_config = parse(RunConfig, config, str(folder.config))
-    if preprocessor is None:
-        prepared = PreprocessorTriaxialCompression(source=source, **config).prepare_arrays(
-            stats.get("split_seed", SPLIT_SEED)
-        )
-        batches = ordered(prepared, "val", run_config)
-    else:
-        batches = prepare(preprocessor, run_config).val
-    model.compile(loss="mse", metrics=["mae"], jit_compile=False)
-    values = model.evaluate(batches, verbose=0, return_dict=True)
-    return {name: float(values[name]) for name in ("loss", "mae")}
 
 
 def metrics_per_label(predicted: Array, simulated: Array, names: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -170,15 +175,13 @@ def metrics_per_label(predicted: Array, simulated: Array, names: Sequence[str]) 
     dict
         ``{name: {'mae', 'rmse', 'r2'}}``. R² of a constant label is 1 if it is met exactly, else 0.
     """
-    errors = predicted.astype("float64") - simulated
-    mae = np.abs(errors).mean(axis=(0, 1))
-    mse = (errors**2).mean(axis=(0, 1))
-    wide = simulated.astype("float64")
-    variance, is_constant = wide.var(axis=(0, 1)), np.ptp(wide, axis=(0, 1)) == 0
-    r2 = np.where(is_constant, mse == 0, 1 - mse / np.where(is_constant, 1.0, variance))
-    return {
-        name: {"mae": float(mae[k]), "rmse": float(np.sqrt(mse[k])), "r2": float(r2[k])} for k, name in enumerate(names)
-    }
+    sums = evaluate.LabelErrors(names, np.ones(len(names)))
+    sums.add(predicted, simulated)
+    return _metrics(sums)
+
+
+def _metrics(sums: evaluate.LabelErrors) -> dict[str, dict[str, float]]:
+    return {name: {kind: row[kind] for kind in ("mae", "rmse", "r2")} for name, row in sums.per_label().items()}
 
 
 def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, split: str = "test") -> dict[str, Any]:
@@ -187,7 +190,7 @@ def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, 
     Parameters
     ----------
     model_dir : path
-        Folder of the trained model.
+        Folder of the trained model, or the name of a shipped one.
     data_path : path
         The data; the groups that the model was trained on are selected.
     out : path
@@ -211,7 +214,8 @@ def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, 
     """
     if split not in ("test", "all"):
         raise ConfigError(f"split: {split!r} is not one of test, all.")
-    _check_target(Path(out), Path(model_dir), Path(data_path))
+    model_dir = shipped.folder_of(model_dir)
+    _check_target(Path(out), model_dir, Path(data_path))
     model, stats, config = get_pretrained_model(model_dir)
     config = {**config, "raw_data": str(data_path)}
     preprocessor = PreprocessorTriaxialCompression(**config)
@@ -234,11 +238,12 @@ def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, 
         raise ModelError(f"{model_dir}: the model gives values that are not finite; it is of no use.")
     data = preprocessor.source()
     _write(Path(out), data, preprocessor.groups(), ids, predicted, simulated, config)
-    standardised = (predicted.astype("float64") - simulated) / scaling_of(stats).divisor()
+    errors = evaluate.LabelErrors(data.schema.outputs, scaling_of(stats).divisor())
+    errors.add(predicted, simulated)
     return {
-        "metrics": metrics_per_label(predicted, simulated, data.schema.outputs),
+        "metrics": _metrics(errors),
         "units": {name: LABEL_UNITS[name] for name in data.schema.outputs if name in LABEL_UNITS},
-        "mse_standardised": float((standardised**2).mean()),
+        "mse_standardised": errors.mse_standardised(),
         "n_sequences": len(ids),
         "output": str(out),
     }
@@ -309,9 +314,10 @@ def _check_names(preprocessor: PreprocessorTriaxialCompression, stats: Mapping[s
     for kind, given in preprocessor.column_names().items():
         trained = stats.get(f"{kind}_names")
         if trained is not None and list(trained) != given:
+            hint = " `glrnn parse --inputs` chooses the columns." if kind == "input" else ""
             raise ModelError(
                 f"the model was trained with the {kind} columns {', '.join(trained)}; "
-                f"{preprocessor.config.raw_data} has {', '.join(given)}."
+                f"{preprocessor.config.raw_data} has {', '.join(given)}.{hint}"
             )
     _check_size("labels", len(preprocessor.column_names()["label"]), _stat(stats, "num_labels"))
 
@@ -352,7 +358,7 @@ def _write(
         out,
         groups,
         contact_params=schema.contact_params,
-        inputs=schema.inputs,
+        inputs=schema.inputs_of(shapes[0]),
         outputs=schema.outputs,
         extra=extra,
     )

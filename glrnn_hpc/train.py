@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,25 @@ import keras
 import tensorflow as tf
 
 from glrnn_hpc import layout
-from glrnn_hpc.config import RUN_KEYS, PreprocessingConfig, RunConfig, TrainingConfig, parse, say_defaults, unknown_key
+from glrnn_hpc.config import (
+    RUN_KEYS,
+    PreprocessingConfig,
+    RunConfig,
+    TrainingConfig,
+    parse,
+    say_defaults,
+    unknown_key,
+    without_always,
+)
 from glrnn_hpc.data.ranks import Ranks
 from glrnn_hpc.errors import ConfigError, OutOfMemory
-from glrnn_hpc.models import rnn_model
 from glrnn_hpc.preprocessor import Preprocessor
 from glrnn_hpc.surrogate import artifact
 from glrnn_hpc.surrogate.checkpoint import Checkpoint, load
+from glrnn_hpc.surrogate.compiled import Compiled, CompiledModels
 from glrnn_hpc.surrogate.fit import FitData, fit, prepare
 from glrnn_hpc.tracking.run import tracked
-from glrnn_hpc.windows import Share
+from glrnn_hpc.windows import DeviceCopies, Share, copies_on_gpu
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +75,8 @@ def run_training(
     checkpoint: Path | None = None,
     resume_from: Path | None = None,
     group: Ranks | None = None,
+    models: CompiledModels | None = None,
+    copies: DeviceCopies | None = None,
 ) -> Outcome:
     """Train and write `config.yaml`, `train_stats.json`, `metrics.csv` and the best model. Collective on `group`.
 
@@ -90,6 +101,10 @@ def run_training(
         A checkpoint to go on from; the outcome is that of a training without interruption.
     group : Ranks, optional
         Those that train together; all of them return the same outcome, rank 0 alone writes.
+    models : CompiledModels, optional
+        Of the same group: models of earlier trainings, to be used again.
+    copies : DeviceCopies, optional
+        The data on this rank's GPU.
 
     Raises
     ------
@@ -105,24 +120,29 @@ def run_training(
         If another rank of the group ended the training.
     """
     group = Ranks() if group is None else group
+    kept = CompiledModels(group) if models is None else models
 
-    def build() -> tuple[Checkpoint | None, FitData, keras.Model]:
+    def build() -> tuple[Checkpoint | None, FitData, Compiled]:
         earlier = None if resume_from is None else load(resume_from, config.as_dict())
-        # Before the data: a preprocessor of the user's own may shuffle by the global seed.
-        keras.utils.set_random_seed(config.seed)
+        _seed(config.seed, preprocessor, model)  # before the data, which may be shuffled by the global seed
         share = Share(group.rank, group.size)
-        data = prepare(preprocessor, config, 0 if earlier is None else earlier.epochs, share)
+        with _saying_what_needs_memory(config):
+            data = prepare(preprocessor, config, 0 if earlier is None else earlier.epochs, share, copies)
         if group.rank == 0:
             _describe(folder, config, data.train_stats)
-        keras.utils.set_random_seed(config.seed)
+        _seed(config.seed, preprocessor, model)
         with _saying_what_needs_memory(config):
-            return earlier, data, rnn_model(data.train_stats, **config.as_dict()) if model is None else model
+            if model is not None:
+                return earlier, data, Compiled(model, config, group)
+            return earlier, data, lent.enter_context(kept.fresh(data.train_stats, config))
 
-    earlier, data, network = group.agreed(build)
     target = layout.RunFolder(model_folder or folder.root)
-    with _saying_what_needs_memory(config):
+    with ExitStack() as lent, _saying_what_needs_memory(config):
+        earlier, data, compiled = group.agreed(build)
+        if earlier is not None and group.rank == 0:
+            logger.info("%s: goes on after epoch %d", folder.root, earlier.epochs)
         history, test = fit(
-            network,
+            compiled,
             data,
             config,
             target.metrics,
@@ -130,13 +150,21 @@ def run_training(
             callbacks,
             checkpoint_file=checkpoint,
             earlier=earlier,
-            group=group,
         )
     losses = history.history["val_loss"]
     best = min(range(len(losses)), key=losses.__getitem__)
     metrics = {name: float(values[best]) for name, values in history.history.items()}
     metrics |= {f"test_{name}": value for name, value in test.items()}
     return Outcome(history, len(losses), best + 1, metrics)
+
+
+def _seed(seed: int, preprocessor: Preprocessor, model: keras.Model | None) -> None:
+    """Set the global seeds if code that is not ours may draw from them.
+
+    TensorFlow forgets its kernels then, which costs a warm rank 0.2 s in each trial.
+    """
+    if model is not None or type(preprocessor).__module__ != Preprocessor.__module__:
+        keras.utils.set_random_seed(seed)
 
 
 def _describe(folder: layout.RunFolder, config: RunConfig, train_stats: dict[str, Any]) -> None:
@@ -198,17 +226,28 @@ def train_tracked(
 ) -> Outcome:
     """Train with a W&B run; the files go to `out`, else to the run's own folder, else to `outputs/`."""
     with tracked(_keys_of_training(preprocessor, config), mode, out) as run:
-        run_config = full_config(preprocessor, run.config)
+        known = _known_keys(preprocessor)
+        decided = _leaves(run.config, known)
+        if not (run.is_ours or run.decides):
+            decided = {key: value for key, value in decided.items() if key in known}  # others are the user's own
+        run_config = full_config(preprocessor, decided)
         run.update_config(run_config.as_dict())
         root = out or run.folder or Path(OUTPUTS)
         if out is None and run.folder is None:
             _keep_aside(root)
         folder = layout.RunFolder(root)
-        logger_of_epochs = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: run.log(logs))
-        outcome = run_training(
-            preprocessor, run_config, folder, model=model, callbacks=[logger_of_epochs, _Telling(run_config.epochs)]
+        preprocessor.run_dir = str(root)
+        logger_of_epochs = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: run.log({"epoch": epoch + 1, **logs})
         )
-        run.log({name: outcome.metrics[name] for name in ("test_loss", "test_mae")})
+        callbacks = [logger_of_epochs, _Telling(run_config.epochs)]
+        outcome = run_training(
+            preprocessor, run_config, folder, model=model, callbacks=callbacks, copies=copies_on_gpu()
+        )
+        tests = {name: outcome.metrics[name] for name in ("test_loss", "test_mae")}
+        run.log({"epoch": outcome.epochs, **tests}, is_last=True)
+        # The best epoch's, whose model is kept.
+        run.summarize({**outcome.metrics, "epochs": outcome.epochs, "best_epoch": outcome.best_epoch})
         run.save(folder.config, folder.train_stats, artifact.find_model(folder.root))
     return outcome
 
@@ -263,8 +302,22 @@ def full_config(preprocessor: Preprocessor, config: Mapping[str, Any] | None) ->
 
 def _keys_of_training(preprocessor: Preprocessor, config: Mapping[str, Any] | None) -> dict[str, Any]:
     """Refuse unknown keys; leave out those of the preprocessor alone, as one mapping often serves both."""
-    known = RUN_KEYS | set(preprocessor.get_default_config() or {})
-    for key in config or {}:
+    known = _known_keys(preprocessor)
+    # As a dict: to iterate over a wandb.config gives W&B's own part, too.
+    given = without_always(dict(config or {}))
+    for key in given:
         if key not in known:
             raise unknown_key(f"config.{key}", known)
-    return {key: value for key, value in dict(config or {}).items() if key in RUN_KEYS}
+    return {key: value for key, value in given.items() if key in RUN_KEYS}
+
+
+def _known_keys(preprocessor: Preprocessor) -> frozenset[str]:
+    return RUN_KEYS | set(preprocessor.get_default_config() or {})
+
+
+def _leaves(config: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    """Put the keys of nested groups, as a W&B sweep may have them, among the others."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= _leaves(value, known) if isinstance(value, Mapping) and key not in known else {key: value}
+    return found

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from glrnn_hpc.config import RunConfig, parse
-from glrnn_hpc.models import rnn_model
-from glrnn_hpc.surrogate.fit import compile_model
+from glrnn_hpc.models import rnn_model, rnn_model_for_triax
+from glrnn_hpc.surrogate.compiled import Compiled
 
 SHAPES = {"num_input_features": 3, "num_params": 4, "num_labels": 2}
 
@@ -43,10 +43,16 @@ def test_the_seed_decides_the_initial_weights():
     assert not any(np.array_equal(a, b) for a, b in zip(first, other, strict=True) if a.ndim == 2)
 
 
+def test_grainlearnings_model_for_triaxial_tests_is_the_same_network():
+    old = {"num_load_features": 3, "num_contact_params": 4, "num_labels": 2}
+    weights = [build(old, 5, 4, 4, seed=1).get_weights() for build in (rnn_model, rnn_model_for_triax)]
+    assert all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
+
+
 def test_arguments_of_adam_reach_it():
     model = rnn_model(SHAPES, 5, 4, 4)
     keys = {"learning_rate": 0.02, "beta_1": 0.8, "epsilon": 1e-5, "amsgrad": True, "clipnorm": 2.0}
-    compile_model(model, parse(RunConfig, {"raw_data": "x", **keys}))
+    Compiled(model, parse(RunConfig, {"raw_data": "x", **keys}))
     found = model.optimizer.get_config()
     assert {key: found[key] for key in keys} == {**keys, "learning_rate": pytest.approx(0.02)}
     assert found["beta_2"] == 0.999

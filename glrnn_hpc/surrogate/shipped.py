@@ -1,0 +1,42 @@
+"""The trained models that come with the package, loaded by name (docs/models.md)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from glrnn_hpc.config import nearest
+from glrnn_hpc.errors import ModelError
+
+#: One folder for each of them, as `glrnn collect` exports a model.
+FOLDER = Path(__file__).resolve().parents[1] / "pretrained"
+
+
+def names() -> list[str]:
+    """Return the names of the shipped models."""
+    return sorted(path.name for path in FOLDER.glob("*") if path.is_dir())
+
+
+def folder_of(model: str | Path) -> Path:
+    """Return the folder of a model that is given by its path or, if it is a shipped one, by its name.
+
+    Parameters
+    ----------
+    model : path or str
+        A path that exists is taken for what it is, even if a shipped model has that name.
+
+    Raises
+    ------
+    ModelError
+        If there is neither a folder nor a shipped model of that name.
+    """
+    path = Path(model)
+    if path.exists():
+        return path
+    shipped = names()
+    if str(path) in shipped:
+        return FOLDER / path
+    guess = nearest(str(path), shipped)
+    raise ModelError(
+        f"{model}: there is no such folder, and no shipped model of that name"
+        f"{f'; did you mean {guess}?' if guess else '.'} Shipped models: {', '.join(shipped) or 'none'}."
+    )
