@@ -1,136 +1,288 @@
-"""Pick the best trial of a sweep, prove it by evaluating its files again, export it."""
+"""Rank the trials of one or several sweeps, prove the best ones by their files, export the best one."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import logging
-import platform
-import shutil
 import time
-from importlib import metadata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from glrnn_hpc import layout
-from glrnn_hpc.data.shared import DemData
-from glrnn_hpc.errors import GlrnnError, SweepError
-from glrnn_hpc.predict import validation_loss
-from glrnn_hpc.results.status import best_first, summarize
-from glrnn_hpc.search.study import SweepStudy
-from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of
+from glrnn_hpc.config import RUN_KEYS, RunConfig
+from glrnn_hpc.data.shared import DemData, read_data
+from glrnn_hpc.errors import ConfigError, GlrnnError, SweepError
+from glrnn_hpc.results.account import account, group_errors
+from glrnn_hpc.results.provenance import Checksums, provenance_of
+from glrnn_hpc.results.status import summarize
+from glrnn_hpc.results.verification import Disagreement, Verified, verify
+from glrnn_hpc.search import workers
+from glrnn_hpc.search.ranking import best_first
+from glrnn_hpc.search.study import STATES, Slot, SweepStudy
+from glrnn_hpc.search.sweep import PREPROCESSOR, group_choices
 from glrnn_hpc.surrogate.artifact import find_model
 
 logger = logging.getLogger(__name__)
 
-#: Relative difference that the logged and the recomputed validation loss may have.
-TOLERANCE = 1e-5
+#: Keys that decide on which sequences, and in which units, a loss is taken.
+_DECIDING = ("pressure", "experiment_type", "train_frac", "val_frac", "standardize_outputs")
 
-#: What rounding leaves of a loss that is zero.
-_ROUNDING = 1e-12
+#: Trials in a row whose files give other numbers than they logged: then it is the data, not the trials.
+_MOST_DISAGREEMENTS = 20
+
+#: Reasons that an error lists.
+_REASONS = 5
 
 
-def collect(root: Path, top: int = 5, source: DemData | None = None) -> dict[str, Any]:
-    """Verify the finished trials in the order of their metric until one holds, and export it to `best/`.
+@dataclass
+class _Sweep:
+    """One of the sweeps, and what was found in it."""
+
+    study: SweepStudy
+    summary: dict[str, Any]
+    refused: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def root(self) -> Path:
+        return self.study.folder.root
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    sweep: _Sweep
+    slot: Slot
+
+    def row(self, is_one_of_many: bool, **more: Any) -> dict[str, Any]:
+        """Return what the answer tells of it."""
+        where = {"sweep": str(self.sweep.root)} if is_one_of_many else {}
+        return {**where, "number": self.slot.number, **more}
+
+
+def collect(
+    roots: Path | Sequence[Path], top: int = 5, *, out: Path | None = None, source: DemData | None = None
+) -> dict[str, Any]:
+    """Rank the finished trials of sweeps by their metric, verify the best ones, and export the very best.
 
     Parameters
     ----------
-    root : Path
-        Folder of the sweep; it may still be running.
+    roots : Path or sequence of Path
+        Folders of sweeps; they may still be running. Several must be comparable: the same metric and goal, the same
+        data and the same choice, split and units of them.
     top : int
-        How many of the best trials to list.
+        How many trials are verified: the next one takes the place of one that is refused. At least one.
+    out : Path, optional
+        Where the export goes; by default `best/` in the folder of the sweep. With several it must be given.
     source : DemData, optional
-        The data of the sweep, where they are in memory already.
+        The data of the sweeps, where they are in memory already. Else they are read once.
 
     Returns
     -------
     dict
-        What `status.summarize` returns, and of the best trial its parameters and the path of the export; `top`,
-        `refused` (trials whose files do not give the loss that was logged), `rank_hours`.
+        What `status.summarize` and `account.account` return of the sweep; `best` with the number, value, parameters,
+        metrics as logged and recomputed, errors per label on the test split, and the path of the export; `top`, the
+        verified trials, and `refused`, those whose files do not give what they logged, with the reasons. Of several
+        sweeps, the sums, and in `sweeps` each one's.
 
     Raises
     ------
     SweepError
-        If no trial has finished, or none of them can be verified.
+        If a folder is not that of a sweep, the sweeps cannot be compared, no trial has finished, none can be verified,
+        or the export cannot be written.
+    ConfigError
+        If `top` is below 1, `out` is needed and not given, or holds something else than an export.
+    DataError
+        If the data of the sweeps cannot be read.
     """
-    study = SweepStudy(layout.SweepFolder(root))
-    summary = summarize(root)
-    ranking = best_first(study.slots(), study.spec.goal)
+    if top < 1:
+        raise ConfigError(f"--top {top}: at least one trial must be verified.")
+    folders = list({folder.resolve(): folder for folder in ([roots] if isinstance(roots, Path) else roots)}.values())
+    target = _target(folders, out)
+    sweeps = [_Sweep(SweepStudy(layout.SweepFolder(folder)), summarize(folder)) for folder in folders]
+    checksums = Checksums()
+    _check_comparable(sweeps, checksums)
+    ranking = _ranked(sweeps)
     if not ranking:
-        raise SweepError(f"{root}: no trial has finished yet; `glrnn status {root}` shows how far they are.")
-    results = {slot.number: layout.read_json(study.folder.trial(slot.number).result) for slot in ranking}
-    refused = []
-    for slot in ranking:
-        problem = _refutation(study, results[slot.number], source)
-        if problem is None:
-            break
-        logger.warning("trial %d is refused: %s", slot.number, problem)
-        refused.append({"number": slot.number, "reason": problem})
-    else:
-        raise SweepError(f"{root}: none of {len(ranking)} finished trials can be verified: {refused[0]['reason']}")
-    export = _export(study, slot.number, results[slot.number])
-    summary["best"] = {
-        "number": slot.number,
-        "value": slot.value,
-        "config": results[slot.number]["point"],
-        "metrics": results[slot.number]["metrics"],
-        "path": str(export),
-    }
-    summary["top"] = [
-        {"number": s.number, "value": s.value, "config": results[s.number]["point"]} for s in ranking[:top]
+        names = " ".join(str(folder) for folder in folders)
+        raise SweepError(f"{names}: no trial has finished yet; `glrnn status {folders[0]}` shows how far they are.")
+    if source is None:
+        source = _read(sweeps[0].study)
+    best, rows = _verify(ranking, top, source, is_many=len(sweeps) > 1)
+    sweep = best.candidate.sweep
+    provenance = provenance_of(sweep.study, best.verified, [row["number"] for row in sweep.refused], checksums)
+    _export(best.verified, provenance, target)
+    for sweep in sweeps:
+        sweep.summary |= account(sweep.study, sweep.summary)
+    found = sweeps[0].summary if len(sweeps) == 1 else _together(sweeps)
+    found["best"] = {**rows[0], "errors": provenance["errors"]["test"], "path": str(target)}
+    found["top"] = rows
+    found["refused"] = [row for sweep in sweeps for row in sweep.refused]
+    return found
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The first of the ranking that is verified."""
+
+    candidate: _Candidate
+    verified: Verified
+
+
+def _target(folders: list[Path], out: Path | None) -> Path:
+    """Return the folder of the export, if it may be made or replaced."""
+    if not folders:
+        raise ConfigError("DIR: give the folder of a sweep.")
+    if out is None and len(folders) > 1:
+        raise ConfigError(
+            f"--out: {len(folders)} sweeps have one best model; say in which folder it shall be exported."
+        )
+    target = layout.SweepFolder(folders[0]).best if out is None else layout.RunFolder(out)
+    if out is None:
+        return target.root
+    if out.exists() and not (target.provenance.exists() or (out.is_dir() and not any(out.iterdir()))):
+        raise ConfigError(
+            f"--out {out}: is there and no earlier export, which would be replaced; choose another folder."
+        )
+    if out.resolve() == Path.cwd():
+        raise ConfigError(f"--out {out}: is the current folder, which cannot be replaced; choose another one.")
+    return target.root.resolve()
+
+
+def _check_comparable(sweeps: list[_Sweep], checksums: Checksums) -> None:
+    """Refuse sweeps whose values cannot be ranked together."""
+    first = sweeps[0]
+    for other in sweeps[1:]:
+        for what, mine, others in _differences(first.study, other.study):
+            raise SweepError(
+                f"{other.root}: cannot be ranked together with {first.root}: {what} is {others} there and {mine} here; "
+                "collect them one by one."
+            )
+        files = [sweep.study.spec.constants.get("raw_data") for sweep in (first, other)]
+        if files[0] != files[1]:
+            sums = [checksums.of(Path(str(file))) for file in files]
+            if sums[0] != sums[1]:
+                raise SweepError(
+                    f"{other.root}: cannot be ranked together with {first.root}: their data differ, "
+                    f"{files[1]} (SHA-256 {sums[1][:12]}…) and {files[0]} ({sums[0][:12]}…); collect them one by one."
+                )
+
+
+def _differences(one: SweepStudy, other: SweepStudy) -> list[tuple[str, Any, Any]]:
+    """Return what differs of that which decides what a value means: its name, and both values."""
+    decided = []
+    for study in (one, other):
+        defaults = {key: RunConfig.model_fields[key].default for key in _DECIDING}
+        given = {
+            parameter.name: parameter.values[0] if parameter.is_constant else parameter.as_config()
+            for parameter in study.spec.parameters
+            # A preprocessor of the user's own decides by keys of its own, too.
+            if parameter.name in _DECIDING or parameter.name == PREPROCESSOR or parameter.name not in RUN_KEYS
+        }
+        given["raw_data"] = "a file" if "raw_data" in study.spec.constants else None
+        decided.append({"metric": study.spec.metric, "goal": study.spec.goal, **defaults, **given})
+    names = dict.fromkeys([*decided[0], *decided[1]])
+    pairs = [(name, decided[0].get(name), decided[1].get(name)) for name in names]
+    return [(name, mine, others) for name, mine, others in pairs if mine != others]
+
+
+def _ranked(sweeps: list[_Sweep]) -> list[_Candidate]:
+    """Return the finished trials of all sweeps, the best one first; equal ones in the order of the folders."""
+    candidates = [
+        _Candidate(sweep, slot) for sweep in sweeps for slot in best_first(sweep.study.slots(), sweep.study.spec.goal)
     ]
-    summary["refused"] = refused
-    summary["rank_hours"] = _rank_hours(study.folder)
-    return summary
+    sign = 1.0 if sweeps[0].study.spec.goal == "minimize" else -1.0
+    return sorted(candidates, key=lambda candidate: sign * float(candidate.slot.value or 0.0))
 
 
-def _refutation(study: SweepStudy, result: dict[str, Any], source: DemData | None) -> str | None:
-    """Return why the files of a trial do not give what was logged; None if they do."""
-    trial = study.folder.trial(result["number"])
-    has_own = preprocessor_of(study.spec) is not None
-    own = build_preprocessor(study.spec, result["point"], source) if has_own else None
-    logged = result["metrics"]["val_loss"]
-    try:
-        computed = validation_loss(trial.root, source, own)["loss"]
-    except GlrnnError as error:
-        return str(error)
-    # So that NaN is refused too; two losses of a constant that is met exactly differ by rounding alone.
-    if not abs(computed - logged) <= max(TOLERANCE * abs(logged), _ROUNDING):
-        return f"val_loss was logged as {logged:.8g}, its files give {computed:.8g}"
-    return None
+def _read(study: SweepStudy) -> DemData | None:
+    """Read the groups that trials can select; None if the sweep has a preprocessor with data of its own."""
+    if "raw_data" not in study.spec.constants:
+        return None
+    return read_data(study.spec.constants["raw_data"], *group_choices(study.spec))
 
 
-def _export(study: SweepStudy, number: int, result: dict[str, Any]) -> Path:
-    trial = study.folder.trial(number)
-    best = study.folder.best
-    partial = layout.RunFolder(layout.partial_folder(best.root))
-    partial.root.mkdir()
-    for path in (trial.config, trial.train_stats, trial.metrics, find_model(trial.root)):
-        shutil.copyfile(path, partial.root / path.name)
-    provenance = {
-        "sweep": study.spec.labels.get("name", study.folder.root.resolve().name),
-        "trial": number,
-        "exported": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in ("glrnn_hpc", "tensorflow", "keras", "numpy", "h5py")},
-        **{key: result[key] for key in ("point", "metrics", "epochs", "best_epoch", "generation")},
-    }
-    layout.write_json(partial.provenance, provenance)
-    # A folder cannot be replaced by one that holds files; another collect may do the same at the same time.
-    while True:
+def _verify(
+    ranking: list[_Candidate], top: int, source: DemData | None, *, is_many: bool
+) -> tuple[_Best, list[dict[str, Any]]]:
+    """Verify trials in their order until `top` hold; return the first one, and what the answer tells of all of them."""
+    best: _Best | None = None
+    rows: list[dict[str, Any]] = []
+    n_disagreeing = 0
+    reasons: list[tuple[_Candidate, str]] = []
+    for candidate in ranking:
+        if len(rows) == top or n_disagreeing == _MOST_DISAGREEMENTS:
+            break
+        number = candidate.slot.number
         try:
-            partial.root.rename(best.root)
-            return best.root
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise SweepError(f"{best.root}: the export cannot be put there: {error}") from error
-        earlier = layout.partial_folder(best.root)
-        with contextlib.suppress(FileNotFoundError):
-            best.root.rename(earlier)
-        layout.remove_folder(earlier)
+            verified = verify(candidate.sweep.study, candidate.slot, source)
+        except GlrnnError as error:
+            logger.warning("trial %d of %s is refused: %s", number, candidate.sweep.root, error)
+            candidate.sweep.refused.append(candidate.row(is_many, reason=str(error)))
+            reasons.append((candidate, str(error)))
+            n_disagreeing += isinstance(error, Disagreement)
+            continue
+        n_disagreeing = 0
+        best = best or _Best(candidate, verified)
+        metrics = {"metrics": verified.result["metrics"], "recomputed": verified.recomputed}
+        rows.append(candidate.row(is_many, value=candidate.slot.value, config=verified.result["point"], **metrics))
+    if best is None:
+        raise SweepError(_none_of(ranking, reasons))
+    return best, rows
 
 
-def _rank_hours(folder: layout.SweepFolder) -> float:
-    """Return the time that ranks spent on trials that have a result [h]."""
-    results = folder.trials.glob("*/result.json")
-    return float(sum(layout.read_json(path)["seconds"] for path in results)) / 3600
+def _none_of(ranking: list[_Candidate], reasons: list[tuple[_Candidate, str]]) -> str:
+    root = ranking[0].sweep.root
+    rows = [{"number": candidate.slot.number, "state": "failed", "error": reason} for candidate, reason in reasons]
+    groups = group_errors(rows)
+    listed = "; ".join(f"trial {group['trials'][0]}: {group['error']}" for group in groups[:_REASONS])
+    more = f"; and {len(groups) - _REASONS} other reasons" if len(groups) > _REASONS else ""
+    tried = f"{len(ranking)}" if len(reasons) == len(ranking) else f"the best {len(reasons)} of {len(ranking)}"
+    return f"{root}: none of {tried} finished trials can be verified: {listed}{more}{_hint_at_the_data(ranking[0])}"
+
+
+def _hint_at_the_data(candidate: _Candidate) -> str:
+    study = candidate.sweep.study
+    try:
+        changed = Path(study.spec.constants["raw_data"]).stat().st_mtime
+    except (KeyError, OSError):
+        return ""
+    if changed <= layout.read_json(study.folder.state)["created"]:
+        return ""
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(changed))
+    return f". {study.spec.constants['raw_data']} was changed after the sweep began ({when})."
+
+
+def _export(verified: Verified, provenance: dict[str, Any], target: Path) -> None:
+    trial = verified.folder
+    partial = layout.RunFolder(layout.partial_folder(target))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        layout.remove_partials(target.parent, target.name, workers.is_gone_here)
+        partial.root.mkdir()
+        for path in (trial.config, trial.train_stats, trial.metrics, find_model(trial.root)):
+            layout.copy_file(path, partial.root / path.name)
+        layout.write_json(partial.provenance, provenance)
+        layout.replace_folder(partial.root, target)
+    except OSError as error:
+        layout.remove_folder(partial.root)
+        raise SweepError(f"{target}: the export cannot be put there: {error}") from error
+
+
+def _together(sweeps: list[_Sweep]) -> dict[str, Any]:
+    """Return the sums of several sweeps, and in `sweeps` what each one came to."""
+    summaries = [sweep.summary for sweep in sweeps]
+    states = {summary["state"] for summary in summaries}
+    seconds: Counter[str] = Counter()
+    for summary in summaries:
+        seconds.update(summary["seconds"])
+    total = sum(seconds.values())
+    return {
+        "state": next(state for state in ("running", "cancelled", "finished") if state in states),
+        "metric": summaries[0]["metric"],
+        "trials": {state: sum(summary["trials"][state] for summary in summaries) for state in STATES},
+        "utilisation": (seconds["fit"] + seconds["evaluate"]) / total if total else None,
+        "seconds": dict(seconds),
+        **{key: sum(summary[key] for summary in summaries) for key in ("rank_hours", "allocated_rank_hours")},
+        "sweeps": {str(sweep.root): sweep.summary for sweep in sweeps},
+    }

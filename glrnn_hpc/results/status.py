@@ -6,21 +6,20 @@ import contextlib
 import csv
 import io
 import json
+import logging
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from glrnn_hpc import layout
 from glrnn_hpc.search import leases
+from glrnn_hpc.search.ranking import best_first
 from glrnn_hpc.search.study import STATES, Slot, SweepStudy
+from glrnn_hpc.search.sweep import trial_config
 
-
-def best_first(slots: list[Slot], goal: str) -> list[Slot]:
-    """Return the finished trials, the best one first; equal ones in the order of their numbers."""
-    finished = [slot for slot in slots if slot.state == "finished" and slot.value is not None]
-    sign = 1.0 if goal == "minimize" else -1.0
-    return sorted(finished, key=lambda slot: (sign * (slot.value or 0.0), slot.number))
+logger = logging.getLogger(__name__)
 
 
 def summarize(root: Path) -> dict[str, Any]:
@@ -34,7 +33,8 @@ def summarize(root: Path) -> dict[str, Any]:
         mean duration of a trial, None before one has finished; `seconds`, how the time of all ranks went, and
         `utilisation`, the part of it in fit and evaluate, None before there is any; `table`, one row per trial with
         its number, state, params, value, where, generation, epochs, last value of the metric and best one so far,
-        epochs per minute, error.
+        when its last owner began it if it has a result (`started`, s since 1970), seconds, epochs per minute, seconds
+        until the last of its epochs if it does not stop early, error.
 
     Raises
     ------
@@ -60,19 +60,21 @@ def summarize(root: Path) -> dict[str, Any]:
 
 
 def _utilisation(folder: layout.SweepFolder) -> dict[str, Any]:
-    """Sum the lines that the ranks wrote of their time; a line that is torn by a death is left out."""
     seconds: Counter[str] = Counter()
-    for worker in folder.all_workers():
-        try:
-            lines = worker.utilisation.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            continue
-        for line in lines:
-            with contextlib.suppress(ValueError):
-                seconds.update(json.loads(line)["seconds"])
+    for _, line in read_utilisation(folder):
+        seconds.update(line["seconds"])
     total = sum(seconds.values())
     share = (seconds["fit"] + seconds["evaluate"]) / total if total else None
     return {"utilisation": share, "seconds": dict(seconds)}
+
+
+def read_utilisation(folder: layout.SweepFolder) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each line that the ranks wrote of their time, with its job; one that a death has torn is left out."""
+    for worker in folder.all_workers():
+        with contextlib.suppress(FileNotFoundError):
+            for text in worker.utilisation.read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(ValueError):
+                    yield worker.root.name, json.loads(text)
 
 
 def _row(study: SweepStudy, slot: Slot) -> dict[str, Any]:
@@ -84,24 +86,35 @@ def _row(study: SweepStudy, slot: Slot) -> dict[str, Any]:
         row["state"] = "waiting"
     row["where"] = None if owner is None else f"{owner.process.host}:{owner.job}:{owner.rank}"
     row["generation"] = generation
-    rows = _metrics(trial.metrics) or _metrics(trial.generation(generation).metrics)
-    # A trial that was adopted a moment ago has no rows of its own yet.
-    rows = rows or _metrics(trial.generation(generation - 1).metrics)
+    rows = read_epochs(trial, generation)
     values = [float(line[study.spec.metric]) for line in rows if line.get(study.spec.metric)]
     row["epochs"] = len(rows)
     row["last"] = values[-1] if values else None
     row["best_so_far"] = (min(values) if study.spec.goal == "minimize" else max(values)) if values else None
-    row["seconds"] = None
-    row["epochs_per_minute"] = None
+    row["started"] = row["seconds"] = None
+    row["epochs_per_minute"] = row["eta_seconds"] = None
     if trial.result.exists():
-        result = layout.read_json(trial.result)
-        row["seconds"] = result["seconds"]
-        row["error"] = result.get("error")
+        try:
+            result = layout.read_json(trial.result)
+            row["started"], row["seconds"] = float(result["started"]), float(result["seconds"])
+            row["error"] = result.get("error")
+        except (OSError, ValueError, KeyError, TypeError) as error:  # removed, or damaged by a crash of the file server
+            row["error"] = f"{trial.result} is broken: {error!r}"
     elif generation:
         began = layout.read_json(trial.lease(generation))["time"]
         row["seconds"] = time.time() - began
-        row["epochs_per_minute"] = _rate(trial, generation, began)
+        row["epochs_per_minute"] = rate = _rate(trial, generation, began)
+        if rate is not None and row["state"] == "running":
+            n_epochs = trial_config(study.spec, slot.params).epochs
+            row["eta_seconds"] = 60 * max(0, n_epochs - len(rows)) / rate
     return row
+
+
+def read_epochs(trial: layout.TrialFolder, generation: int) -> list[dict[str, str]]:
+    """Return the rows of `metrics.csv` of a trial, of its newest `generation` while it runs."""
+    rows = _metrics(trial.metrics) or _metrics(trial.generation(generation).metrics)
+    # A trial that was adopted a moment ago has no rows of its own yet.
+    return rows or _metrics(trial.generation(generation - 1).metrics)
 
 
 def _rate(trial: layout.TrialFolder, generation: int, began: float) -> float | None:
@@ -120,9 +133,16 @@ def _rate(trial: layout.TrialFolder, generation: int, began: float) -> float | N
 
 def _metrics(file: Path) -> list[dict[str, str]]:
     try:
-        return list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))))
+        rows = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))))
+        for row in rows:
+            for value in filter(None, row.values()):
+                float(value)
     except FileNotFoundError:
         return []
+    except (ValueError, TypeError) as error:  # damaged by a crash of the file server
+        logger.warning("%s is broken and left out: %s", file, error)
+        return []
+    return rows
 
 
 def _seconds_left(table: list[dict[str, Any]]) -> float | None:

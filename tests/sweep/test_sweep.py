@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,16 +18,18 @@ import pytest
 
 from glrnn_hpc import config, layout, predict
 from glrnn_hpc.data.hdf5 import write_file
-from glrnn_hpc.errors import DataError, LaunchError, ModelError, SweepError, WindowError
+from glrnn_hpc.errors import ConfigError, DataError, LaunchError, ModelError, SweepError, WindowError
 from glrnn_hpc.launch import local, resume_sweep, run_sweep
+from glrnn_hpc.launch.profile import Profile
 from glrnn_hpc.results.collector import collect
 from glrnn_hpc.results.status import summarize
-from glrnn_hpc.search import workers
+from glrnn_hpc.search import study, workers
 from glrnn_hpc.search.leases import Owner
 from glrnn_hpc.search.study import SweepStudy
 from glrnn_hpc.search.sweep import SweepSpec, load_sweep
-from glrnn_hpc.worker import devices
+from glrnn_hpc.worker import devices, notice
 from tests.conftest import write_steps
+from tests.losses import losses_of
 
 
 def spec_of(data: Path, n_trials: int = 6, **parameters: Any) -> SweepSpec:
@@ -58,6 +62,18 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> layout.SweepFolder:
     return run_sweep(spec_of(write_steps(root / "a.hdf5")), root / "sweep", ranks_per_worker=2)
 
 
+def test_a_cluster_that_is_none_and_a_profile_that_nobody_reads_are_refused(tmp_path: Path):
+    spec = spec_of(write_steps(tmp_path / "a.hdf5"))
+    with pytest.raises(ConfigError, match="--cluster: 'Slurm' is not one of local, slurm, debug"):
+        run_sweep(spec, tmp_path / "out", cluster="Slurm")
+    assert not (tmp_path / "out").exists()
+    run_sweep(spec, tmp_path / "out", n_workers=0)
+    with pytest.raises(ConfigError, match="--profile: belongs to --cluster slurm, and this sweep runs on this machine"):
+        resume_sweep(tmp_path / "out", profile=Profile())
+    with pytest.raises(ConfigError, match="--cluster: 'slrum' is not one of"):
+        resume_sweep(tmp_path / "out", cluster="slrum")
+
+
 def test_two_ranks_share_the_trials_and_train_each_once(done: layout.SweepFolder):
     summary = summarize(done.root)
     assert summary["state"] == "finished"
@@ -66,6 +82,9 @@ def test_two_ranks_share_the_trials_and_train_each_once(done: layout.SweepFolder
     assert {rank for _, rank in owners(done)} == {0, 1}
     lines = [json.loads(line) for line in done.worker("local-000").utilisation.read_text().splitlines()]
     assert {line["rank"] for line in lines} == {0, 1}
+    seconds = [line["seconds"] for line in lines]
+    work = sum(each.get("fit", 0.0) + each.get("evaluate", 0.0) for each in seconds)
+    assert summary["utilisation"] == pytest.approx(work / sum(sum(each.values()) for each in seconds))
     assert {(line["threads"], line["gpu"]) for line in lines} == {(max(1, devices.n_cpus() // 2), None)}
     for number in range(6):
         trial = done.trial(number)
@@ -88,15 +107,13 @@ def test_the_best_trial_is_verified_and_exported(done: layout.SweepFolder, tmp_p
     best = done.best
     names = {path.name for path in best.root.iterdir()}
     assert names == {"config.yaml", "train_stats.json", "metrics.csv", "model-best.keras", "provenance.json"}
-    assert predict.validation_loss(best.root)["loss"] == pytest.approx(min(values), rel=1e-5)
+    assert losses_of(best.root)["val_loss"] == pytest.approx(min(values), rel=1e-5)
     assert layout.read_json(best.provenance)["trial"] == found["best"]["number"]
     again = collect(done.root)
     assert again["best"]["number"] == found["best"]["number"]
 
 
 def test_a_model_that_does_not_give_its_logged_loss_is_refused(done: layout.SweepFolder, tmp_path: Path):
-    import shutil
-
     copy = layout.SweepFolder(tmp_path / "copy")
     shutil.copytree(done.root, copy.root)
     ranking = collect(copy.root)["top"]
@@ -117,6 +134,94 @@ def test_a_model_that_does_not_give_its_logged_loss_is_refused(done: layout.Swee
         (copy.trial(number).root / "model-best.keras").write_bytes(b"broken")
     with pytest.raises(SweepError, match="none of 6 finished trials can be verified"):
         collect(copy.root)
+
+
+@pytest.fixture
+def copied(done: layout.SweepFolder, tmp_path: Path) -> layout.SweepFolder:
+    """Return a copy of the finished sweep without an export."""
+    shutil.copytree(done.root, tmp_path / "copied", ignore=shutil.ignore_patterns("best"))
+    return layout.SweepFolder(tmp_path / "copied")
+
+
+def exchange_models(sweep: layout.SweepFolder, first: int, second: int) -> None:
+    one, other = (sweep.trial(number).root / layout.MODEL_WHOLE for number in (first, second))
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+
+
+def test_the_best_run_of_a_sweep_comes_with_sequences_that_it_never_saw(copied: layout.SweepFolder):
+    number = summarize(copied.root)["best"]["number"]
+    model, data, stats, best = predict.get_best_run_from_sweep(copied.root)
+    assert best == predict.get_pretrained_model(copied.trial(number).root)[2]
+    inputs, labels = next(iter(data))
+    assert (len(list(data)), inputs["inputs"].shape, inputs["params"].shape) == (3, (12, 3), (4,))
+    # Value == step number, and 1000 more in the second column.
+    original = labels.numpy() * stats["std"] + stats["mean"]
+    np.testing.assert_allclose(original, np.arange(12)[:, None] + [0, 1000], atol=1e-3)
+    predicted = predict.predict_macroscopics(model, data, stats, best).numpy()
+    assert predicted.shape == (3, 12 - best["window_size"], 2)
+
+
+#: As GrainLearning's documentation shows it, where the sweep is entity/project/id.
+PREDICT_FROM_SWEEP = """
+import glrnn_hpc.predict as predict_rnn
+from glrnn_hpc import preprocessor
+
+model, data, train_stats, config = predict_rnn.get_best_run_from_sweep(SWEEP)
+config['raw_data'] = DATA
+preprocessor_TC = preprocessor.PreprocessorTriaxialCompression(**config)
+data, _ = preprocessor_TC.prepare_datasets()
+predictions = predict_rnn.predict_macroscopics(
+    model, data['test'], train_stats, config, batch_size=256, single_batch=True)
+"""
+
+
+def test_the_documented_script_predicts_from_a_sweep(copied: layout.SweepFolder, tmp_path: Path):
+    (tmp_path / "predict_from_sweep.py").write_text(PREDICT_FROM_SWEEP)
+    names = {"SWEEP": str(copied.root), "DATA": str(write_steps(tmp_path / "mine.hdf5"))}
+    found = runpy.run_path(str(tmp_path / "predict_from_sweep.py"), names, "__main__")
+    assert found["predictions"].shape == (3, 12 - found["config"]["window_size"], 2)
+
+
+def test_the_best_run_is_the_export_unless_a_better_trial_finished_since(copied: layout.SweepFolder):
+    collect(copied.root)
+    ranking = [row["number"] for row in collect(copied.root)["top"]]
+    for path in copied.trial(ranking[0]).root.glob("model-best.*"):
+        path.unlink()
+    predict.get_best_run_from_sweep(copied.root)
+    provenance = layout.read_json(copied.best.provenance)
+    layout.write_json(copied.best.provenance, {**provenance, "trial": ranking[1]})
+    with pytest.raises(ModelError, match=f"trials/{ranking[0]}: holds neither"):
+        predict.get_best_run_from_sweep(copied.root)
+
+
+def test_the_best_run_is_not_one_that_collect_refused(copied: layout.SweepFolder):
+    first, second, third = (row["number"] for row in collect(copied.root, top=3)["top"])
+    exchange_models(copied, first, second)
+    assert collect(copied.root)["best"]["number"] == third
+    best = predict.get_best_run_from_sweep(copied.root)[3]
+    assert best == predict.get_pretrained_model(copied.trial(third).root)[2]
+
+
+def test_the_best_run_comes_without_data_that_have_changed_or_are_gone(tmp_path: Path, caplog):
+    data = write_steps(tmp_path / "a.hdf5")
+    sweep = run_sweep(spec_of(data, n_trials=1, epochs=1), tmp_path / "sweep", ranks_per_worker=1)
+    write_steps(data, n_samples=19)
+    assert predict.get_best_run_from_sweep(str(sweep.root))[1] is None
+    assert "trial 0 is loaded without its test data" in caplog.text
+    assert "a.hdf5: holds other sequences than the model was trained on" in caplog.text
+    data.unlink()
+    assert predict.get_best_run_from_sweep(sweep.root)[1] is None
+    assert "a.hdf5: there is no such file" in caplog.text
+
+
+def test_the_best_run_of_what_is_no_sweep_here_is_refused(tmp_path: Path):
+    with pytest.raises(SweepError, match="is not a sweep folder"):
+        predict.get_best_run_from_sweep(tmp_path)
+    folder = study.create(tmp_path / "sweep", spec_of(tmp_path / "a.hdf5"), 6, {})
+    with pytest.raises(SweepError, match="no trial has finished yet; `glrnn status"):
+        predict.get_best_run_from_sweep(folder.root)
 
 
 def test_a_killed_launcher_loses_nothing_and_resume_completes_the_sweep(tmp_path: Path):
@@ -184,6 +289,19 @@ def test_a_cancelled_sweep_gives_its_trials_back_and_resume_goes_on_with_them(tm
     assert (fewer.returncode, "has 4 trials already" in fewer.stderr) == (2, True)
 
 
+def test_a_sweep_that_reached_its_target_goes_on_when_more_trials_are_asked_for(tmp_path: Path):
+    spec = spec_of(write_steps(tmp_path / "a.hdf5"), 3)
+    spec = load_sweep({**spec.as_dict(), "metric": {"name": "val_loss", "goal": "minimize", "target": 1e9}})
+    folder = run_sweep(spec, tmp_path / "sweep", ranks_per_worker=1)
+    assert summarize(folder.root)["trials"]["waiting"] == 2
+    resume_sweep(folder.root)
+    assert summarize(folder.root)["trials"]["waiting"] == 2, "nobody asked for more"
+    resume_sweep(folder.root, n_trials=4)
+    summary = summarize(folder.root)
+    assert (summary["state"], summary["reason"]) == ("finished", "every trial is final")
+    assert summary["trials"]["finished"] == 4
+
+
 def test_failed_trials_are_run_again_on_demand(tmp_path: Path):
     data = write_steps(tmp_path / "a.hdf5")
     spec = load_sweep(
@@ -205,10 +323,11 @@ def test_failed_trials_are_run_again_on_demand(tmp_path: Path):
 
 def test_hyperband_prunes_trials_that_keep_their_best_model(tmp_path: Path):
     data = write_steps(tmp_path / "a.hdf5")
-    # With this rate nothing is learned: whoever comes after a better trial is stopped at the first band.
-    rates = {"values": [1e-2, 1e-7]}
-    spec = spec_of(data, 8, epochs=9, patience=9, learning_rate=rates, window_size=3, seed={"min": 1, "max": 50})
-    spec = load_sweep({**spec.as_dict(), "early_terminate": {"type": "hyperband", "min_iter": 2, "eta": 2}})
+    # Four trials that learn, then four of a rate with which nothing is learned: these are stopped at the first band.
+    keys = {"learning_rate": {"values": [1e-2, 1e-7]}, "window_size": 3, "seed": {"values": [1, 2, 3, 4]}}
+    spec = spec_of(data, 8, epochs=9, patience=9, **keys)
+    early = {"type": "hyperband", "min_iter": 2, "eta": 2}
+    spec = load_sweep({**spec.as_dict(), "method": "grid", "early_terminate": early})
     folder = run_sweep(spec, tmp_path / "sweep", ranks_per_worker=1)
     summary = summarize(folder.root)
     pruned = [row for row in summary["table"] if row["state"] == "pruned"]
@@ -219,7 +338,7 @@ def test_hyperband_prunes_trials_that_keep_their_best_model(tmp_path: Path):
         assert row["epochs"] in (2, 4, 8)
         trial = folder.trial(row["number"])
         assert layout.read_json(trial.result)["state"] == "pruned"
-        assert predict.validation_loss(trial.root)["loss"] == pytest.approx(row["best_so_far"], rel=1e-5)
+        assert losses_of(trial.root)["val_loss"] == pytest.approx(row["best_so_far"], rel=1e-5)
     assert glrnn("status", folder.root).returncode == 0
     assert collect(folder.root)["best"]["number"] not in [row["number"] for row in pruned]
 
@@ -260,7 +379,18 @@ def test_a_preprocessor_of_the_users_own_is_searched_trained_and_verified(tmp_pa
     elsewhere.mkdir()
     collected = glrnn("collect", tmp_path / "sweep", "--json", cwd=elsewhere)
     assert collected.returncode == 0, collected.stderr
-    assert json.loads(collected.stdout)["best"]["config"] == {"smoothing": 100}
+    best = json.loads(collected.stdout)["best"]
+    _, data, stats, _ = predict.get_best_run_from_sweep(tmp_path / "sweep")
+    _, labels = next(iter(data))
+    # The labels of value == step number, standardised and smoothed.
+    expected = (np.arange(12) - stats["mean"][0]) / stats["std"][0] / best["config"]["smoothing"]
+    np.testing.assert_allclose(labels.numpy()[:, 0], expected, atol=1e-5)
+    assert best["config"] == {"smoothing": 100}
+    told = layout.read_json(tmp_path / "sweep/best/provenance.json")
+    assert [(row["name"], row["min"]) for row in told["parameters"][:2]] == [("E", None), ("v", None)]
+    # Errors of its own windows, scaled back and standardised again, are what the training logged.
+    assert told["mse_standardised"]["test"] == pytest.approx(told["metrics"]["test_loss"], rel=1e-4)
+    assert told["data"]["path"] == str(tmp_path / "a.hdf5")
 
 
 def test_status_can_be_watched_until_the_sweep_ends(tmp_path: Path):
@@ -277,6 +407,9 @@ def test_status_can_be_watched_until_the_sweep_ends(tmp_path: Path):
     assert any(look["eta_seconds"] is not None for look in looks)
     rates = [row["epochs_per_minute"] for look in looks for row in look["table"] if row["state"] == "running"]
     assert any(rate and rate > 0 for rate in rates)
+    left = [row["eta_seconds"] for look in looks for row in look["table"] if row["eta_seconds"] is not None]
+    assert left
+    assert all(seconds >= 0 for seconds in left)
 
 
 def test_a_worker_that_dies_is_started_again_by_its_launcher_but_not_for_ever(tmp_path: Path):
@@ -338,6 +471,47 @@ def test_a_worker_with_another_number_of_ranks_refuses_to_start(done: layout.Swe
     refused = glrnn("worker", done.root, "--ranks", 2)
     assert refused.returncode == 2
     assert "2 ranks were asked for, but this worker has 1" in refused.stderr
+
+
+def test_a_worker_that_cannot_reach_its_study_may_be_started_again(tmp_path: Path):
+    folder = run_sweep(spec_of(write_steps(tmp_path / "a.hdf5")), tmp_path / "sweep", n_workers=0)
+    whole = folder.journal.read_bytes()
+    folder.journal.write_bytes(b"no journal\n" + whole)
+    lost = glrnn("worker", folder.root)
+    assert (lost.returncode, "Traceback" in lost.stderr) == (notice.AGAIN, False)
+    assert "glrnn: " in lost.stderr
+    assert "study.journal: is damaged and cannot be read" in lost.stderr
+
+
+def test_without_workers_there_is_a_folder_for_those_that_a_script_starts(tmp_path: Path):
+    write_steps(tmp_path / "a.hdf5")
+    (tmp_path / "s.yaml").write_text(config.dump_yaml(spec_of(tmp_path / "a.hdf5", 2).as_dict()))
+    made = glrnn("sweep", "s.yaml", "--out", "sweep", "--workers", 0, "--json", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["trials"]["waiting"] == 2
+    folder = layout.SweepFolder(tmp_path / "sweep")
+    assert folder.all_workers() == []
+    for command, waiting in ((("cancel",), 2), (("resume", "--trials", 3), 3)):
+        told = glrnn(command[0], "sweep", *command[1:], "--json", cwd=tmp_path)
+        assert json.loads(told.stdout)["trials"]["waiting"] == waiting, told.stderr
+    assert folder.current_state() == "running"
+    assert folder.all_workers() == []
+    worked = glrnn("worker", "sweep", "--job", "mine", "--ranks", 1, cwd=tmp_path)
+    assert worked.returncode == 0, worked.stderr
+    assert summarize(folder.root)["trials"]["finished"] == 3
+    assert [worker.root.name for worker in folder.all_workers()] == ["mine"]
+
+
+def test_debug_does_the_work_in_this_process(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    spec = spec_of(write_steps(tmp_path / "a.hdf5"), 2)
+    with pytest.raises(LaunchError, match="one rank in this process; 2 workers of 1 ranks were asked for"):
+        run_sweep(spec, tmp_path / "sweep", cluster="debug", n_workers=2)
+    assert not (tmp_path / "sweep").exists()
+    folder = run_sweep(spec, tmp_path / "sweep", cluster="debug", collect=True)
+    record = layout.read_json(folder.worker("debug-000").record)
+    assert [rank["pid"] for rank in record["ranks"]] == [os.getpid()]
+    assert summarize(folder.root)["trials"]["finished"] == 2
+    assert folder.best.provenance.exists()
 
 
 def test_the_commands_work_in_order_on_a_grid(tmp_path: Path):
