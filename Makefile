@@ -5,10 +5,11 @@ PYTHON ?= python3
 
 VENV := .venv
 MPIO := .venv-mpio
-PACKAGES := postgresql openmpi-bin libopenmpi-dev libhdf5-openmpi-dev slurmctld slurmd slurm-client
+OPENWANDB := .venv-openwandb
+PACKAGES := postgresql openmpi-bin libopenmpi-dev libhdf5-openmpi-dev slurmctld slurmd slurm-client chromium
 OUT := runs/main
 BIN := $(CURDIR)/$(VENV)/bin
-SOURCES := $(shell find glrnn_hpc -name '*.py')
+SOURCES := $(shell find glrnn_hpc jobs slurm sweeps -type f ! -name '*.pyc')
 # The exact versions have wheels for these two versions of Python; the others use the ranges of pyproject.toml.
 CONSTRAINTS = $(shell $(VENV)/bin/python -c 'import sys; (3, 11) <= sys.version_info < (3, 13) and print("--constraint .ci/constraints.txt")')
 INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS)
@@ -42,7 +43,7 @@ run: $(VENV)/.installed
 	echo "  predictions.png   the figure"
 
 test: $(VENV)/.installed-dev system-packages
-	$(MAKE) --no-print-directory $(MPIO)/.installed
+	$(MAKE) --no-print-directory $(MPIO)/.installed $(OPENWANDB)/.installed
 	ruff check .
 	ruff format --check .
 	mypy glrnn_hpc
@@ -53,10 +54,11 @@ test: $(VENV)/.installed-dev system-packages
 	coverage report
 
 # The server for the tests of --storage; OpenMPI and its HDF5 for those of parallel reading; Slurm for a cluster of two
-# nodes on this machine, which only root can start.
+# nodes on this machine, which only root can start;
+# a browser to look at reports with.
 system-packages:
 	@echo "System packages needed: make, $(PACKAGES), and python3-venv where Python comes without it;" \
-	  "the rest is in $(VENV) and $(MPIO)."
+	  "the rest is in $(VENV), $(MPIO) and $(OPENWANDB)."
 	@missing=$$(for package in $(PACKAGES); do \
 	  dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q '^install ok installed$$' || echo $$package; done); \
 	[ -z "$$missing" ] || { \
@@ -72,7 +74,7 @@ bench: $(VENV)/.installed-dev
 	python -m pytest tests/benchmarks -s
 
 clean:
-	rm -rf $(VENV) $(MPIO) build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(MPIO) $(OPENWANDB) build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -104,4 +106,11 @@ $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml .ci/constraints.txt
 
 $(MPIO)/.installed: $(VENV)/.created pyproject.toml .ci/constraints.txt .ci/mpio.sh
 	.ci/mpio.sh $(VENV)/bin/python $(CONSTRAINTS)
+	touch $@
+
+# A W&B server for the tests, apart from all else: its licence (CC BY-NC 4.0) is not for what is used at work.
+$(OPENWANDB)/.installed: $(VENV)/.created .ci/openwandb.txt
+	rm -rf $(OPENWANDB)
+	$(VENV)/bin/python -m venv $(OPENWANDB)
+	$(OPENWANDB)/bin/python -m pip install --quiet --disable-pip-version-check --requirement .ci/openwandb.txt
 	touch $@

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import pytest
 from glrnn_hpc.data.hdf5 import INPUT_KEYS, write_file
 
 DATA = Path(__file__).parent / "data"
+
+# Sweeps tell W&B of their trials unless told otherwise; the tests of that say so.
+os.environ.setdefault("WANDB_MODE", "disabled")
 
 
 def write_steps(

@@ -13,7 +13,20 @@ from typer.testing import CliRunner
 from glrnn_hpc import cli, config
 from tests.conftest import DATA
 
-COMMANDS = ["parse", "inspect", "train", "sweep", "worker", "status", "resume", "cancel", "collect", "predict"]
+COMMANDS = [
+    "init",
+    "parse",
+    "inspect",
+    "train",
+    "sweep",
+    "worker",
+    "status",
+    "resume",
+    "cancel",
+    "collect",
+    "predict",
+    "calibrate",
+]
 
 
 @pytest.fixture
@@ -88,6 +101,7 @@ def test_wrong_input_is_one_message_and_status_2(run, tiny, tmp_path: Path):
         (("train", good, "--out", tmp_path / "r", "--wandb", "never"), "not one of offline, online, disabled"),
         (("parse", tmp_path, tmp_path / "a.hdf5", "--dtype", "int8"), "not one of float32, float64"),
         (("predict", tmp_path, good, "--out", tmp_path / "p", "--split", "val"), "not one of test, all"),
+        (("sweep", good, "--out", tmp_path / "r", "--heartbeat", "inf", "--dead-after", "inf"), "--heartbeat"),
         (("status", tmp_path), "is not a sweep folder"),
         (("collect", tmp_path), "is not a sweep folder"),
         (("inspect", good), "is truncated or no HDF5 file"),

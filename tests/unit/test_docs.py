@@ -17,6 +17,7 @@ import typer
 from glrnn_hpc import cli
 from glrnn_hpc.config import RunConfig, parse_yaml
 from glrnn_hpc.data import hdf5
+from glrnn_hpc.launch.profile import load_profile
 from glrnn_hpc.search import space
 from glrnn_hpc.search.sweep import load_sweep
 
@@ -24,6 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FORMAT = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
 SWEEPS = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
+CALIBRATION = (ROOT / "docs" / "calibration.md").read_text(encoding="utf-8")
+GRAINLEARNING = (ROOT / "docs" / "grainlearning.md").read_text(encoding="utf-8")
+MODELS = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 
 #: The sample has a broken file on purpose, which `glrnn parse` reports by this status.
 LEFT_SOMETHING_OUT = 3
@@ -78,12 +82,28 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_commands_and_the_code_of_the_readme_run_in_their_order(project: Path) -> None:
     names = [command[1] for command in commands()]
-    assert names == ["parse", "inspect", "train", "sweep", "status", "resume", "collect", "predict"]
+    expected = [
+        "init",
+        "parse",
+        "inspect",
+        "train",
+        "sweep",
+        "status",
+        "resume",
+        "collect",
+        "report",
+        "predict",
+        "calibrate",
+        "doctor",
+    ]
+    assert names == expected
     for command in commands():
         done = run(project, sys.executable, "-m", "glrnn_hpc", *command[1:])
         allowed = (0, LEFT_SOMETHING_OUT) if command[1] == "parse" else (0,)
         assert done.returncode in allowed, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
     assert (project / "runs" / "predictions.png").stat().st_size > 0
+    assert (project / "runs" / "project" / "jobs" / "train.py").is_file()
+    assert (project / "runs" / "calibration" / "posterior.png").stat().st_size > 0
 
     (code,) = blocks(README, "python")
     done = run(project, sys.executable, "-c", code)
@@ -147,6 +167,48 @@ def test_every_shipped_sweep_file_is_valid(path: Path) -> None:
     assert load_sweep(path).n_trials() >= 2
 
 
+def test_the_profile_in_the_readme_is_valid(project: Path) -> None:
+    site = load_profile(project / "site.yaml")
+    assert (site.partition, site.sbatch) == ("rome", {"exclusive": True})
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_key_of_a_shipped_sweep_file_has_a_comment(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("# ")
+    # Not those that only hold others, nor what a parameter may be.
+    keys = [line for line in lines if re.match(r"\w+:", line) and not re.match(r"(metric|parameters|early_term)", line)]
+    keys += [line for line in lines if re.match(r"  \w+:", line)]
+    assert len(keys) > 10
+    assert [line for line in keys if not re.search(r" # \w", line)] == []
+
+
+def test_the_example_searches_what_it_says_with_either_learning_rate() -> None:
+    text = (ROOT / "sweeps" / "example_sweep.yaml").read_text(encoding="utf-8")
+    spec = load_sweep(parse_yaml(text, "example_sweep.yaml"))
+    assert (spec.method, spec.metric, spec.goal, spec.run_cap) == ("bayes", "val_loss", "minimize", 12)
+    assert {parameter.name: parameter.values for parameter in spec.searched} == {
+        "window_size": (5, 10, 20, 30),
+        "learning_rate": (1e-4, 1e-3),
+        "batch_size": (128, 256, 512),
+    }
+    other = text.replace("    values: [1e-4, 1e-3]\n", "")
+    other, count = re.subn(r"^    # ((?:distribution|min|max): \S+)$", r"    \1", other, flags=re.MULTILINE)
+    assert count == 3
+    by_name = {parameter.name: parameter for parameter in load_sweep(parse_yaml(other, "other")).searched}
+    learning_rate = by_name["learning_rate"]
+    assert [learning_rate.ppf(u) for u in (0.0, 0.5, 1.0)] == pytest.approx([1e-4, 1e-3, 1e-2])
+
+
+def test_the_page_on_scripts_names_every_script_and_its_command() -> None:
+    page = (ROOT / "jobs" / "README.md").read_text(encoding="utf-8")
+    named = {row[0].strip("`"): " ".join(re.findall(r"`glrnn (\w+)`", row[2])) for row in table(page)}
+    assert set(named) == {path.name for path in (ROOT / "jobs").glob("*.py")}
+    commands = {command.name for command in typer.main.get_command(cli.app).commands.values()}
+    assert {command for command in named.values() if command} <= commands
+    assert (named["train.py"], named["sweep_agent.py"]) == ("train", "")
+
+
 def test_the_sweep_file_in_the_sweeps_page_is_valid() -> None:
     (text,) = blocks(SWEEPS, "yaml")
     spec = load_sweep(parse_yaml(text, "docs/sweeps.md"))
@@ -181,7 +243,36 @@ def test_the_options_that_the_sweeps_page_names_exist(command: str, options: lis
     assert all(option in SWEEPS + README + (ROOT / "CHANGELOG.md").read_text() for option in options)
 
 
-@pytest.mark.parametrize("page", [README, FORMAT, SWEEPS], ids=["README.md", "docs/format.md", "docs/sweeps.md"])
+def test_the_calibration_page_names_every_option_of_the_command_and_what_it_writes() -> None:
+    (found,) = [each for each in typer.main.get_command(cli.app).commands.values() if each.name == "calibrate"]
+    options = {name for parameter in found.params for name in parameter.opts if name.startswith("--")}
+    assert set(re.findall(r"--[a-z-]+", CALIBRATION)) == options - {"--json"}
+    for name in ("calibration.json", "samples.csv", "posterior.png", "response.png"):
+        assert f"`{name}`" in CALIBRATION
+
+
+def test_the_slurm_page_names_every_script_with_its_usage_and_every_profile() -> None:
+    page = (ROOT / "slurm" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\S+\.sbatch) ([^`]+)` \|", page, flags=re.MULTILINE)
+    scripts = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "slurm").glob("*.sbatch")}
+    assert {name for name, _ in rows} == set(scripts)
+    assert all(f"#   sbatch slurm/{name} {usage}" in scripts[name] for name, usage in rows)
+    profiles = set(re.findall(r"^\| `(\S+\.yaml)` \|", page, flags=re.MULTILINE))
+    assert profiles == {path.name for path in (ROOT / "slurm" / "profiles").glob("*.yaml")}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [README, FORMAT, SWEEPS, GRAINLEARNING, MODELS, CALIBRATION],
+    ids=[
+        "README.md",
+        "docs/format.md",
+        "docs/sweeps.md",
+        "docs/grainlearning.md",
+        "docs/models.md",
+        "docs/calibration.md",
+    ],
+)
 def test_links_lead_to_files_of_the_project(page: str) -> None:
     folder = ROOT if page is README else ROOT / "docs"
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", page) if not link.startswith("https://")]

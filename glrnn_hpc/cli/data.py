@@ -1,0 +1,79 @@
+"""Commands for data files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from glrnn_hpc import terminal
+from glrnn_hpc.cli.app import DONE, LEFT_OUT, Json, app
+from glrnn_hpc.errors import ConfigError
+
+
+@app.command()
+def parse(
+    raw_dir: Annotated[Path, typer.Argument(help="Folder of YADE's .npy files.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.hdf5", help="File to write.")],
+    sequence_length: Annotated[
+        int | None, typer.Option(min=2, help="Steps per sequence; default: the commonest.")
+    ] = None,
+    flat: Annotated[bool, typer.Option("--flat", help="Read pressure and experiment type from each file.")] = False,
+    pressure: Annotated[list[str] | None, typer.Option(help="Only this pressure; may be repeated.")] = None,
+    experiment_type: Annotated[list[str] | None, typer.Option(help="Only this type; may be repeated.")] = None,
+    contact_params: Annotated[str | None, typer.Option(help="Names of the parameters, e.g. E,v,kr,eta,mu.")] = None,
+    inputs: Annotated[str | None, typer.Option(help="Names of the load features, e.g. e_x,e_y,e_z.")] = None,
+    outputs: Annotated[str | None, typer.Option(help="Names of the responses, e.g. e,p,q.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    as_json: Json = False,
+) -> None:
+    """Parse YADE's raw files into one HDF5 file; broken ones are named and left out (exit status 3).
+
+    Under mpiexec or srun the ranks share the files; the result is the same.
+    """
+    from glrnn_hpc.data import hdf5, yade
+    from glrnn_hpc.data.ranks import world
+
+    if dtype not in ("float32", "float64"):
+        raise ConfigError(f"--dtype: {dtype!r} is not one of float32, float64.")
+    ranks = world()
+    report = yade.convert_all_to_hdf5(
+        pressure,
+        experiment_type,
+        raw_dir,
+        out,
+        sequence_length,
+        not flat,
+        contact_keys=_names(contact_params, hdf5.CONTACT_KEYS),
+        input_keys=_names(inputs, hdf5.INPUT_KEYS),
+        output_keys=_names(outputs, hdf5.OUTPUT_KEYS),
+        dtype=dtype,
+        ranks=ranks,
+    )
+    if ranks.rank != 0:
+        raise typer.Exit(LEFT_OUT if report.problems else DONE)
+    rows = [[name, *map(str, vars(group).values())] for name, group in report.groups.items()]
+    totals = [sum(column) for column in zip(*(vars(group).values() for group in report.groups.values()), strict=True)]
+    rows.append(["all", *map(str, totals)])
+    table = terminal.table(["group", "files", "good", "trimmed", "short", "corrupt"], rows)
+    terminal.show(
+        as_json, report.as_dict(), [*report.problems, table, f"{report.sequence_length} steps each -> {report.output}"]
+    )
+    if report.problems:
+        raise typer.Exit(LEFT_OUT)
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE.hdf5", help="File to look at.")], as_json: Json = False
+) -> None:
+    """Show groups, shapes, attributes, ranges and problems of a data file."""
+    from glrnn_hpc.data import inspect as inspection
+
+    found = inspection.inspect(file)
+    terminal.show(as_json, found, [inspection.render(found)])
+
+
+def _names(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
+    return default if text is None else tuple(name.strip() for name in text.split(",") if name.strip())

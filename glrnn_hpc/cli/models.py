@@ -1,0 +1,95 @@
+"""Commands for one model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from glrnn_hpc import terminal
+from glrnn_hpc.cli.app import Json, app
+from glrnn_hpc.errors import ConfigError
+
+
+@app.command()
+def train(
+    config_file: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="Keys of the configuration.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an earlier one is renamed.")],
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key.")] = None,
+    wandb: Annotated[
+        str | None, typer.Option(help="offline, online or disabled; default: WANDB_MODE, else offline.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train one model."""
+    from glrnn_hpc import config, layout
+
+    if wandb not in (None, "offline", "online", "disabled"):
+        raise ConfigError(f"--wandb: {wandb!r} is not one of offline, online, disabled.")
+    keys = config.load_yaml(config_file)
+    for setting in settings or []:
+        key, equals, value = setting.partition("=")
+        if not key or not equals:
+            raise ConfigError(f"--set {setting}: KEY=VALUE is needed, such as --set epochs=20.")
+        keys[key] = config.parse_yaml(value, f"--set {setting}")
+    full = config.parse(config.RunConfig, keys)
+    config.say_defaults(full, keys)
+    from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression
+    from glrnn_hpc.train import train_tracked
+
+    preprocessor = PreprocessorTriaxialCompression(None, **full.as_dict())
+    preprocessor.prepare_arrays()  # wrong data must not move an earlier run aside
+    aside = layout.keep_aside(out)
+    outcome = train_tracked(preprocessor, full.as_dict(), out=out, mode=wandb)
+    content = {
+        "best_epoch": outcome.best_epoch,
+        "epochs": outcome.epochs,
+        "metrics": outcome.metrics,
+        "output": str(out),
+    }
+    lines = [f"the earlier {out} was renamed to {aside}"] if aside else []
+    lines += [
+        f"best of {outcome.epochs} epochs: {outcome.best_epoch}",
+        terminal.metrics_line(outcome.metrics),
+        f"-> {out}",
+    ]
+    terminal.show(as_json, content, lines)
+
+
+@app.command()
+def predict(
+    model_dir: Annotated[Path, typer.Argument(help="Folder of a trained model, such as DIR/best, or a shipped one.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA.hdf5", help="Sequences to predict.")],
+    out: Annotated[Path, typer.Option(help="HDF5 file to write.")],
+    split: Annotated[str, typer.Option(help="test: sequences that training never saw; all: every one.")] = "test",
+    figure: Annotated[Path | None, typer.Option(help="Draw predicted against simulated responses here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Predict responses in original units and compare them with the simulated ones."""
+    if split not in ("test", "all"):
+        raise ConfigError(f"--split: {split!r} is not one of test, all.")
+    if figure is not None:
+        from glrnn_hpc.results.curves import check_figure, plot_predictions
+
+        if figure.resolve() == out.resolve():
+            raise ConfigError(f"--figure {figure}: is the file of the predictions (--out) too; choose another one.")
+        check_figure(figure)  # a prediction of minutes must not end with a wrong name
+    from glrnn_hpc.predict import predict_file
+
+    found = predict_file(model_dir, data, out, split)
+    units = found["units"]
+    rows = [
+        [name, units.get(name, "-"), *(f"{value:.4g}" for value in errors.values())]
+        for name, errors in found["metrics"].items()
+    ]
+    lines = [terminal.table(["label", "unit", "MAE", "RMSE", "R2"], rows)]
+    lines.append(
+        f"MSE in standardised units: {found['mse_standardised']:.4g}, {found['n_sequences']} sequences ({split})"
+    )
+    lines.append(f"-> {out}")
+    if figure is not None:
+        plot_predictions(out, figure, found["metrics"])
+        found["figure"] = str(figure)
+        lines.append(f"-> {figure}")
+    terminal.show(as_json, found, lines)

@@ -1,0 +1,218 @@
+"""Commands for sweeps."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from glrnn_hpc import terminal
+from glrnn_hpc.cli.app import LEFT_OUT, Json, SweepDir, app
+from glrnn_hpc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from glrnn_hpc.launch.profile import Profile
+
+#: A year: no thread can wait for ever.
+MOST_SECONDS = 3.2e7
+
+
+@app.command()
+def sweep(
+    sweep_file: Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="W&B sweep configuration.")],
+    out: Annotated[Path, typer.Option(help="Folder of the sweep; must not exist, or be empty.")],
+    cluster: Annotated[str, typer.Option(help="local: this machine; slurm: jobs; debug: this process.")] = "local",
+    profile: Annotated[Path | None, typer.Option(help="Of --cluster slurm: the site's YAML file.")] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Workers to start; 0: only make the folder, for scripts that start glrnn worker.")
+    ] = 1,
+    ranks_per_worker: Annotated[
+        int | None, typer.Option(min=1, help="MPI ranks of each; default: one per CPU.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Number of trials in place of run_cap.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Of method bayes: tpe, gp or cmaes.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(metavar="URL", help="Database for the study, in place of the journal file.")
+    ] = None,
+    heartbeat: Annotated[
+        float, typer.Option(min=0.01, max=MOST_SECONDS, help="Seconds between two heartbeats of a worker.")
+    ] = 15,
+    dead_after: Annotated[
+        float, typer.Option(min=0.02, max=MOST_SECONDS, help="Seconds without a heartbeat until others take over.")
+    ] = 90,
+    hang_timeout: Annotated[
+        float, typer.Option(min=1, max=MOST_SECONDS, help="Seconds without progress until a rank ends its worker.")
+    ] = 3600,
+    collect: Annotated[bool, typer.Option("--collect", help="Export the best model when the workers end.")] = False,
+    wandb: Annotated[
+        str | None, typer.Option(help="offline, online or disabled; default: WANDB_MODE, else offline.")
+    ] = None,
+    wandb_sweep: Annotated[
+        str | None, typer.Option(metavar="create|ID", help="Sweep of W&B's server in which the runs arrive.")
+    ] = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Start the workers and return.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Search for the best model: make the sweep's folder, start workers, wait for the trials."""
+    from glrnn_hpc.launch import run_sweep
+    from glrnn_hpc.search.sweep import load_sweep
+    from glrnn_hpc.search.workers import Timing
+
+    if dead_after < 2 * heartbeat:
+        raise ConfigError(f"--dead-after {dead_after:g} must be at least twice --heartbeat {heartbeat:g}.")
+    site = _site(cluster, profile)
+    spec = load_sweep(sweep_file, sampler=sampler)
+    report = terminal.Progress(is_quiet=as_json)
+    run_sweep(
+        spec,
+        out,
+        n_workers=workers,
+        ranks_per_worker=ranks_per_worker,
+        n_trials=trials,
+        storage=storage,
+        timing=Timing(heartbeat, dead_after, hang_timeout),
+        cluster=cluster,
+        profile=site,
+        collect=collect,
+        wandb=wandb,
+        wandb_sweep=wandb_sweep,
+        wait=not no_wait,
+        report=report,
+    )
+    _show_status(out, as_json)
+
+
+@app.command()
+def resume(
+    folder: SweepDir,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Workers that shall run; default: as at the start.")
+    ] = None,
+    ranks_per_worker: Annotated[int | None, typer.Option(min=1, help="MPI ranks of each new worker.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="A larger number of trials than before.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
+    cluster: Annotated[str | None, typer.Option(help="local, slurm or debug; default: as at the start.")] = None,
+    profile: Annotated[Path | None, typer.Option(help="The site's YAML file; default: as at the start.")] = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Start what is missing and return.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Go on with a sweep: start the workers it lacks, adopt the trials of dead ones, add trials."""
+    from glrnn_hpc.launch import resume_sweep
+
+    resume_sweep(
+        folder,
+        n_workers=workers,
+        ranks_per_worker=ranks_per_worker,
+        n_trials=trials,
+        retry_failed=retry_failed,
+        cluster=cluster,
+        profile=_site(cluster, profile),
+        wait=not no_wait,
+        report=terminal.Progress(is_quiet=as_json),
+    )
+    _show_status(folder, as_json)
+
+
+@app.command()
+def worker(
+    folder: SweepDir,
+    job: Annotated[str | None, typer.Option(help="Name of this worker; the launcher's choice.")] = None,
+    ranks: Annotated[int | None, typer.Option(min=1, help="Refuse to start with another number of ranks.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Pull trials until none waits; this is what mpiexec and srun start."""
+    from glrnn_hpc.worker import loop
+
+    loop.run(folder, job, ranks)
+    if as_json:
+        _show_status(folder, as_json)
+
+
+@app.command()
+def status(
+    folder: SweepDir,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again until the sweep ends.")] = False,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of --watch: seconds between two looks.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Show how far a sweep is: each trial, where it runs, its losses, what failed and why."""
+    if watch:
+        _watch(folder, seconds, as_json)
+    else:
+        _show_status(folder, as_json)
+
+
+@app.command()
+def cancel(folder: SweepDir, as_json: Json = False) -> None:
+    """Stop a sweep: its ranks give their trials back within a heartbeat; `glrnn resume` goes on with them."""
+    from glrnn_hpc.launch import cancel_sweep
+
+    cancel_sweep(folder)
+    _show_status(folder, as_json)
+
+
+@app.command()
+def collect(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR", help="Folders of comparable sweeps.")],
+    top: Annotated[int, typer.Option(min=1, help="How many of the best trials to verify and list.")] = 5,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where the best model goes; default, with one DIR: DIR/best.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Rank the trials of one or several sweeps, evaluate the best ones again from their files, export the best one."""
+    from glrnn_hpc.results.collector import collect as collect_best
+
+    found = collect_best(folders, top, out=out)
+    terminal.show(as_json, found, terminal.collect_lines(found))
+    if found["refused"] or found["trials"]["failed"]:
+        raise typer.Exit(LEFT_OUT)
+
+
+@app.command()
+def report(
+    folder: SweepDir,
+    top: Annotated[int, typer.Option(min=1, help="How many of the best trials the table shows.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Write DIR/report.html, a page of its own that needs no internet, and DIR/figures/*.png; trials may still run."""
+    from glrnn_hpc.results.report import write_report
+
+    found = write_report(folder, top)
+    lines = [f"{name}: left out: {reason}" for name, reason in found["left_out"].items()]
+    terminal.show(as_json, found, [*lines, f"{len(found['figures'])} figures -> {found['report']}"])
+    if found["faulty"]:
+        raise typer.Exit(LEFT_OUT)
+
+
+def _site(cluster: str | None, file: Path | None) -> Profile | None:
+    from glrnn_hpc.launch.profile import load_profile
+
+    if file is not None and cluster in ("local", "debug"):
+        raise ConfigError("--profile: belongs to --cluster slurm.")
+    return None if file is None else load_profile(file)
+
+
+def _watch(folder: Path, seconds: float, as_json: bool) -> None:
+    from glrnn_hpc.results.status import summarize
+
+    while (found := summarize(folder))["state"] == "running":
+        # On a terminal the table stays in its place; a log gets one after the other, and --json one object per line.
+        if sys.stdout.isatty() and not as_json:
+            print("\x1b[2J\x1b[H", end="")
+        terminal.show(as_json, found, terminal.status_lines(found))
+        sys.stdout.flush()
+        time.sleep(seconds)
+    _show_status(folder, as_json)
+
+
+def _show_status(folder: Path, as_json: bool) -> None:
+    from glrnn_hpc.results.status import summarize
+
+    found = summarize(folder)
+    terminal.show(as_json, found, terminal.status_lines(found))
+    if found["trials"]["failed"]:
+        raise typer.Exit(LEFT_OUT)
