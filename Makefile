@@ -1,7 +1,9 @@
 # make run    the main job on the shipped data        make test   all checks and tests
 # make bench  the benchmarks                          make clean  remove what the others built
 # PYTHON=python3.12 chooses the interpreter that .venv is made of.
+# JOBS=1 runs the tests one after the other.
 PYTHON ?= python3
+JOBS ?= 2
 
 VENV := .venv
 MPIO := .venv-mpio
@@ -49,7 +51,7 @@ test: $(VENV)/.installed-dev system-packages
 	mypy glrnn_hpc
 	lint-imports
 	coverage erase
-	coverage run -m pytest --durations=10
+	coverage run -m pytest --durations=10 --numprocesses=$(JOBS) --dist=loadgroup --no-loadscope-reorder
 	coverage combine --quiet
 	coverage report
 

@@ -18,6 +18,17 @@ DATA = Path(__file__).parent / "data"
 os.environ.setdefault("WANDB_MODE", "disabled")
 
 
+#: Folders whose tests share a server or a cluster.
+SHARING = ("slurm", "storage", "tracking")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let tests that share something run in one process; the folders come as `testpaths` names them."""
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(folder if folder in SHARING else str(item.path)))
+
+
 def write_steps(
     path: Path, n_samples: int = 20, n_steps: int = 12, groups: tuple[str, ...] = ("0.2e6/drained",)
 ) -> Path:

@@ -187,7 +187,7 @@ def test_a_trial_that_w_and_b_missed_is_written_from_its_records(server: WandbSe
     (planned,) = sync(sweep.root, is_dry=True)
     assert (planned.state, planned.reason) == ("would sync", "from the records of the trial")
     (outcome,) = sync(sweep.root, patience=PATIENCE)
-    assert outcome.state == "synced"
+    assert outcome.state == "synced", outcome.reason
     (run,) = server.proxy.recorder.runs_of("twelve").values()
     assert [row["epoch"] for row in run.history] == [
         row["epoch"] for row in read_metrics(sweep.trial(finished).metrics)
@@ -204,7 +204,7 @@ def test_a_damaged_log_of_a_trial_is_written_anew_from_its_records(server: Wandb
     content = fragment.log.read_bytes()
     fragment.log.write_bytes(content[: len(content) // 2])
     (outcome,) = sync(sweep.root, patience=PATIENCE)
-    assert outcome.state == "synced"
+    assert outcome.state == "synced", outcome.reason
     (run,) = server.proxy.recorder.runs_of("twelve").values()
     assert run.state == "finished"
     assert len(run.history) == len(read_metrics(sweep.trial(finished).metrics))
