@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,16 @@ def steps_file(tmp_path: Path) -> Path:
 def real_file() -> Path:
     """Return the real DEM data."""
     return DATA / "triaxial.hdf5"
+
+
+@pytest.fixture
+def anew() -> Iterator[None]:
+    """Let W&B's client read the environment in this test, and again after it: it keeps what it has read."""
+    import wandb
+
+    wandb.teardown()
+    yield
+    wandb.teardown()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WandbServer]:
 
 
 @pytest.fixture
-def server(_server: WandbServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+def server(_server: WandbServer, monkeypatch: pytest.MonkeyPatch, anew: None) -> Iterator[WandbServer]:
     """Return the server of this session, as the one that the client of this process and its children finds."""
     for name in ("WANDB_MODE", "WANDB_DIR", "WANDB_PROJECT", "WANDB_ENTITY"):
         monkeypatch.delenv(name, raising=False)

@@ -133,16 +133,10 @@ def test_steps_and_keys_of_the_users_own_in_an_open_run_stay(tiny, tmp_path: Pat
     assert (run.config["remark"], run.config["patience"]) == ("mine", 3)
 
 
-@pytest.fixture
-def _read_variables_anew():
-    yield
-    wandb.teardown()
-
-
 # W&B's client leaves the agent's file open.
 @pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
-@pytest.mark.usefixtures("_read_variables_anew")
+@pytest.mark.usefixtures("anew")
 def test_the_configuration_of_an_agents_run_decides(tiny, tmp_path: Path, monkeypatch):
     # What `wandb agent` gives the program that it starts.
     chosen = {"patience": {"value": 7}, "network": {"value": {"lstm_units": 5}}}
@@ -150,7 +144,6 @@ def test_the_configuration_of_an_agents_run_decides(tiny, tmp_path: Path, monkey
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep123")
     monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", str(tmp_path / "chosen.yaml"))
-    wandb.teardown()  # a program of an agent begins with these variables
     config = tiny(epochs=1, patience=3)
     del config["lstm_units"]
     train.train_tracked(PreprocessorTriaxialCompression(**tiny()), config, out=tmp_path / "out")

@@ -314,6 +314,7 @@ def test_a_rank_has_a_service_of_its_own_and_none_is_left_when_it_is_killed(swee
     assert not Path(f"/proc/{service}").exists() or "Z" in Path(f"/proc/{service}/stat").read_text().split()[2]
 
 
+@pytest.mark.usefixtures("anew")
 def test_how_a_sweep_is_told_is_decided_once(tmp_path: Path, monkeypatch):
     for name, number in (("WANDB_PROJECT", "site"), ("WANDB_ENTITY", "group")):
         monkeypatch.setenv(name, number)
