@@ -51,7 +51,7 @@ test: $(VENV)/.installed-dev system-packages
 	mypy glrnn_hpc
 	lint-imports
 	coverage erase
-	coverage run -m pytest --durations=10 --numprocesses=$(JOBS) --dist=loadgroup --no-loadscope-reorder
+	coverage run -m pytest --durations=10 --numprocesses=$(JOBS) --no-loadscope-reorder
 	coverage combine --quiet
 	coverage report
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from glrnn_hpc.data.hdf5 import INPUT_KEYS, write_file
 
@@ -17,16 +18,23 @@ DATA = Path(__file__).parent / "data"
 # Sweeps tell W&B of their trials unless told otherwise; the tests of that say so.
 os.environ.setdefault("WANDB_MODE", "disabled")
 
-
 #: Folders whose tests share a server or a cluster.
 SHARING = ("slurm", "storage", "tracking")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let tests that share something run in one process; the folders come as `testpaths` names them."""
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder in SHARING else str(item.path)))
+class _Scheduling(LoadScopeScheduling):
+    """Give the tests of a file to one process, and those of a folder if they share something.
+
+    Marks of `xdist_group` would say the same, but pytest 9.2 does not let pytest-xdist 3.8 read them.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = Path(nodeid.partition("::")[0])
+        return path.parent.name if path.parent.name in SHARING else str(path)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return _Scheduling(config, log)
 
 
 def write_steps(
