@@ -42,6 +42,9 @@ _HIGHEST_PRESSURE = 1e3
 #: By this part the first mean stress of a test may differ from its confining pressure: noise, and load before row 1.
 _SAME_PRESSURE = 0.5
 
+#: A void ratio that changes by less is that of an undrained test; one that changes by more is not, even if measured.
+_LEAST_DRAINED, _MOST_UNDRAINED = 1e-3, 1e-2
+
 
 def surrogate_callback(
     model_dir: str | Path, extra_params: Mapping[str, float] | None = None, load: Array | None = None
@@ -144,6 +147,7 @@ def calibrate(
     trained.order(list(ranges), given)
     beyond = _check_ranges(trained, ranges, given)
     _warn_of_pressure(seen, given)
+    _warn_of_type(seen, type_number)
     for note in seen.notes:
         logger.info("%s: %s", observation, note)
 
@@ -303,6 +307,22 @@ def _warn_of_pressure(seen: Observation, known: Mapping[str, float]) -> None:
             seen.path,
             begins,
             given,
+        )
+
+
+def _warn_of_type(seen: Observation, experiment_type: float | None) -> None:
+    """Warn of a void ratio that does not change in a drained test, or does in an undrained one."""
+    if seen.e_range is None:
+        return
+    found = None
+    if experiment_type == EXPERIMENT_TYPES["drained"] and seen.e_range < _LEAST_DRAINED:
+        found = "drained", "does not change, as in an undrained test"
+    elif experiment_type == EXPERIMENT_TYPES["undrained"] and seen.e_range > _MOST_UNDRAINED:
+        found = "undrained", f"changes by {seen.e_range:.3g}, as in a drained test"
+    if found:
+        logger.warning(
+            "%s: the experiment is taken for %s, but its void ratio %s. Is this the type of the experiment?",
+            *(seen.path, *found),
         )
 
 

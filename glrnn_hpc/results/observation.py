@@ -46,6 +46,8 @@ class Observation:
         What was measured, in the model's units.
     e0 : float or None
         The void ratio at the first step, where it was measured.
+    e_range : float or None
+        Greatest minus least void ratio, where it was measured: 0 if no water can drain.
     resampling : str
         How the rows of the file became the steps of the model.
     notes : tuple of str
@@ -59,6 +61,7 @@ class Observation:
     names: tuple[str, ...]
     values: Array
     e0: float | None
+    e_range: float | None
     resampling: str
     notes: tuple[str, ...]
 
@@ -165,8 +168,11 @@ def observe(
             f"than it looks at once: more than {trained.first} are needed (window_size={trained.window_size})."
         )
     values = np.column_stack([columns[name] for name in names])
-    e0 = float(columns["e"][0]) if "e" in columns else None
-    return Observation(path, control, columns[control], load, tuple(names), values, e0, resampling, tuple(notes))
+    void_ratio = columns.get("e")
+    e0, e_range = (None, None) if void_ratio is None else (float(void_ratio[0]), float(np.ptp(void_ratio)))
+    return Observation(
+        path, control, columns[control], load, tuple(names), values, e0, e_range, resampling, tuple(notes)
+    )
 
 
 def _words(line: str, n: int = 0) -> list[str]:

@@ -298,6 +298,23 @@ def test_a_pressure_that_is_not_the_experiments_is_warned_of(run, tmp_path: Path
     assert "observation.dat: begins with p=0.2 MPa, but pressure=0.5 MPa is given as known" in caplog.text
 
 
+def test_a_void_ratio_of_the_other_type_of_test_is_warned_of(run, tmp_path: Path, caplog):
+    experiment = DATA / "observation.dat"
+    assert run(*SOUGHT, *KNOWN, "--out", tmp_path / "a", observation=experiment)[0] == 0
+    assert "taken for" not in caplog.text
+    other = ["--known", "pressure=0.2", "--experiment-type", "undrained"]
+    assert run(*SOUGHT, *other, "--out", tmp_path / "b", observation=experiment)[0] == 0
+    assert re.search(r"taken for undrained, but its void ratio changes by 0\.\d+, as in a drained test", caplog.text)
+    # Lateral strains would be derived from the void ratio, which is constant here.
+    names, *rows = experiment.read_text().lstrip("# ").split("\n")
+    column = names.split().index("e")
+    values = np.loadtxt(rows)
+    values[:, column] = values[0, column]
+    np.savetxt(tmp_path / "undrained.dat", values, header=names)
+    assert run(*SOUGHT, *KNOWN, "--out", tmp_path / "c", observation=tmp_path / "undrained.dat")[0] == 0
+    assert "taken for drained, but its void ratio does not change, as in an undrained test" in caplog.text
+
+
 @pytest.mark.parametrize(
     "content", [[], {"parameters": [1]}, {"errors": {"test": 3}}, {"labels": [{"min": 0, "max": 1}]}]
 )
