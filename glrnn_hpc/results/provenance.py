@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import platform
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import glrnn_hpc
 from glrnn_hpc.config import SPLIT_SEED
 from glrnn_hpc.data.hdf5 import read_schema, select_groups
 from glrnn_hpc.errors import DataError
@@ -26,6 +21,7 @@ from glrnn_hpc.preprocessor import PreparedData
 from glrnn_hpc.results.verification import Verified, errors_per_label
 from glrnn_hpc.search import leases
 from glrnn_hpc.search.study import SweepStudy
+from glrnn_hpc.software import software
 from glrnn_hpc.surrogate.artifact import find_model
 from glrnn_hpc.windows import Sequences
 
@@ -34,13 +30,8 @@ Array = NDArray[Any]
 #: Of this file's form.
 FORMAT = 1
 
-_PACKAGES = ("glrnn_hpc", "tensorflow", "keras", "numpy", "h5py", "optuna")
-
 #: Sequences whose least and greatest values are looked for at once, which bounds the memory.
 _PART = 4096
-
-#: A working copy on a slow file system must not keep an export waiting.
-_GIT_SECONDS = 20
 
 
 class Checksums:
@@ -123,48 +114,11 @@ def provenance_of(study: SweepStudy, verified: Verified, refused: list[int], che
             "weights": int(verified.model.count_params()),
         },
         "trained_on": _owner(verified),
+        "trained_with": result.get("software"),
         "exported": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "host": socket.gethostname(),
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in _PACKAGES},
-        "git": git_commit(Path(glrnn_hpc.__file__).parent),
+        **software(),
     }
-
-
-def git_commit(package: Path) -> dict[str, Any] | None:
-    """Return the commit that a package was run from; None if nobody knows.
-
-    Parameters
-    ----------
-    package : Path
-        Its folder: the commit is that of the working copy around it, else the one that pip noted at the installation.
-
-    Returns
-    -------
-    dict or None
-        `commit`, and `is_changed`: whether files differ from it, None if that is not known.
-    """
-    if (package.parent / ".git").exists():
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            commit = _git(package.parent, "rev-parse", "HEAD").strip()
-            return {"commit": commit, "is_changed": bool(_git(package.parent, "status", "--porcelain", "-uno").strip())}
-        return None
-    with contextlib.suppress(metadata.PackageNotFoundError, ValueError, KeyError, TypeError):
-        noted = json.loads(metadata.distribution(package.name).read_text("direct_url.json") or "{}")
-        return {"commit": str(noted["vcs_info"]["commit_id"]), "is_changed": None}
-    return None
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=_GIT_SECONDS).stdout
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:  # run from a working copy that is not installed
-        return None
 
 
 def _owner(verified: Verified) -> dict[str, Any] | None:

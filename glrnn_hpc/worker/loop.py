@@ -20,6 +20,7 @@ from glrnn_hpc.search.leases import Owner
 from glrnn_hpc.search.study import SweepStudy
 from glrnn_hpc.search.sweep import SweepSpec, group_choices
 from glrnn_hpc.search.workers import Timing
+from glrnn_hpc.software import software
 from glrnn_hpc.tracking.trials import TrialTracker
 from glrnn_hpc.worker import devices
 from glrnn_hpc.worker.notice import AGAIN, Notice
@@ -134,7 +135,9 @@ def _work(world: ranks.Ranks, root: Path, job: str | None, n_ranks: int | None, 
     data = world.agreed(lambda: _read(study.spec, node, state.get("profile", {}).get("scratch")))
     if world.rank == 0:
         folder.ready.touch()
-    trainer = Trainer(study, data, group, watchdog, timeline, tracker)
+    # One rank's word: thousands would ask the file system of the working copy for its commit.
+    trained_with = world.bcast(software() if world.rank == 0 else None)
+    trainer = Trainer(study, data, group, watchdog, timeline, tracker, trained_with)
     if group.rank == 0:
         owner = Owner(name, world.rank, workers.this_process())
         pull(study, owner, timing, trainer, watchdog, timeline.begin, notice.is_given, trainer.conclude)

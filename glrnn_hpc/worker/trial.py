@@ -47,6 +47,8 @@ class Trainer:
         Told how the time goes.
     tracker : TrialTracker, optional
         Told of each trial by rank 0.
+    trained_with : dict, optional
+        The software of this worker, for the results.
     """
 
     def __init__(
@@ -57,8 +59,10 @@ class Trainer:
         watchdog: Watchdog,
         timeline: Timeline,
         tracker: TrialTracker | None = None,
+        trained_with: dict[str, Any] | None = None,
     ) -> None:
         self._study = study
+        self._trained_with = trained_with
         self._data = data
         self._group = group
         self._watchdog = watchdog
@@ -88,6 +92,7 @@ class Trainer:
             "metrics": outcome.metrics,
             "epochs": outcome.epochs,
             "best_epoch": outcome.best_epoch,
+            "software": self._trained_with,
         }
 
     def conclude(self, claim: Claim, ending: dict[str, Any]) -> None:

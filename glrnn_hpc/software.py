@@ -1,0 +1,61 @@
+"""With what a process works: versions of what decides on numbers, and the commit of this package."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("glrnn_hpc", "tensorflow", "keras", "numpy", "h5py", "optuna")
+
+#: A working copy on a slow file system must not keep a job waiting.
+_GIT_SECONDS = 20
+
+
+def software() -> dict[str, Any]:
+    """Return `python`, `versions` of packages, None for those that are not installed, and `git`, see `git_commit`."""
+    return {
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "git": git_commit(Path(__file__).parent),
+    }
+
+
+def git_commit(package: Path) -> dict[str, Any] | None:
+    """Return the commit that a package was run from; None if nobody knows.
+
+    Parameters
+    ----------
+    package : Path
+        Its folder: the commit is that of the working copy around it, else the one that pip noted at the installation.
+
+    Returns
+    -------
+    dict or None
+        `commit`, and `is_changed`: whether files differ from it, None if that is not known.
+    """
+    if (package.parent / ".git").exists():
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            commit = _git(package.parent, "rev-parse", "HEAD").strip()
+            return {"commit": commit, "is_changed": bool(_git(package.parent, "status", "--porcelain", "-uno").strip())}
+        return None
+    with contextlib.suppress(metadata.PackageNotFoundError, ValueError, KeyError, TypeError):
+        noted = json.loads(metadata.distribution(package.name).read_text("direct_url.json") or "{}")
+        return {"commit": str(noted["vcs_info"]["commit_id"]), "is_changed": None}
+    return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=_GIT_SECONDS).stdout
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # run from a working copy that is not installed
+        return None
