@@ -42,6 +42,10 @@ class StorageError(GlrnnError):
     """The storage of a study cannot be reached, read or written; what it was told before is safe."""
 
 
+class RecordError(GlrnnError, ValueError):
+    """A record of a sweep is no longer what was written: the file server or somebody else has changed it."""
+
+
 class LaunchError(GlrnnError):
     """Workers cannot be started or do not run as they were asked to."""
 

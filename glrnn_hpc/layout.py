@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.errors import ConfigError, RecordError
 
 MODEL_WHOLE = "model-best.keras"
 MODEL_WEIGHTS = "model-best.weights.h5"
@@ -60,8 +60,33 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file that `write_json` or `publish_once` wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON file that `write_json` or `publish_once` wrote.
+
+    Raises
+    ------
+    RecordError
+        If it is none, as after a crash of the file server.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RecordError(f"{path}: is broken: {error}") from error
+
+
+def read_record(path: Path, *keys: str) -> dict[str, Any]:
+    """Read a JSON file that holds a mapping with these keys.
+
+    Raises
+    ------
+    RecordError
+        If it does not.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise RecordError(f"{path}: is broken: a mapping is needed, it holds a {type(content).__name__}.")
+    if lacking := [key for key in keys if key not in content]:
+        raise RecordError(f"{path}: is broken: it has no {', '.join(lacking)}.")
+    return content
 
 
 def publish_once(path: Path, content: Any) -> bool:
@@ -418,7 +443,7 @@ class SweepFolder:
 
     def current_state(self) -> str:
         """Return running, cancelled or finished."""
-        return str(read_json(self.state)["state"])
+        return str(read_record(self.state, "state")["state"])
 
     def trial(self, number: int) -> TrialFolder:
         return TrialFolder(self.trials / str(number))

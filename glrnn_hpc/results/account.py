@@ -35,7 +35,7 @@ def account(study: SweepStudy, summary: dict[str, Any]) -> dict[str, Any]:
     table = summary["table"]
     ended = [row for row in table if row["started"] is not None]
     epochs = Counter(row["epochs"] for row in table if row["state"] == "pruned")
-    created = layout.read_json(study.folder.state)["created"]
+    created = layout.read_record(study.folder.state, "created")["created"]
     until = time.time() if summary["state"] == "running" else max((_end(row) for row in ended), default=created)
     return {
         "failures": group_errors(table),

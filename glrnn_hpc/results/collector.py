@@ -12,6 +12,7 @@ from typing import Any
 
 from glrnn_hpc import layout
 from glrnn_hpc.config import RUN_KEYS, RunConfig
+from glrnn_hpc.data.hdf5 import read_schema, select_groups
 from glrnn_hpc.data.shared import DemData, read_data
 from glrnn_hpc.errors import ConfigError, GlrnnError, SweepError
 from glrnn_hpc.results.account import account, group_errors
@@ -27,7 +28,8 @@ from glrnn_hpc.surrogate.artifact import find_model
 logger = logging.getLogger(__name__)
 
 #: Keys that decide on which sequences, and in which units, a loss is taken.
-_DECIDING = ("pressure", "experiment_type", "train_frac", "val_frac", "standardize_outputs")
+_CHOOSING = ("pressure", "experiment_type")
+_DECIDING = (*_CHOOSING, "train_frac", "val_frac", "standardize_outputs")
 
 #: Trials in a row whose files give other numbers than they logged: then it is the data, not the trials.
 _MOST_DISAGREEMENTS = 20
@@ -183,7 +185,22 @@ def _differences(one: SweepStudy, other: SweepStudy) -> list[tuple[str, Any, Any
         decided.append({"metric": study.spec.metric, "goal": study.spec.goal, **defaults, **given})
     names = dict.fromkeys([*decided[0], *decided[1]])
     pairs = [(name, decided[0].get(name), decided[1].get(name)) for name in names]
-    return [(name, mine, others) for name, mine, others in pairs if mine != others]
+    found = [(name, mine, others) for name, mine, others in pairs if mine != others]
+    if any(name in _CHOOSING for name, *_ in found):
+        groups = [_groups(study, each) for study, each in zip((one, other), decided, strict=True)]
+        if groups[0] is not None and groups[0] == groups[1]:  # `All`, and a list of all of them
+            found = [each for each in found if each[0] not in _CHOOSING]
+    return found
+
+
+def _groups(study: SweepStudy, decided: dict[str, Any]) -> list[str] | None:
+    """Return the groups that all trials take, by their names; None if trials may differ in it, or have other data."""
+    choice = {key: decided[key] for key in _CHOOSING}
+    is_swept = any(isinstance(value, dict) for value in choice.values())
+    if is_swept or "raw_data" not in study.spec.constants:
+        return None
+    groups = select_groups(read_schema(Path(study.spec.constants["raw_data"])), **choice)
+    return [group.name for group in groups]
 
 
 def _ranked(sweeps: list[_Sweep]) -> list[_Candidate]:
@@ -247,7 +264,7 @@ def _hint_at_the_data(candidate: _Candidate) -> str:
         changed = Path(study.spec.constants["raw_data"]).stat().st_mtime
     except (KeyError, OSError):
         return ""
-    if changed <= layout.read_json(study.folder.state)["created"]:
+    if changed <= layout.read_record(study.folder.state, "created")["created"]:
         return ""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(changed))
     return f". {study.spec.constants['raw_data']} was changed after the sweep began ({when})."

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -43,7 +44,7 @@ def summarize(root: Path) -> dict[str, Any]:
     """
     study = SweepStudy(layout.SweepFolder(root))
     slots = study.slots()
-    state = layout.read_json(study.folder.state)
+    state = layout.read_record(study.folder.state, "state", "created")
     best = next(iter(best_first(slots, study.spec.goal)), None)
     table = [_row(study, slot) for slot in slots]
     return {
@@ -73,8 +74,20 @@ def read_utilisation(folder: layout.SweepFolder) -> Iterator[tuple[str, dict[str
     for worker in folder.all_workers():
         with contextlib.suppress(FileNotFoundError):
             for text in worker.utilisation.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(ValueError):
-                    yield worker.root.name, json.loads(text)
+                if (line := _line(text)) is not None:
+                    yield worker.root.name, line
+
+
+def _line(text: str) -> dict[str, Any] | None:
+    """Return what a line tells of a rank's time; None if it is none."""
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        line: dict[str, Any] = json.loads(text)
+        line["seconds"] = {str(kind): float(seconds) for kind, seconds in dict(line["seconds"]).items()}
+        line["spans"] = [(str(kind), float(seconds)) for kind, seconds in line.get("spans", [])]
+        line |= {"rank": int(line["rank"]), "ended": float(line["ended"])}
+        if all(map(math.isfinite, [line["ended"], *line["seconds"].values(), *(each for _, each in line["spans"])])):
+            return line
+    return None
 
 
 def _row(study: SweepStudy, slot: Slot) -> dict[str, Any]:
@@ -93,21 +106,25 @@ def _row(study: SweepStudy, slot: Slot) -> dict[str, Any]:
     row["best_so_far"] = (min(values) if study.spec.goal == "minimize" else max(values)) if values else None
     row["started"] = row["seconds"] = None
     row["epochs_per_minute"] = row["eta_seconds"] = None
-    if trial.result.exists():
-        try:
-            result = layout.read_json(trial.result)
+    try:
+        if trial.result.exists():
+            result = layout.read_record(trial.result, "started", "seconds")
             row["started"], row["seconds"] = float(result["started"]), float(result["seconds"])
             row["error"] = result.get("error")
-        except (OSError, ValueError, KeyError, TypeError) as error:  # removed, or damaged by a crash of the file server
-            row["error"] = f"{trial.result} is broken: {error!r}"
-    elif generation:
-        began = layout.read_json(trial.lease(generation))["time"]
-        row["seconds"] = time.time() - began
-        row["epochs_per_minute"] = rate = _rate(trial, generation, began)
-        if rate is not None and row["state"] == "running":
-            n_epochs = trial_config(study.spec, slot.params).epochs
-            row["eta_seconds"] = 60 * max(0, n_epochs - len(rows)) / rate
+        elif generation:
+            _add_progress(row, study, slot, float(layout.read_record(trial.lease(generation), "time")["time"]))
+    except (OSError, ValueError, TypeError) as error:  # removed, or damaged by a crash of the file server
+        row["error"] = str(error)
     return row
+
+
+def _add_progress(row: dict[str, Any], study: SweepStudy, slot: Slot, began: float) -> None:
+    """Tell of a trial without result how fast it goes since its owner began it [s since 1970]."""
+    row["seconds"] = time.time() - began
+    row["epochs_per_minute"] = rate = _rate(study.folder.trial(slot.number), row["generation"], began)
+    if rate is not None and row["state"] == "running":
+        n_epochs = trial_config(study.spec, slot.params).epochs
+        row["eta_seconds"] = 60 * max(0, n_epochs - row["epochs"]) / rate
 
 
 def read_epochs(trial: layout.TrialFolder, generation: int) -> list[dict[str, str]]:

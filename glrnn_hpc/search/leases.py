@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from glrnn_hpc import layout
+from glrnn_hpc.errors import RecordError
 from glrnn_hpc.search.workers import Process
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -80,11 +84,18 @@ def take(folder: layout.TrialFolder, owner: Owner, generation: int) -> Lease | N
 
 
 def owner_of(folder: layout.TrialFolder, generation: int) -> Owner | None:
-    """Return who holds `generation` of a trial; None if nobody does."""
+    """Return who holds `generation` of a trial; None if nobody does, or nobody knows because the lease is broken.
+
+    Then the trial may be adopted, too: an owner that is alive after all sees the next lease, and abandons the trial.
+    """
     if generation == 0:
         return None
-    content = layout.read_json(folder.lease(generation))
-    return Owner(content["job"], content["rank"], Process(**content["process"]))
+    try:
+        content = layout.read_record(folder.lease(generation), "job", "rank", "process")
+        return Owner(str(content["job"]), int(content["rank"]), Process(**content["process"]))
+    except (RecordError, TypeError) as error:
+        logger.warning("%s is broken, its owner is not known: %s", folder.lease(generation), error)
+        return None
 
 
 def bring_up(folder: layout.TrialFolder, generation: int) -> None:

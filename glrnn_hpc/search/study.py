@@ -180,10 +180,7 @@ class SweepStudy:
         if not (folder.sweep.exists() and folder.state.exists()):
             raise SweepError(f"{folder.root}: is not a sweep folder; `glrnn sweep` makes one.")
         self.folder = folder
-        try:
-            directory = layout.read_json(folder.state).get("directory")
-        except ValueError as error:
-            raise SweepError(f"{folder.state}: is damaged: {error}") from error
+        directory = layout.read_record(folder.state).get("directory")
         self.spec = load_sweep(folder.sweep, directory=directory)
         self._storage = storage.open_storage(folder)
         self._study = optuna.load_study(study_name=storage.study_name(folder), storage=self._storage)

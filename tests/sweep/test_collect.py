@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,17 +16,18 @@ import pytest
 from glrnn_hpc import cli, config, layout, predict
 from glrnn_hpc.data import shared
 from glrnn_hpc.data.hdf5 import write_file
-from glrnn_hpc.errors import ConfigError, DataError, SweepError
+from glrnn_hpc.errors import ConfigError, DataError, RecordError, SweepError
 from glrnn_hpc.launch import resume_sweep, run_sweep
 from glrnn_hpc.models import rnn_model
 from glrnn_hpc.preprocessor import split_ids
-from glrnn_hpc.results import collector, provenance
+from glrnn_hpc.results import collector
 from glrnn_hpc.results.account import group_errors
 from glrnn_hpc.results.collector import collect
 from glrnn_hpc.search import study, workers
 from glrnn_hpc.search.leases import Owner
 from glrnn_hpc.search.study import SweepStudy
 from glrnn_hpc.search.sweep import SweepSpec, load_sweep
+from glrnn_hpc.software import software
 from tests.conftest import INPUT_KEYS
 
 N_SAMPLES, N_STEPS = 20, 12
@@ -131,6 +131,7 @@ def test_the_export_says_where_it_comes_from_and_for_what_it_holds(whole: layout
     assert (told["model"]["file"], told["model"]["weights"]) == ("model-best.keras", model.count_params())
     assert told["versions"]["keras"].startswith("3.")
     assert told["trained_on"]["job"] == "debug-000"
+    assert told["trained_with"] == layout.read_json(whole.trial(told["trial"]).result)["software"] == software()
     # Ranges of the training split, in the order and the units of the model's columns.
     block = shared.read_data(data).groups["0.2e6/drained"]
     train = split_ids(N_SAMPLES, 0.7, 0.15, 42)["train"]
@@ -312,6 +313,36 @@ def test_sweeps_that_cannot_be_compared_are_refused(
         collect([whole.root, other.root], out=tmp_path / "best")
 
 
+def test_all_groups_and_a_list_of_all_of_them_are_the_same_choice(whole: layout.SweepFolder, tmp_path: Path):
+    listed = spec_of(whole.root.parent / "a.hdf5", pressure={"value": ["0.2e6"]}, experiment_type={"value": "drained"})
+    other = study.create(tmp_path / "other", listed, 1, {})
+    assert collect([whole.root, other.root], out=tmp_path / "best")["best"]["sweep"] == str(whole.root)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"process": 3, "job": 1, "rank": 0, "time": "x"}'])
+def test_records_of_the_workers_that_are_broken_cost_the_export_nothing(content: str, copied: layout.SweepFolder):
+    trial = copied.trial(ranking_of(copied)[0])
+    trial.lease(1).write_text(content)
+    (worker,) = copied.all_workers()
+    lines = worker.utilisation.read_text()
+    worker.utilisation.write_text(
+        lines + content + '\n{"rank": 0, "seconds": 3}\n{"rank": 0, "seconds": {"fit": NaN}}\n'
+    )
+    found = collect(copied.root)
+    assert found["best"]["number"] == int(trial.root.name)
+    assert layout.read_json(copied.best.provenance)["trained_on"] is None
+    assert sum(found["seconds"].values()) == pytest.approx(
+        sum(sum(json.loads(line)["seconds"].values()) for line in lines.splitlines())
+    )
+
+
+@pytest.mark.parametrize(("content", "message"), [("", "is broken"), ("[]", "a mapping is needed"), ("{}", "has no")])
+def test_a_broken_state_is_named(content: str, message: str, copied: layout.SweepFolder):
+    copied.state.write_text(content)
+    with pytest.raises(RecordError, match=rf"state\.json: .*{message}"):
+        collect(copied.root)
+
+
 def test_a_sweep_without_a_finished_trial_and_what_is_no_sweep_export_nothing(
     whole: layout.SweepFolder, tmp_path: Path, monkeypatch
 ):
@@ -377,30 +408,3 @@ def test_errors_that_differ_by_their_numbers_are_one_failure():
         {"error": "no room", "trials": [1]},
         {"error": "its result.json is missing", "trials": [3]},
     ]
-
-
-def test_the_commit_is_that_of_the_working_copy_or_of_the_installation_or_unknown(tmp_path: Path, monkeypatch):
-    package = tmp_path / "copy/tiny_package"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    assert provenance.git_commit(package) is None
-    identity = ["-c", "user.name=x", "-c", "user.email=x@y"]
-    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "one"]):
-        subprocess.run(["git", "-C", package.parent, *command], check=True)
-    head = subprocess.run(
-        ["git", "-C", package.parent, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-    )
-    commit = head.stdout.strip()
-    assert provenance.git_commit(package) == {"commit": commit, "is_changed": False}
-    (package / "__init__.py").write_text("# changed\n")
-    assert provenance.git_commit(package) == {"commit": commit, "is_changed": True}
-    monkeypatch.setenv("PATH", "")
-    assert provenance.git_commit(package) is None
-    installed = tmp_path / "site/tiny_package-1.dist-info"
-    installed.mkdir(parents=True)
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny_package\nVersion: 1\n")
-    monkeypatch.syspath_prepend(installed.parent)
-    (installed / "direct_url.json").write_text('{"url": "https://x/y.git", "vcs_info": {"commit_id": "abc"}}')
-    assert provenance.git_commit(installed.parent / "tiny_package") == {"commit": "abc", "is_changed": None}
-    (installed / "direct_url.json").write_text('{"url": "file:///x", "dir_info": {}}')
-    assert provenance.git_commit(installed.parent / "tiny_package") is None
