@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.ensemble import ExtraTreesRegressor
 
 from glrnn_hpc import predict
 from glrnn_hpc.config import RunConfig
 from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression, split_ids
 from glrnn_hpc.results.calibration import calibrate
+from glrnn_hpc.results.stand_in import Surrogate
+from glrnn_hpc.windows import Sequences
 from tests import grainlearning_loop as loop
 
 RESULTS = Path(__file__).parent / "results"
@@ -91,10 +94,15 @@ def test_simulations_that_the_training_never_saw(tmp_path: Path):
         known = {name: float(truth[names.index(name)]) for name in ("pressure", "experiment_type", "e0")}
         found.append(calibrate(SHIPPED, path, RANGES, known=known))
     rows = [row_of(name, found, params[:, names.index(name)]) for name in RANGES]
-    fits = [
-        [each["errors"][name]["rmse"] <= each["errors"][name]["surrogate_rmse"] for name in each["errors"]]
-        for each in found
-    ]
+    limits = np.array([found[0]["errors"][name]["surrogate_rmse"] for name in columns])
+    # A label that is the same in all rows, as e of an undrained test, is not compared.
+    fits = [[row["rmse"] <= row["surrogate_rmse"] for row in each["errors"].values()] for each in found]
+    surrogate = Surrogate(SHIPPED)
+    responses = np.stack([surrogate.respond(load, truth[None])[0] for load, truth in zip(inputs, params, strict=True)])
+    at_truth = np.sqrt(((responses - labels[:, config["window_size"] :]) ** 2).mean(axis=1)) <= limits
+    direct = regressed(sequences, np.setdiff1d(np.arange(len(sequences)), unseen), chosen)
+    known_columns = [names.index(name) for name in RANGES]
+    directs = np.abs(direct[:, known_columns] / params[:, known_columns] - 1)
     lines = [
         "",
         f"{N_SIMULATIONS} simulations of the test split of tests/data, of all pressures and both types, calibrated",
@@ -108,7 +116,18 @@ def test_simulations_that_the_training_never_saw(tmp_path: Path):
         "",
         "The response of the most probable parameters is within the surrogate's own test RMSE in all labels for "
         f"{np.mean([all(each) for each in fits]):.0%} of the simulations, in a label for "
-        f"{np.mean([value for each in fits for value in each]):.0%}.",
+        f"{np.mean([value for each in fits for value in each]):.0%}. With the true parameters it is within in all "
+        f"labels for {at_truth.all(axis=1).mean():.0%}, in a label for {at_truth.mean():.0%}.",
+        "",
+        "What the curves tell at all: a regression of the parameters on the whole curves of all labels (400 extremely",
+        "randomised trees of scikit-learn), trained on the same simulations as the network, asked for the same ones.",
+        "",
+        "| | median error | within 15 % |",
+        "|---|---|---|",
+        *(
+            f"| {name} | {np.median(each):.1%} | {np.mean(each <= 0.15):.0%} |"
+            for name, each in zip(RANGES, directs.T, strict=True)
+        ),
     ]
     with (RESULTS / "calibration.md").open("a") as file:
         file.write("\n".join(lines) + "\n")
@@ -120,6 +139,16 @@ def test_simulations_that_the_training_never_saw(tmp_path: Path):
     assert np.mean([value for each in fits for value in each]) >= 0.85
     covered = [covers(name, found, params[:, names.index(name)]).mean() for name in RANGES]
     assert np.mean(covered) >= 0.75
+
+
+def regressed(sequences: Sequences, known: Any, asked: Any) -> Any:
+    """Return parameters (n, n_params) that a regression finds for the sequences `asked`, having seen those `known`."""
+    inputs, params, labels = sequences.arrays()
+    scale = labels.std(axis=(0, 1))
+    curves = np.concatenate([(labels / scale).reshape(len(labels), -1), inputs.reshape(len(inputs), -1)], axis=1)
+    features = np.concatenate([curves, params[:, len(RANGES) :]], axis=1)  # what a calibration knows, too
+    trees = ExtraTreesRegressor(400, random_state=0).fit(features[known], params[known])
+    return trees.predict(features[asked])
 
 
 def errors(name: str, found: list[dict[str, Any]], truth: Any, kind: str) -> Any:
