@@ -320,7 +320,7 @@ class Fragment:
 
     @property
     def synced(self) -> Path:
-        """What `glrnn sync` leaves when the server has the run."""
+        """What `glrnn sync` leaves when a server has the run: which ones have it."""
         return self.root / "synced.json"
 
     @property

@@ -7,12 +7,13 @@ import fcntl
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import TrackingError
 from glrnn_hpc.tracking.fragments import Log, read_log
+from glrnn_hpc.tracking.marks import Mark, add_marks, marks_of, new_mark
+from glrnn_hpc.tracking.server import server_url
 from glrnn_hpc.tracking.trials import Tracking, record_trial
 from glrnn_hpc.tracking.upload import Patience, Server, send
 
@@ -42,6 +43,10 @@ class Candidate:
     fragment: layout.Fragment | None
     is_finished: bool
     number: int | None = None
+
+    def marks(self) -> list[Mark]:
+        """Return what is known of the servers that have it."""
+        return marks_of(self.fragment) if self.fragment else []
 
 
 @dataclass(frozen=True)
@@ -126,13 +131,17 @@ def _of_training(fragment: layout.Fragment) -> Candidate:
 def _foreseen(candidate: Candidate, include_unfinished: bool) -> Outcome:
     if reason := _reason_to_skip(candidate, include_unfinished):
         return Outcome(candidate.name, "skipped", reason)
-    return Outcome(candidate.name, "would sync", "" if candidate.fragment else "from the records of the trial")
+    reason = "" if candidate.fragment else "from the records of the trial"
+    if marks := candidate.marks():
+        reason = f"is on {', '.join(mark.server for mark in marks)}, not known to be on {server_url()}"
+    return Outcome(candidate.name, "would sync", reason)
 
 
 def _reason_to_skip(candidate: Candidate, include_unfinished: bool) -> str:
-    if candidate.fragment is not None and candidate.fragment.synced.exists():
-        mark = layout.read_json(candidate.fragment.synced)
-        return f"synced already: {mark['path']} on {mark['server']}"
+    for mark in candidate.marks():
+        # Only then, as it imports W&B's client.
+        if mark.server == server_url():
+            return f"synced already: {mark.path} on {mark.server}"
     if not candidate.is_finished and not include_unfinished:
         return "is not finished"
     return ""
@@ -199,13 +208,14 @@ class _Syncing:
 
     def _ready(self, candidate: Candidate) -> _Ready | None:
         """Read the log of a run, or write it from the records of the trial; None, and a failure, if it is broken."""
-        fragment, log = candidate.fragment, None
+        fragment, log, marks = candidate.fragment, None, candidate.marks()
         try:
             if fragment is not None:
                 log = read_log(fragment.log)
             if candidate.number is not None and candidate.is_finished and (log is None or log.exit_code is None):
                 # W&B did not write it, or its log was damaged since.
                 fragment = record_trial(self._sweep, candidate.number)
+                add_marks(fragment, marks)  # the old log is gone, and its marks with it
                 log = read_log(fragment.log)
             if fragment is None or log is None or log.run_id is None:
                 where = fragment.log if fragment else candidate.name
@@ -252,8 +262,7 @@ class _Syncing:
     def _mark(self, ready: _Ready, state: str, reason: str) -> None:
         path = self._server.path(ready.run)
         if ready.candidate.is_finished:
-            now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-            layout.write_json(ready.fragment.synced, {"path": path, "server": self._server.url, "at": now})
+            add_marks(ready.fragment, [new_mark(self._server.url, path)])
             ready.fragment.client_mark.touch()  # for `wandb sync` and `wandb clean`
         else:
             ready.fragment.client_mark.unlink(missing_ok=True)

@@ -12,13 +12,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import wandb
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import TrackingError
+from glrnn_hpc.tracking.marks import marks_of
 from glrnn_hpc.tracking.sync import Outcome, sync
 from glrnn_hpc.tracking.upload import Patience
 from tests.tracking.answers import Answers
@@ -76,6 +78,14 @@ def offline(written: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Ca
         return folder
 
     return make
+
+
+@pytest.fixture
+def other(tmp_path: Path, server: WandbServer) -> Iterator[WandbServer]:
+    """Return another server than the one that is set."""
+    other = WandbServer(tmp_path / "other")
+    yield other
+    other.close()
 
 
 def states(outcomes: list[Outcome]) -> list[str]:
@@ -161,6 +171,45 @@ def test_a_mark_of_the_client_alone_is_checked_before_it_is_believed(server: Wan
     assert (first.state, first.reason) == ("skipped", "the server has it already")
     assert second.state == "synced"
     assert len(marks(folder)) == 4
+
+
+def test_a_run_that_one_server_has_is_sent_to_another_and_both_are_known(
+    server: WandbServer, other: WandbServer, offline, monkeypatch
+):
+    def turn_to(chosen: WandbServer) -> None:
+        for name, value in chosen.environment.items():
+            monkeypatch.setenv(name, value)
+        wandb.teardown()  # the client of this process keeps what it has read
+
+    folder = offline("r0")
+    server.proxy.recorder.forget("r0")
+    assert states(sync(folder, patience=PATIENCE)) == ["synced"]
+    here, there = server.proxy.url, other.proxy.url
+    turn_to(other)
+    (planned,) = sync(folder, is_dry=True)
+    assert (planned.state, planned.reason) == ("would sync", f"is on {here}, not known to be on {there}")
+    assert other.proxy.recorder.operations == [], "a dry run asks no server"
+
+    fragment = layout.Fragment(next(folder.glob("wandb/*-r0")))
+    other.proxy.recorder.faults.append(refuse(403, "PUT", "/model.txt"))
+    assert states(sync(folder, patience=PATIENCE)) == ["failed"]
+    assert [mark.server for mark in marks_of(fragment)] == [here], "a failure there changes nothing here"
+    other.proxy.recorder.faults.clear()
+    (outcome,) = sync(folder, patience=PATIENCE)
+    assert (outcome.state, outcome.path) == ("synced", "default/p/r0")
+    sent = other.proxy.recorder.runs_of("p")["r0"]
+    assert (len(sent.history), sent.state, sent.files["model.txt"]) == (3, "finished", MODEL)
+    assert other.asked("/api/v2/runs/r0")["run"]["state"] == "finished"
+    assert server.proxy.recorder.runs_of("p")["r0"].n_lines == 3, "nothing went to the first one again"
+
+    known = [(mark.server, mark.path) for mark in marks_of(fragment)]
+    assert known == [(here, "default/p/r0"), (there, "default/p/r0")]
+    for each in (other, server):
+        turn_to(each)
+        n_operations = len(each.proxy.recorder.operations)
+        (again,) = sync(folder)
+        assert (again.state, again.reason) == ("skipped", f"synced already: default/p/r0 on {each.proxy.url}")
+        assert len(each.proxy.recorder.operations) == n_operations
 
 
 def test_runs_that_were_cut_off_are_sent_only_when_asked_for(server: WandbServer, offline):

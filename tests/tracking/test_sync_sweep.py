@@ -18,6 +18,7 @@ import pytest
 from glrnn_hpc import config, layout
 from glrnn_hpc.search import leases
 from glrnn_hpc.search.study import SweepStudy
+from glrnn_hpc.tracking.marks import marks_of
 from glrnn_hpc.tracking.sync import sync
 from glrnn_hpc.tracking.trials import read_metrics
 from glrnn_hpc.tracking.upload import Patience
@@ -201,6 +202,8 @@ def test_a_damaged_log_of_a_trial_is_written_anew_from_its_records(server: Wandb
         if number != finished:
             layout.remove_folder(sweep.trial(number).root)
     (fragment,) = sweep.trial(finished).fragments()
+    mark = {"path": "me/twelve/x", "server": "http://elsewhere", "at": "2026-01-01T00:00:00+00:00"}
+    layout.write_json(fragment.synced, mark)
     content = fragment.log.read_bytes()
     fragment.log.write_bytes(content[: len(content) // 2])
     (outcome,) = sync(sweep.root, patience=PATIENCE)
@@ -208,4 +211,5 @@ def test_a_damaged_log_of_a_trial_is_written_anew_from_its_records(server: Wandb
     (run,) = server.proxy.recorder.runs_of("twelve").values()
     assert run.state == "finished"
     assert len(run.history) == len(read_metrics(sweep.trial(finished).metrics))
-    assert len(sweep.trial(finished).fragments()) == 1
+    (fragment,) = sweep.trial(finished).fragments()
+    assert [mark.server for mark in marks_of(fragment)] == ["http://elsewhere", server.proxy.url]
