@@ -29,29 +29,47 @@ N_TRIALS, EPOCHS = 12, 40
 PATIENCE = Patience(stall=3, silence=60, confirmation=10)
 
 
-def glrnn(cwd: Path, *arguments: str) -> None:
+def start(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
     command = [sys.executable, "-m", "glrnn_hpc", *arguments]
-    ran = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=300)
-    assert ran.returncode in (0, 3), ran.stderr
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
 
 
-def kill_owner_of(study: SweepStudy, number: int, generation: int) -> None:
-    """Wait until that generation of a trial has finished an epoch of its own, and kill its process."""
+def end_of(process: subprocess.Popen[str], *expected: int) -> None:
+    with process:
+        try:
+            _, said = process.communicate(timeout=300)
+        finally:
+            process.kill()
+    assert process.returncode in expected, said
+
+
+def glrnn(cwd: Path, *arguments: str) -> None:
+    end_of(start(cwd, *arguments), 0, 3)
+
+
+def signal_owner_of(study: SweepStudy, number: int, generation: int, sign: signal.Signals) -> None:
+    """Wait until that generation of a trial has finished an epoch of its own, and send a signal to its process."""
     trial, end = study.folder.trial(number), time.monotonic() + 120
     while True:
         assert time.monotonic() < end, [slot.state for slot in study.slots()]
         has_epoch = trial.checkpoint_file(generation).exists()
         owner = leases.owner_of(trial, generation) if has_epoch else None
         if owner is not None:
-            os.kill(owner.process.pid, signal.SIGKILL)
+            os.kill(owner.process.pid, sign)
             return
         time.sleep(0.005)
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> layout.SweepFolder:
-    """Return a sweep of 12 trials whose worker was killed twice in the first trial; four trials fail."""
+    """Return a sweep of 12 trials; four of them fail.
+
+    In the first trial its worker was killed twice, and then told to leave; `given-back` beside the sweep is a copy of
+    what it left.
+    """
     root = tmp_path_factory.mktemp("trained")
     data = write_steps(root / "a.hdf5", n_samples=8)
     fixed = {"raw_data": str(data), "lstm_units": 4, "dense_units": 4, "batch_size": 8, "epochs": EPOCHS}
@@ -70,9 +88,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> layout.SweepFolder:
     glrnn(root, "sweep", "s.yaml", "--out", "sweep", "--ranks-per-worker", "1", "--no-wait", *times)
     sweep = layout.SweepFolder(root / "sweep")
     study = SweepStudy(sweep)
-    for generation in (1, 2):
-        kill_owner_of(study, 0, generation)
-        glrnn(root, "resume", "sweep", "--no-wait")
+    signal_owner_of(study, 0, 1, signal.SIGKILL)
+    glrnn(root, "resume", "sweep", "--no-wait")
+    signal_owner_of(study, 0, 2, signal.SIGKILL)
+    worker = start(root, "worker", "sweep", "--job", "by-hand", "--ranks", "1")
+    signal_owner_of(study, 0, 3, signal.SIGUSR2)
+    end_of(worker, 75)
+    shutil.copytree(sweep.root, root / "given-back")
     glrnn(root, "resume", "sweep")
     return sweep
 
@@ -96,7 +118,7 @@ def test_the_trials_of_a_sweep_arrive_whole_each_once(server: WandbServer, sweep
     assert counts["failed"] == 4
     assert counts["finished"] >= 1
     assert counts["pruned"] >= 1
-    assert sweep.trial(0).newest_generation() == 3, "killed twice, adopted twice"
+    assert sweep.trial(0).newest_generation() == 4, "killed twice and given back"
 
     outcomes = sync(sweep.root, patience=PATIENCE)
     assert [(each.name, each.state) for each in outcomes] == [(f"trial {k}", "synced") for k in range(N_TRIALS)]
@@ -213,3 +235,41 @@ def test_a_damaged_log_of_a_trial_is_written_anew_from_its_records(server: Wandb
     assert len(run.history) == len(read_metrics(sweep.trial(finished).metrics))
     (fragment,) = sweep.trial(finished).fragments()
     assert [mark.server for mark in marks_of(fragment)] == ["http://elsewhere", server.proxy.url]
+
+
+def test_a_trial_that_was_given_back_is_sent_as_far_as_it_is_and_its_end_later(
+    server: WandbServer, trained: layout.SweepFolder, tmp_path: Path
+):
+    folder = layout.SweepFolder(tmp_path / "sweep")
+    shutil.copytree(trained.root.with_name("given-back"), folder.root)
+    server.proxy.recorder.forget_project("twelve")
+    assert len(list(folder.trials.iterdir())) == 1
+    (waiting,) = sync(folder.root, patience=PATIENCE)
+    assert (waiting.state, waiting.reason) == ("skipped", "is not finished")
+    (outcome,) = sync(folder.root, include_unfinished=True, patience=PATIENCE)
+    assert (outcome.state, outcome.reason) == ("synced", "so far; it is not finished")
+    run_id = f"{layout.read_json(folder.tracking)['prefix']}-0"
+    run = server.proxy.recorder.runs_of("twelve")[run_id]
+    n_before = len(run.history)
+    assert 1 <= n_before < EPOCHS
+    assert [row["epoch"] for row in run.history] == list(range(1, n_before + 1))
+    assert (run.exit_codes, run.state, run.summary["state"]) == ([75], "failed", "given back")
+    assert not list(folder.root.rglob("*synced*")), "more of it will come"
+
+    shutil.rmtree(folder.root)
+    shutil.copytree(trained.root, folder.root)
+    for number in range(1, N_TRIALS):
+        layout.remove_folder(folder.trial(number).root)
+    (outcome,) = sync(folder.root, patience=PATIENCE)
+    assert (outcome.state, outcome.reason) == ("synced", "")
+    runs = server.proxy.recorder.runs_of("twelve")
+    assert list(runs) == [run_id], "the same run"
+    result, rows = layout.read_json(folder.trial(0).result), read_metrics(folder.trial(0).metrics)
+    assert (result["state"], result["generation"], len(rows)) == ("finished", 4, EPOCHS)
+    assert [row["epoch"] for row in run.history] == [row["epoch"] for row in rows], "complete, none twice"
+    assert [row["val_loss"] for row in run.history] == pytest.approx([row["val_loss"] for row in rows])
+    assert (run.exit_codes, run.state, run.summary["state"]) == ([75, 0], "finished", "finished")
+    assert run.files[layout.MODEL_WHOLE] == folder.trial(0).model(weights_only=False).read_bytes()
+    kept = server.asked(f"/api/v2/runs/{run_id}")["run"]
+    assert (kept["state"], kept["summary"]["state"]) == ("finished", "finished")
+    assert kept["summary"]["val_loss"] == pytest.approx(result["metrics"]["val_loss"])
