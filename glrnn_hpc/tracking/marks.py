@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 
 from glrnn_hpc import layout
+from glrnn_hpc.errors import RecordError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,14 @@ def new_mark(server: str, path: str) -> Mark:
 
 
 def marks_of(fragment: layout.Fragment) -> list[Mark]:
-    """Return the marks of a run, one for each server that has it."""
-    if not fragment.synced.exists():
+    """Return the marks of a run, one for each server that has it; none if they are broken: the servers are asked."""
+    try:
+        return [Mark(**mark) for mark in layout.read_json(fragment.synced)]
+    except FileNotFoundError:
         return []
-    content = layout.read_json(fragment.synced)
-    # Marks that know of one server only are in no list.
-    return [Mark(**mark) for mark in (content if isinstance(content, list) else [content])]
+    except (RecordError, TypeError) as error:
+        logger.warning("%s is broken and counts for nothing: %s", fragment.synced, error)
+        return []
 
 
 def add_marks(fragment: layout.Fragment, marks: Iterable[Mark]) -> None:

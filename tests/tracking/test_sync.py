@@ -115,6 +115,11 @@ def test_a_run_arrives_whole_and_is_not_sent_again(server: WandbServer, offline)
     (again,) = sync(folder)
     assert (again.state, again.reason) == ("skipped", f"synced already: default/p/r0 on {server.proxy.url}")
     assert len(server.proxy.recorder.operations) == n_operations, "the server was not even asked"
+    (mark,) = folder.glob("wandb/*/synced.json")
+    for broken in ("", "3", "[{}]"):
+        mark.write_text(broken)
+        (asked,) = sync(folder, patience=PATIENCE)
+        assert (asked.state, asked.reason) == ("skipped", "the server has it already")
 
 
 def refuse(status: int, method: str, part: str) -> Callable[[str, str, bytes], int | None]:
