@@ -99,6 +99,27 @@ def test_an_axis_is_logarithmic_where_the_distribution_is_and_choices_are_evenly
     assert texts == ["All", "0.2e6+0.5e6", "0.2e6+1.0e6"]
 
 
+@pytest.mark.parametrize(("goal", "order"), [("minimize", [4, 1, 0, 3]), ("maximize", [3, 0, 1, 4])])
+def test_the_better_a_trial_the_later_and_the_darker_its_line_is_drawn(goal: str, order: list[int]):
+    spec = spec_of(["gradient_accumulation_steps"], goal)
+    # A trial's parameter is its number + 1, so that its line begins at number / 4; trial 2 was stopped.
+    values = [2.0, 3.0, 0.1, 1.0, 4.0]
+    trials = [
+        Trial(number, "pruned" if number == 2 else "finished", {"gradient_accumulation_steps": number + 1}, value, ())
+        for number, value in enumerate(values)
+    ]
+    canvas = parallel.draw_parallel(trials, spec).figure.axes[0]
+    stopped, done = canvas.collections
+    assert [segment[0][1] for segment in stopped.get_segments()] == [0.5]
+    assert [segment[0][1] * 4 for segment in done.get_segments()] == order
+    brightness = done.get_colors()[:, :3].sum(axis=1)
+    assert list(brightness) == sorted(brightness, reverse=True)
+    assert len(set(brightness)) == len(order)
+    (bold,) = [line for line in canvas.get_lines() if line.get_color() == style.VERMILION]
+    assert bold.get_ydata()[0] * 4 == order[-1]
+    assert stopped.get_zorder() < done.get_zorder() < bold.get_zorder()
+
+
 @pytest.mark.parametrize("goal", ["minimize", "maximize"])
 def test_the_history_shows_the_best_so_far_and_each_state_by_its_own_marker(goal: str):
     spec = spec_of(["learning_rate", "use_ema"], goal)
@@ -254,6 +275,36 @@ def test_the_band_around_a_prediction_is_that_of_the_errors(tmp_path: Path):
     assert len(drawing.figure.axes) == 1  # of e, p and q those that there are
     assert axis.get_xlabel() == "load"
     assert "p 1.5" in drawing.alt
+
+
+def test_of_a_group_the_sequence_with_the_median_error_is_shown_over_its_axial_strain(tmp_path: Path):
+    # One standard deviation of each label is 0.1, 100 and nothing; errors in these units, their mean squares are
+    # 1600, 9, 1, 12.25 and 8.09 thirds: the second is the median. Neither absolute errors, nor those in original units,
+    # nor in units of what was predicted have the same one, nor have those of a single step.
+    scale = np.array([0.1, 100.0, 1.0])
+    errors = scale * [[0.0, 40.0, 0.0], [3.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 3.5, 0.0], [0.5, 2.8, 0.0]]
+    at_steps = np.array([[0, 2, 0, 0], [1, 1, 1, 1], [0, 0, 2, 0], [0, 0, 0, 2], [2, 0, 0, 0]])
+    steps = np.array([[-1.0, -1.0, 5.0], [1.0, 1.0, 5.0], [-1.0, -1.0, 5.0], [1.0, 1.0, 5.0]])
+    simulated = np.broadcast_to(scale * steps, (5, 4, 3))
+    predicted = simulated + errors[:, None, :] * at_steps[:, :, None]
+    # An input is 100 sequences + 10 columns + steps.
+    inputs = np.add.outer(np.add.outer(100 * np.arange(5), np.arange(4)), 10 * np.arange(3)).astype("float64")
+    extra = {"0.2e6/drained": {"simulated": simulated, "samples": np.arange(5)}}
+    for names, column, title in (
+        (["e_x", "e_z", "e_y"], 1, "axial strain e_z [-]"),
+        (["stress", "time", "angle"], 2, "angle"),
+    ):
+        groups = {"0.2e6/drained": (np.zeros((5, 1)), inputs, predicted)}
+        file = tmp_path / f"{title}.hdf5"
+        write_file(file, groups, contact_params=["E"], inputs=names, outputs=["e", "p", "q"], extra=extra)
+        drawing = curves.draw_predictions(file, {})
+        for label, axis in enumerate(drawing.figure.axes):
+            _, as_simulated, as_predicted = axis.get_lines()
+            np.testing.assert_allclose(as_simulated.get_ydata(), simulated[1, :, label], rtol=1e-6)
+            np.testing.assert_allclose(as_predicted.get_ydata(), predicted[1, :, label], rtol=1e-6)
+            for line in axis.get_lines():
+                assert list(line.get_xdata()) == [100 + 10 * column + step for step in range(4)]
+            assert axis.get_xlabel() == title
 
 
 def test_groups_without_enough_sequences_have_no_band_and_a_page_no_more_than_twelve(tmp_path: Path):
