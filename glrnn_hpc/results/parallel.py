@@ -29,6 +29,12 @@ _MOST_TICKS = 8
 #: Axes in one figure, the metric's not counted.
 _MOST_AXES = 16
 
+#: The best trials that are drawn in full colour however many there are: so many lines can be told apart.
+_CLEAR = 24
+
+#: How fast the others fade with their number; with 1 a thousand would be no darker than 24, and each of them invisible.
+_FADING = 0.8
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -41,6 +47,8 @@ class Axis:
 
 def draw_parallel(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
     """Draw the finished trials through all searched parameters, coloured by the metric; stopped ones in grey.
+
+    The best are drawn last and in full colour, the more there are the fainter the rest, see `opacity_of_rest`.
 
     Raises
     ------
@@ -71,10 +79,14 @@ def draw_parallel(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
     # The good ones dark, as yellow lines are faint on white.
     colours = mpl.colormaps["cividis" if spec.goal == "minimize" else "cividis_r"]
     worst_first = sorted(done, key=lambda trial: trial.value or 0.0, reverse=spec.goal == "minimize")
-    canvas.add_collection(LineCollection([line(trial) for trial in stopped], colors="0.75", linewidths=0.7, zorder=1))
-    shades = [colours(norm(trial.value or 0.0)) for trial in worst_first]
-    lines = [line(trial) for trial in worst_first]
-    canvas.add_collection(LineCollection(lines, colors=shades, linewidths=1.3, alpha=0.9, zorder=2))
+    grey = ("0.75", opacity_of_rest(len(stopped)))
+    canvas.add_collection(LineCollection([line(trial) for trial in stopped], colors=[grey], linewidths=0.7, zorder=1))
+    n_faint = max(0, len(done) - _CLEAR)
+    n_clear = len(done) - n_faint
+    opacities = [opacity_of_rest(len(done))] * n_faint + [1.0] * n_clear
+    shades = [colours(norm(trial.value or 0.0), each) for trial, each in zip(worst_first, opacities, strict=True)]
+    lines, widths = [line(trial) for trial in worst_first], [0.8] * n_faint + [1.3] * n_clear
+    canvas.add_collection(LineCollection(lines, colors=shades, linewidths=widths, zorder=2))
     (bold,) = canvas.plot(*zip(*line(best), strict=True), color=style.VERMILION, lw=2.4, zorder=3)
     bold.set_path_effects([patheffects.withStroke(linewidth=4, foreground="white")])
     _draw_axes(canvas, axes)
@@ -83,7 +95,8 @@ def draw_parallel(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
         style.scale_log(bar.ax.yaxis)
     bar.set_label(f"{spec.metric} [{metric_unit(spec)}]")
     handles = [Line2D([], [], color=style.VERMILION, lw=2.4, label=f"best: trial {best.number}")]
-    handles.append(Line2D([], [], color=colours(0.3), lw=1.3, label=f"finished ({len(done)})"))
+    text = f"finished ({len(done)})" + (f", all but the best {_CLEAR} faint" if n_faint else "")
+    handles.append(Line2D([], [], color=colours(0.3), lw=1.3, label=text))
     if stopped:
         handles.append(Line2D([], [], color="0.75", lw=0.9, label=f"pruned ({len(stopped)}), by the best so far"))
     style.legend_below(figure, handles)
@@ -93,6 +106,11 @@ def draw_parallel(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
     if len(spec.searched) > _MOST_AXES:
         caption += f" The first {_MOST_AXES} of {len(spec.searched)} parameters are shown."
     return Drawing(figure, words, caption)
+
+
+def opacity_of_rest(n_trials: int) -> float:
+    """Return the opacity, 0 to 1, of those of `n_trials` lines that are not among the best."""
+    return float((_CLEAR / max(n_trials, _CLEAR)) ** _FADING)
 
 
 def parameter_axis(parameter: Parameter, values: dict[int, Any]) -> Axis:

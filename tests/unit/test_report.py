@@ -120,6 +120,35 @@ def test_the_better_a_trial_the_later_and_the_darker_its_line_is_drawn(goal: str
     assert stopped.get_zorder() < done.get_zorder() < bold.get_zorder()
 
 
+def test_the_more_trials_there_are_the_fainter_all_but_the_best_are_drawn():
+    spec = spec_of(["learning_rate", "use_ema"])
+    faint = []
+    for n_trials in (30, 300, 1300):
+        trials = trials_of(spec, n_trials)
+        figure = parallel.draw_parallel(trials, spec).figure
+        stopped, done = figure.axes[0].collections
+        values = sorted((trial.value or 0.0 for trial in trials if trial.state == "finished"), reverse=True)
+        opacities, widths = done.get_colors()[:, 3], done.get_linewidths()
+        n_faint = max(0, len(values) - 24)
+        assert len(opacities) == len(values)
+        assert set(opacities[n_faint:]) == {1.0}
+        assert len(set(opacities[:n_faint])) == min(1, n_faint)
+        assert set(widths[n_faint:]) == {1.3}
+        assert all(width < 1.3 for width in widths[:n_faint])
+        heights = np.array([segment[-1][1] for segment in done.get_segments()])
+        assert np.all(np.diff(heights) < 0)
+        (legend,) = figure.legends
+        texts = [text.get_text() for text in legend.get_texts()]
+        assert f"finished ({len(values)})" + (", all but the best 24 faint" if n_faint else "") in texts
+        faint.append((opacities[0], stopped.get_colors()[0, 3]))
+    assert faint[0] == (1.0, 1.0)
+    assert all(several > many for several, many in zip(faint[1], faint[2], strict=True))
+    # Below 1/255 one line would not change its pixels.
+    assert min(faint[2]) > 0.02
+    assert parallel.opacity_of_rest(24) == 1.0
+    assert parallel.opacity_of_rest(25) < 1.0
+
+
 @pytest.mark.parametrize("goal", ["minimize", "maximize"])
 def test_the_history_shows_the_best_so_far_and_each_state_by_its_own_marker(goal: str):
     spec = spec_of(["learning_rate", "use_ema"], goal)
