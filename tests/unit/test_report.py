@@ -16,7 +16,7 @@ from glrnn_hpc import layout
 from glrnn_hpc.data.hdf5 import write_file
 from glrnn_hpc.results import curves, figures, occupancy, page, parallel, style
 from glrnn_hpc.results.style import NothingToDraw
-from glrnn_hpc.results.trials import Trial
+from glrnn_hpc.results.trials import Trial, best_of
 from glrnn_hpc.search.importance import importances
 from glrnn_hpc.search.space import Parameter
 from glrnn_hpc.search.sweep import SweepSpec
@@ -80,6 +80,11 @@ def test_names_and_numbers_of_a_hundred_trials_through_twelve_parameters_do_not_
     assert all(box.x0 >= 0 and box.x1 <= width and box.y1 <= height for box in names)
     bars = figures.draw_importance(trials_of(spec, 100), spec).figure
     assert_apart(boxes(bars, bars.axes[0].get_yticklabels()))
+    # The first is the most important one, on top.
+    widths = [bar.get_width() for bar in bars.axes[0].patches]
+    assert widths == sorted(widths, reverse=True)
+    assert bars.axes[0].yaxis_inverted()
+    assert not bars.axes[0].xaxis_inverted()
 
 
 def test_an_axis_is_logarithmic_where_the_distribution_is_and_choices_are_evenly_spaced():
@@ -95,6 +100,8 @@ def test_an_axis_is_logarithmic_where_the_distribution_is_and_choices_are_evenly
     assert parallel.parameter_axis(steps, {0: 1, 1: 2, 2: 5}).places == {0: 0.0, 1: 0.25, 2: 1.0}
     assert {text for _, text in parallel.parameter_axis(steps, {0: 1, 1: 2}).ticks} == {"1", "2"}
     assert parallel.parameter_axis(steps, {0: 3, 1: 3}).places == {0: 0.5, 1: 0.5}
+    # Rounded to 0, which has no place on a logarithmic axis.
+    assert parallel.parameter_axis(rate, {0: 0.0, 1: 0.001, 2: 0.004}).places == {0: 0.0, 1: 0.25, 2: 1.0}
     texts = [text for _, text in parallel.parameter_axis(pressure, {0: "All"}).ticks]
     assert texts == ["All", "0.2e6+0.5e6", "0.2e6+1.0e6"]
 
@@ -115,6 +122,9 @@ def test_the_better_a_trial_the_later_and_the_darker_its_line_is_drawn(goal: str
     brightness = done.get_colors()[:, :3].sum(axis=1)
     assert list(brightness) == sorted(brightness, reverse=True)
     assert len(set(brightness)) == len(order)
+    # From 0.1 to 4, which is so much that the axis of the metric is logarithmic.
+    heights = {number: np.log(values[number] / 0.1) / np.log(40) for number in order}
+    assert [segment[-1][1] for segment in done.get_segments()] == pytest.approx([heights[n] for n in order])
     (bold,) = [line for line in canvas.get_lines() if line.get_color() == style.VERMILION]
     assert bold.get_ydata()[0] * 4 == order[-1]
     assert stopped.get_zorder() < done.get_zorder() < bold.get_zorder()
@@ -149,6 +159,15 @@ def test_the_more_trials_there_are_the_fainter_all_but_the_best_are_drawn():
     assert parallel.opacity_of_rest(25) < 1.0
 
 
+def test_of_equal_trials_the_first_is_the_best():
+    equal = [Trial(number, "finished", {}, 1.0, ()) for number in (2, 1, 3)]
+    for goal in ("minimize", "maximize"):
+        best = best_of(equal, goal)
+        assert best is not None
+        assert best.number == 1
+    assert best_of([Trial(0, "pruned", {}, 0.0, ())], "minimize") is None
+
+
 @pytest.mark.parametrize("goal", ["minimize", "maximize"])
 def test_the_history_shows_the_best_so_far_and_each_state_by_its_own_marker(goal: str):
     spec = spec_of(["learning_rate", "use_ema"], goal)
@@ -164,6 +183,26 @@ def test_the_history_shows_the_best_so_far_and_each_state_by_its_own_marker(goal
     assert len({marker for _, marker, _ in style.STATES.values()}) == len(style.STATES)
     extreme = min(done) if goal == "minimize" else max(done)
     assert f"the best, {extreme:.4g}" in drawing.alt
+    # From a trial on, up to the last of all, which failed.
+    assert steps.get_drawstyle() == "steps-post"
+    assert list(steps.get_xdata()) == [*(trial.number for trial in trials if trial.state == "finished"), 19]
+
+
+@pytest.mark.parametrize(
+    ("metric", "constants", "unit"),
+    [
+        ("val_loss", {}, "std² of the labels"),
+        ("val_mae", {"standardize_outputs": True}, "std of the labels"),
+        ("val_loss", {"standardize_outputs": False}, "unit² of the labels"),
+        ("val_mae", {"standardize_outputs": False}, "unit of the labels"),
+    ],
+)
+def test_the_metric_is_shown_in_the_unit_of_what_was_trained(metric: str, constants: dict[str, Any], unit: str):
+    keys = {"learning_rate": PARAMETERS["learning_rate"], **{key: {"value": value} for key, value in constants.items()}}
+    parameters = tuple(Parameter.from_config(name, mapping) for name, mapping in keys.items())
+    spec = SweepSpec("random", metric, "minimize", parameters)
+    figure = figures.draw_history(trials_of(spec, 5), spec).figure
+    assert figure.axes[0].get_ylabel() == f"{metric} [{unit}]"
 
 
 def test_learning_curves_show_the_bands_and_their_cutoffs():
@@ -175,6 +214,12 @@ def test_learning_curves_show_the_bands_and_their_cutoffs():
     (cutoff,) = [line for line in drawing.figure.axes[0].get_lines() if line.get_marker() == "_"]
     assert (list(cutoff.get_xdata()), list(cutoff.get_ydata())) == ([2], [7.0])
     assert "hyperband compares after the epochs 2." in drawing.alt
+    (curves_drawn,) = drawing.figure.axes[0].collections
+    drawn = [[tuple(point) for point in segment] for segment in curves_drawn.get_segments()]
+    assert drawn == [[(1, 9.0), (2, 5.0 + n), (3, 1.0 + n)] for n in range(4)]
+    ends, best, *_ = drawing.figure.axes[0].get_lines()
+    assert list(zip(*ends.get_data(), strict=True)) == [(3, 1.0 + n) for n in range(4)]
+    assert list(zip(*best.get_data(), strict=True)) == drawn[0]
     beyond = figures.draw_learning_curves([Trial(0, "finished", {}, 1.0, (1.0,))], spec)
     assert "beyond those shown" in beyond.alt
 
@@ -218,6 +263,8 @@ def test_equal_values_and_more_parameters_than_fit_are_drawn_too():
     spec = SweepSpec("random", "mae", "minimize", parameters)
     trials = [Trial(number, "finished", dict.fromkeys(names, 0.5), 0.0, (0.0,)) for number in range(12)]
     assert "The first 16 of 20 parameters are shown." in parallel.draw_parallel(trials, spec).caption
+    canvas = parallel.draw_parallel(trials, spec).figure.axes[0]
+    assert {height for line in canvas.collections[1].get_segments() for _, height in line} == {0.5}
     # Where no parameter makes a difference, none is more important.
     assert "key_7 5 %" in figures.draw_importance(trials, spec).alt
 
@@ -253,8 +300,25 @@ def test_the_timeline_shows_what_each_rank_did_when(tmp_path: Path):
     seen = [[[*kinds, ""][int(place)] for place in row[:: row.size // 10]][:10] for row in shown.get_array()]
     assert seen[0] == ["gap"] * 2 + ["fit"] * 6 + ["idle"] * 2
     assert seen[1] == [""] * 5 + ["import"] + ["evaluate"] * 4
+    assert drawing.figure.axes[0].get_xlabel() == "time since the first rank began [s]"
     assert "2 ranks" in drawing.alt
     assert "fit 40.0 %" in drawing.alt
+
+
+def test_a_moment_shows_what_fills_most_of_it(tmp_path: Path):
+    folder = layout.SweepFolder(tmp_path)
+    # Of 1200 moments of 10 s each a fit takes 2 s, and then it is idle.
+    spans = [["fit", 2.0], ["idle", 8.0]] * 1200
+    first = {"rank": 0, "ended": 12000.0, "seconds": {"fit": 2400.0, "idle": 9600.0}, "spans": spans}
+    written(folder, "a", [{**first, "rank": 1, "spans": [["fit", 12000.0]]}, first])
+    assert list(occupancy.read_spans(folder)) == ["a:0", "a:1"]
+    axis = occupancy.draw_ranks(folder).figure.axes[0]
+    (shown,) = axis.images
+    seen = [{list(occupancy.KINDS)[int(place)] for place in np.unique(row)} for row in shown.get_array()]
+    assert seen == [{"idle"}, {"fit"}]
+    # The first rank on top, the hours from the left.
+    assert shown.get_extent() == pytest.approx([0, 12000 / 3600, 1.5, -0.5])
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["a:0", "a:1"]
 
 
 def test_all_that_a_rank_can_do_has_a_colour_of_its_own():
@@ -350,6 +414,14 @@ def test_errors_are_shown_per_label_in_its_unit(tmp_path: Path):
     # predicted - simulated is 2, 1 … -18.
     assert "p [MPa] median -8, 5 to 95 % -17 to 1" in drawing.alt
     assert "105 steps" in drawing.caption
+    first = drawing.figure.axes[0]
+    zero, median = first.get_lines()
+    assert (set(zero.get_xdata()), set(median.get_xdata())) == ({0}, {-8})
+    *bars, span = first.patches
+    assert (span.get_x(), span.get_x() + span.get_width()) == pytest.approx((-17, 1))
+    assert (len(bars), sum(bar.get_height() > 0 for bar in bars)) == (50, 21)
+    assert sum(bar.get_height() * bar.get_width() for bar in bars) == pytest.approx(1)
+    assert first.get_title() == "RMSE 1.5, R² 0.500"
     assert curves.draw_errors(predictions(tmp_path / "q.hdf5", n_samples=1), METRICS).alt
 
 
@@ -388,7 +460,14 @@ def test_what_users_wrote_is_no_html():
     for wrong in ("<b>", "<i>", "A & B", "<p><p>"):
         assert wrong not in text
     assert "default-src 'none'" in text
-    assert "&lt;u&gt;" in page.table("t", ["x", "y"], [["<u>", "<u>"]], best=0)
+    table = page.table("t", ["x", "y"], [["<u>", "<u>"], ["1", "2"]], texts=[1], best=1)
+    assert '<tr><th scope="row">&lt;u&gt;</th><td class="text">&lt;u&gt;</td></tr>' in table
+    assert '<tr class="best"><th scope="row">1</th><td class="text">2</td></tr>' in table
+    assert "<td>2</td>" in page.table("t", ["x", "y"], [["1", "2"]])
+    image = page.picture(b"\x89PNG", "history", '"><u>', "<u>", 700.4)
+    assert 'alt="&quot;&gt;&lt;u&gt;" style="min-width:700px"' in image
+    assert "base64,iVBORw==" in image
+    assert "<u>" not in image
     assert page.left_out("<s>", is_fault=True) == '<p class="left-out fault">Left out: &lt;s&gt;</p>'
 
 
