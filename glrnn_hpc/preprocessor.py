@@ -13,6 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from glrnn_hpc import windows
+from glrnn_hpc.batches import window_dataset
 from glrnn_hpc.config import (
     PREPROCESSING_KEYS,
     RUN_KEYS,
@@ -92,7 +93,7 @@ class ArrayPreprocessor(Preprocessor):
         """Return the data sets `train`, `val` (windows) and `test` (whole sequences), unbatched, and `train_stats`."""
         prepared = self.prepare_arrays(seed)
         datasets = {
-            name: windows.window_dataset(split, prepared.window_size, prepared.window_step)
+            name: window_dataset(split, prepared.window_size, prepared.window_step)
             for name, split in prepared.splits.items()
             if name != "test"
         }

@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from glrnn_hpc import layout
+from glrnn_hpc.batches import Share
 from glrnn_hpc.config import (
     RUN_KEYS,
     PreprocessingConfig,
@@ -31,7 +32,7 @@ from glrnn_hpc.surrogate.checkpoint import Checkpoint, load
 from glrnn_hpc.surrogate.compiled import Compiled, CompiledModels
 from glrnn_hpc.surrogate.fit import FitData, fit, prepare
 from glrnn_hpc.tracking.run import tracked
-from glrnn_hpc.windows import DeviceCopies, Share, copies_on_gpu
+from glrnn_hpc.windows import DeviceCopies, copies_on_gpu
 
 logger = logging.getLogger(__name__)
 

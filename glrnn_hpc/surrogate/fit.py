@@ -16,13 +16,14 @@ import numpy as np
 import tensorflow as tf
 
 from glrnn_hpc import layout, windows
+from glrnn_hpc.batches import WHOLE, Share, ordered_batches, shuffled_batches
 from glrnn_hpc.config import RunConfig
 from glrnn_hpc.errors import TrainingDiverged
 from glrnn_hpc.preprocessor import PreparedData, Preprocessor, gives_arrays, scaling_of
 from glrnn_hpc.surrogate.artifact import save_model
 from glrnn_hpc.surrogate.checkpoint import Checkpoint, Saving, Stopping, restore
 from glrnn_hpc.surrogate.compiled import Compiled
-from glrnn_hpc.windows import DeviceCopies, Sequences, Share
+from glrnn_hpc.windows import DeviceCopies, Sequences
 
 #: Names of the elements in GrainLearning's older data sets.
 _OLD_NAMES = {"load_sequence": "inputs", "contact_parameters": "params"}
@@ -50,7 +51,7 @@ def prepare(
     preprocessor: Preprocessor,
     config: RunConfig,
     first_epoch: int = 0,
-    share: Share = windows.WHOLE,
+    share: Share = WHOLE,
     copies: DeviceCopies | None = None,
 ) -> FitData:
     """Turn what a preprocessor gives into batches, inputs standardised where the configuration says so.
@@ -92,13 +93,13 @@ def ordered(
     prepared: PreparedData,
     name: str,
     config: RunConfig,
-    share: Share = windows.WHOLE,
+    share: Share = WHOLE,
     copies: DeviceCopies | None = None,
 ) -> tf.data.Dataset:
     """Return the windows of a split in order, as training validates on them."""
     split = _scaled(prepared, name, config)
     size, step = prepared.window_size, prepared.window_step
-    return windows.ordered_batches(split, size, step, batch_size=config.batch_size, share=share, copies=copies)
+    return ordered_batches(split, size, step, batch_size=config.batch_size, share=share, copies=copies)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -314,7 +315,7 @@ def _from_arrays(
     size, step = prepared.window_size, prepared.window_step
     count = len(train) * windows.n_windows(train.n_steps, size, step)
     epochs = range(first_epoch, config.epochs)
-    batches = windows.shuffled_batches(
+    batches = shuffled_batches(
         train, size, step, batch_size=config.batch_size, epochs=epochs, seed=config.seed, share=share, copies=copies
     )
     val, test = (ordered(prepared, name, config, share, copies) for name in ("val", "test"))
@@ -373,4 +374,4 @@ def _windows_of(sequences: tf.data.Dataset, config: RunConfig) -> tf.data.Datase
     params = np.stack([element["params"] for element, _ in elements])
     labels = np.stack([values for _, values in elements])
     sequences = Sequences(inputs, labels, np.arange(len(params)), params)
-    return windows.ordered_batches(sequences, config.window_size, config.window_step, batch_size=config.batch_size)
+    return ordered_batches(sequences, config.window_size, config.window_step, batch_size=config.batch_size)

@@ -29,7 +29,7 @@ def ours(path: str) -> None:
     """Open, read, prepare, take the first batch: on all ranks of mpiexec."""
     import tensorflow as tf
 
-    from glrnn_hpc import windows
+    from glrnn_hpc import batches
     from glrnn_hpc.data import ranks
     from glrnn_hpc.data.shared import read_data
     from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression
@@ -52,14 +52,14 @@ def ours(path: str) -> None:
         filled.append(time.perf_counter() - start)
         preprocessor = PreprocessorTriaxialCompression(data, raw_data=path, window_size=WINDOW)
         train = preprocessor.prepare_arrays().splits["train"]
-        batches = windows.shuffled_batches(train, WINDOW, batch_size=256, epochs=range(1), seed=42)
-        inputs, _ = next(iter(batches))
+        made = batches.shuffled_batches(train, WINDOW, batch_size=256, epochs=range(1), seed=42)
+        inputs, _ = next(iter(made))
         world.barrier()
         batch.append(time.perf_counter() - start)
         assert inputs["inputs"].shape == (256, WINDOW, 3)
         if repeat == 0:
             memory = sum(world.allgather(added_memory() - before))
-        del data, preprocessor, train, batches, inputs
+        del data, preprocessor, train, made, inputs
         node.free()
     if world.rank == 0:
         found = {"filled": statistics.median(filled), "batch": statistics.median(batch), "first": batch[0]}

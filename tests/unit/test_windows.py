@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from glrnn_hpc import windows
+from glrnn_hpc import batches, windows
 from glrnn_hpc.errors import WindowError
 
 
@@ -41,9 +41,9 @@ def _shuffled(seed: int, epochs: range) -> np.ndarray:
     steps = np.arange(10.0, dtype="float32")[None, :, None].repeat(3, axis=0)
     params = np.arange(3.0, dtype="float32")[:, None]
     sequences = windows.Sequences(steps, steps, np.arange(3), params)
-    batches = windows.shuffled_batches(sequences, 4, batch_size=5, epochs=epochs, seed=seed)
+    shuffled = batches.shuffled_batches(sequences, 4, batch_size=5, epochs=epochs, seed=seed)
     rows = []
-    for inputs, labels in batches.as_numpy_iterator():
+    for inputs, labels in shuffled.as_numpy_iterator():
         np.testing.assert_array_equal(inputs["inputs"][:, -1], labels)
         np.testing.assert_array_equal(np.diff(inputs["inputs"][..., 0], axis=1), 1)
         rows.append(np.column_stack([inputs["params"], labels]))
@@ -66,7 +66,7 @@ def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone():
 def test_unbatched_windows_come_in_order():
     steps = np.arange(6.0, dtype="float32")[None, :, None]
     sequences = windows.Sequences(steps, steps, np.zeros(1, int), np.zeros((1, 2), "float32"))
-    dataset = windows.window_dataset(sequences, 3, 2)
+    dataset = batches.window_dataset(sequences, 3, 2)
     assert [float(label[0]) for _, label in dataset.as_numpy_iterator()] == [2.0, 4.0]
 
 
@@ -80,15 +80,15 @@ def _scaled_sequences(pad_length: int) -> windows.Sequences:
     return windows.Sequences(inputs, labels, np.array([5, 0, 3, 2]), params, pad_length, *scalings)
 
 
-@pytest.mark.parametrize("share", [windows.WHOLE, windows.Share(0, 3), windows.Share(2, 3)])
+@pytest.mark.parametrize("share", [batches.WHOLE, batches.Share(0, 3), batches.Share(2, 3)])
 @pytest.mark.parametrize("pad_length", [0, 4])
-def test_batches_made_of_copies_on_a_device_have_the_same_bits(pad_length: int, share: windows.Share):
+def test_batches_made_of_copies_on_a_device_have_the_same_bits(pad_length: int, share: batches.Share):
     sequences, copies = _scaled_sequences(pad_length), windows.DeviceCopies("CPU:0")
     keys = {"batch_size": 7, "share": share}
     take = windows.taking_on_device(sequences, 4, copies)
     for make, more in (
-        (windows.ordered_batches, {}),
-        (windows.shuffled_batches, {"epochs": range(1, 3), "seed": 3}),
+        (batches.ordered_batches, {}),
+        (batches.shuffled_batches, {"epochs": range(1, 3), "seed": 3}),
     ):
         expected = list(make(sequences, 4, 2, **keys, **more).as_numpy_iterator())
         found = [take(*element) for element in make(sequences, 4, 2, **keys, **more, copies=copies)]
