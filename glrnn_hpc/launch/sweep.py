@@ -14,7 +14,7 @@ from glrnn_hpc.data.hdf5 import check_same_shapes, read_schema, select_groups
 from glrnn_hpc.errors import ConfigError, LaunchError, SweepError, WindowError
 from glrnn_hpc.launch import local
 from glrnn_hpc.launch.profile import Profile
-from glrnn_hpc.search import study
+from glrnn_hpc.search import creation, study
 from glrnn_hpc.search.space import Parameter
 from glrnn_hpc.search.sweep import SweepSpec, preprocessor_of, trial_config
 from glrnn_hpc.search.workers import Timing
@@ -129,9 +129,9 @@ def run_sweep(
     root = Path(out).resolve()
     if n_workers:
         _launcher(layout.SweepFolder(root), launch).check()
-    study.check_free(root)  # a sweep on W&B's server cannot be taken back
+    creation.check_free(root)  # a sweep on W&B's server cannot be taken back
     told = tracking_of(spec, root.name, wandb, wandb_sweep)
-    folder = study.create(root, spec, n_slots, launch, url=storage, tracking=told)
+    folder = creation.create(root, spec, n_slots, launch, url=storage, tracking=told)
     if not n_workers:
         return folder
     launcher = _launcher(folder, launch)

@@ -6,20 +6,18 @@ import contextlib
 import functools
 import logging
 import random
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from glrnn_hpc import config, layout
+from glrnn_hpc import layout
 from glrnn_hpc.errors import StorageError, SweepError
-from glrnn_hpc.search import hyperband, leases, samplers, storage, workers
-from glrnn_hpc.search.sweep import SweepSpec, load_sweep
+from glrnn_hpc.search import hyperband, leases, samplers, storage
+from glrnn_hpc.search.sweep import load_sweep
 
 logger = logging.getLogger(__name__)
 
@@ -81,83 +79,6 @@ class Claim:
     number: int
     point: dict[str, Any]
     lease: leases.Lease
-
-
-def create(
-    root: Path,
-    spec: SweepSpec,
-    n_trials: int,
-    launch: dict[str, Any],
-    *,
-    url: str | None = None,
-    tracking: dict[str, Any] | None = None,
-) -> layout.SweepFolder:
-    """Make the folder of a sweep with `n_trials` waiting trials; it appears under its name only when complete.
-
-    Parameters
-    ----------
-    root : Path
-        The folder to make.
-    spec : SweepSpec
-        The sweep.
-    n_trials : int
-        Number of slots.
-    launch : dict
-        What `state.json` keeps for those who start workers.
-    url : str, optional
-        A database in place of the journal file.
-    tracking : dict, optional
-        How the trials are told to W&B.
-
-    Raises
-    ------
-    SweepError
-        If the folder holds a sweep already, or anything else, or the database cannot be used.
-    """
-    folder = layout.SweepFolder(root)
-    check_free(root)
-    partial = layout.SweepFolder(layout.partial_folder(root))
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        layout.remove_partials(root.parent, root.name, workers.is_gone_here)
-        partial.root.mkdir()
-        for path in (partial.workers, partial.trials):
-            path.mkdir()
-        layout.write_text(partial.sweep, config.dump_yaml(spec.as_dict()))
-        if tracking is not None:
-            layout.write_json(partial.tracking, tracking)
-        # In a database, the names of all sweeps share one space.
-        opened = storage.create(partial, url, f"{root.name}-{secrets.token_hex(4)}")
-        study = optuna.create_study(storage=opened, study_name=storage.study_name(partial), direction=spec.goal)
-        for index in range(n_trials):
-            study.add_trial(_waiting({_INDEX: index}))
-        layout.write_json(partial.state, {"state": "running", "n_trials": n_trials, "created": time.time(), **launch})
-        if root.exists():
-            root.rmdir()
-        partial.root.rename(root)
-    except OSError as error:
-        layout.remove_folder(partial.root)
-        raise SweepError(f"{root}: the sweep's folder cannot be made: {error}") from error
-    except BaseException:
-        layout.remove_folder(partial.root)
-        raise
-    return folder
-
-
-def check_free(root: Path) -> None:
-    """Check that a sweep can be made in a folder.
-
-    Raises
-    ------
-    SweepError
-        If it holds a sweep already, or anything else.
-    """
-    if layout.SweepFolder(root).sweep.exists():
-        raise SweepError(
-            f"{root}: holds a sweep already; `glrnn resume {root}` goes on with it, or choose another --out."
-        )
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise SweepError(f"{root}: exists and is not an empty folder; choose another --out.")
 
 
 def _reaching(method: F) -> F:
@@ -384,7 +305,7 @@ class SweepStudy:
                 n_present = sum(_REPEATS not in trial.user_attrs for trial in self._trials())
                 part = range(n_present, min(n_trials, n_present + _PART))
                 for index in part:
-                    self._study.add_trial(_waiting({_INDEX: index}))
+                    self._study.add_trial(waiting_slot(index))
             if not part:
                 return n_added
             n_added += len(part)
@@ -457,6 +378,11 @@ class SweepStudy:
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
+
+
+def waiting_slot(index: int) -> FrozenTrial:
+    """Return a trial that waits to be claimed; its point is that of `index` in the order of the search."""
+    return _waiting({_INDEX: index})
 
 
 def _waiting(attributes: dict[str, Any]) -> FrozenTrial:

@@ -23,7 +23,7 @@ from glrnn_hpc.preprocessor import split_ids
 from glrnn_hpc.results import collector
 from glrnn_hpc.results.account import group_errors
 from glrnn_hpc.results.collector import collect
-from glrnn_hpc.search import study, workers
+from glrnn_hpc.search import creation, workers
 from glrnn_hpc.search.leases import Owner
 from glrnn_hpc.search.study import SweepStudy
 from glrnn_hpc.search.sweep import SweepSpec, load_sweep
@@ -308,7 +308,7 @@ def test_sweeps_that_cannot_be_compared_are_refused(
     data = whole.root.parent / "a.hdf5"
     if "data" in changed:
         data, changed = write_data(tmp_path / "b.hdf5", seed=1), {}
-    other = study.create(tmp_path / "other", spec_of(data, **changed), 1, {})
+    other = creation.create(tmp_path / "other", spec_of(data, **changed), 1, {})
     with pytest.raises(SweepError, match=f"other: cannot be ranked together with .*sweep: {message}"):
         collect([whole.root, other.root], out=tmp_path / "best")
 
@@ -346,7 +346,7 @@ def test_a_broken_state_is_named(content: str, message: str, copied: layout.Swee
 def test_a_sweep_without_a_finished_trial_and_what_is_no_sweep_export_nothing(
     whole: layout.SweepFolder, tmp_path: Path, monkeypatch
 ):
-    empty = study.create(tmp_path / "empty", spec_of(whole.root.parent / "a.hdf5"), 2, {})
+    empty = creation.create(tmp_path / "empty", spec_of(whole.root.parent / "a.hdf5"), 2, {})
     with pytest.raises(SweepError, match="empty: no trial has finished yet"):
         collect(empty.root)
     with pytest.raises(SweepError, match="is not a sweep folder"):

@@ -24,7 +24,7 @@ from glrnn_hpc.launch import run_sweep
 from glrnn_hpc.results.collector import collect
 from glrnn_hpc.results.report import FIGURES, write_report
 from glrnn_hpc.results.status import summarize
-from glrnn_hpc.search import study
+from glrnn_hpc.search import creation
 from glrnn_hpc.search.leases import Owner
 from glrnn_hpc.search.study import SweepStudy
 from glrnn_hpc.search.sweep import SweepSpec, load_sweep
@@ -208,7 +208,7 @@ def test_one_finished_trial_is_enough_for_a_report_whatever_its_group_is_called(
 
 
 def test_a_sweep_of_failures_alone_gets_a_report_of_them(tmp_path: Path):
-    folder = study.create(tmp_path / "sweep", spec_of(write_steps(tmp_path / "a.hdf5"), 2), 2, {})
+    folder = creation.create(tmp_path / "sweep", spec_of(write_steps(tmp_path / "a.hdf5"), 2), 2, {})
     opened = SweepStudy(folder)
     for number in range(2):
         claim = opened.claim(Owner("me", 0, this_process()))
@@ -227,7 +227,7 @@ def test_a_sweep_of_failures_alone_gets_a_report_of_them(tmp_path: Path):
 
 def test_a_sweep_that_has_just_begun_gets_a_report_without_figures(tmp_path: Path):
     data = write_steps(tmp_path / "a.hdf5")
-    folder = study.create(tmp_path / "sweep", spec_of(data, 3), 3, {})
+    folder = creation.create(tmp_path / "sweep", spec_of(data, 3), 3, {})
     found = write_report(folder.root)
     assert (found["figures"], found["faulty"]) == ({}, [])
     assert set(found["left_out"]) == set(FIGURES)
@@ -238,7 +238,7 @@ def test_a_sweep_that_has_just_begun_gets_a_report_without_figures(tmp_path: Pat
 
 
 def test_trials_that_run_are_shown_with_what_they_have_so_far(tmp_path: Path):
-    folder = study.create(tmp_path / "sweep", spec_of(write_steps(tmp_path / "a.hdf5"), 3), 3, {})
+    folder = creation.create(tmp_path / "sweep", spec_of(write_steps(tmp_path / "a.hdf5"), 3), 3, {})
     claim = SweepStudy(folder).claim(Owner("me", 0, this_process()))
     assert claim is not None
     metrics = folder.trial(claim.number).generation(1).metrics
@@ -257,7 +257,7 @@ def test_a_preprocessor_of_the_users_own_has_no_figure_of_predictions(tmp_path: 
     )
     monkeypatch.chdir(tmp_path)
     spec = spec_of(write_steps(tmp_path / "a.hdf5"), 2, preprocessor="my_preprocessor_of_report:Own")
-    found = write_report(study.create(tmp_path / "sweep", spec, 2, {}).root)
+    found = write_report(creation.create(tmp_path / "sweep", spec, 2, {}).root)
     assert "has a preprocessor of its own" in found["left_out"]["predictions"]
     assert found["faulty"] == []
 

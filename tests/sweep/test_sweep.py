@@ -23,7 +23,7 @@ from glrnn_hpc.launch import local, resume_sweep, run_sweep
 from glrnn_hpc.launch.profile import Profile
 from glrnn_hpc.results.collector import collect
 from glrnn_hpc.results.status import summarize
-from glrnn_hpc.search import study, workers
+from glrnn_hpc.search import creation, workers
 from glrnn_hpc.search.leases import Owner
 from glrnn_hpc.search.study import SweepStudy
 from glrnn_hpc.search.sweep import SweepSpec, load_sweep
@@ -219,7 +219,7 @@ def test_the_best_run_comes_without_data_that_have_changed_or_are_gone(tmp_path:
 def test_the_best_run_of_what_is_no_sweep_here_is_refused(tmp_path: Path):
     with pytest.raises(SweepError, match="is not a sweep folder"):
         predict.get_best_run_from_sweep(tmp_path)
-    folder = study.create(tmp_path / "sweep", spec_of(tmp_path / "a.hdf5"), 6, {})
+    folder = creation.create(tmp_path / "sweep", spec_of(tmp_path / "a.hdf5"), 6, {})
     with pytest.raises(SweepError, match="no trial has finished yet; `glrnn status"):
         predict.get_best_run_from_sweep(folder.root)
 
