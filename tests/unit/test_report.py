@@ -15,11 +15,14 @@ from matplotlib.figure import Figure
 from glrnn_hpc import layout
 from glrnn_hpc.data.hdf5 import write_file
 from glrnn_hpc.results import curves, figures, occupancy, page, parallel, style
+from glrnn_hpc.results.account import account
 from glrnn_hpc.results.style import NothingToDraw
 from glrnn_hpc.results.trials import Trial, best_of
+from glrnn_hpc.search import creation
 from glrnn_hpc.search.importance import importances
 from glrnn_hpc.search.space import Parameter
-from glrnn_hpc.search.sweep import SweepSpec
+from glrnn_hpc.search.study import SweepStudy
+from glrnn_hpc.search.sweep import SweepSpec, load_sweep
 from glrnn_hpc.worker import timeline
 
 PARAMETERS = {
@@ -339,9 +342,10 @@ def test_a_timeline_of_many_ranks_stays_a_page(tmp_path: Path):
 
 
 def predictions(path: Path, n_groups: int = 1, n_samples: int = 21, label: str = "p") -> Path:
-    """Write predictions that are 2 everywhere; simulation k is k, so that its error is k - 2."""
+    """Write predictions that are 2 everywhere; simulation k is k, so that its error is k - 2; twice k in `own`."""
     inputs = np.linspace(0, 1, 5)[None, :, None].repeat(n_samples, axis=0)
     simulated = np.arange(float(n_samples))[:, None, None].repeat(5, axis=1).repeat(2, axis=2)
+    simulated[:, :, 1] *= 2
     names = [f"{number}.0e6/drained" for number in range(n_groups)]
     arrays = (np.zeros((n_samples, 1)), inputs, np.full_like(simulated, 2.0))
     extra = {name: {"simulated": simulated, "samples": np.arange(n_samples)} for name in names}
@@ -391,6 +395,7 @@ def test_of_a_group_the_sequence_with_the_median_error_is_shown_over_its_axial_s
         file = tmp_path / f"{title}.hdf5"
         write_file(file, groups, contact_params=["E"], inputs=names, outputs=["e", "p", "q"], extra=extra)
         drawing = curves.draw_predictions(file, {})
+        assert drawing.figure.axes[0].get_title(loc="left") == "0.2e6/drained (5 sequences)"
         for label, axis in enumerate(drawing.figure.axes):
             _, as_simulated, as_predicted = axis.get_lines()
             np.testing.assert_allclose(as_simulated.get_ydata(), simulated[1, :, label], rtol=1e-6)
@@ -414,7 +419,7 @@ def test_errors_are_shown_per_label_in_its_unit(tmp_path: Path):
     # predicted - simulated is 2, 1 … -18.
     assert "p [MPa] median -8, 5 to 95 % -17 to 1" in drawing.alt
     assert "105 steps" in drawing.caption
-    first = drawing.figure.axes[0]
+    first, second, *_ = drawing.figure.axes
     zero, median = first.get_lines()
     assert (set(zero.get_xdata()), set(median.get_xdata())) == ({0}, {-8})
     *bars, span = first.patches
@@ -422,6 +427,11 @@ def test_errors_are_shown_per_label_in_its_unit(tmp_path: Path):
     assert (len(bars), sum(bar.get_height() > 0 for bar in bars)) == (50, 21)
     assert sum(bar.get_height() * bar.get_width() for bar in bars) == pytest.approx(1)
     assert first.get_title() == "RMSE 1.5, R² 0.500"
+    # 2, 0 … -38.
+    *bars, span = second.patches
+    assert second.get_xlim() == pytest.approx((-38, 2))
+    assert bars[0].get_height() == bars[-1].get_height() > 0
+    assert (span.get_x(), span.get_x() + span.get_width()) == pytest.approx((-36, 0))
     assert curves.draw_errors(predictions(tmp_path / "q.hdf5", n_samples=1), METRICS).alt
 
 
@@ -453,6 +463,23 @@ def test_values_are_shortened_and_names_broken_where_they_are_long():
     assert not style.is_log_scaled([])
     assert not style.is_log_scaled([0.0, 100.0])
     assert style.is_log_scaled([1.0, 100.0])
+
+
+def test_the_cost_of_a_sweep_counts_the_ranks_of_each_trial(tmp_path: Path):
+    names = {"learning_rate": PARAMETERS["learning_rate"], "ranks_per_trial": {"value": 2}}
+    content = {"method": "random", "parameters": {"raw_data": {"value": "a.hdf5"}, **names}}
+    study = SweepStudy(creation.create(tmp_path / "sweep", load_sweep(content), 4, {}))
+    created = study.change_state(lambda state: {**state, "created": 1000.0})["created"]
+    rows = [("pruned", 10, 1000.0, 1800.0), ("finished", 20, 1500.0, 3600.0), ("pruned", 2, 3000.0, 900.0)]
+    table = [
+        {"number": number, "state": state, "epochs": epochs, "started": started, "seconds": seconds}
+        for number, (state, epochs, started, seconds) in enumerate([*rows, ("pruned", 2, 2000.0, 900.0)])
+    ]
+    table.append({"number": 4, "state": "waiting", "epochs": 0, "started": None, "seconds": None})
+    told = account(study, {"state": "finished", "table": table, "seconds": {"fit": 14400.0, "idle": 3600.0}})
+    # Two ranks in each of two hours; the last result is that of the second trial, which ended at 5100 s.
+    assert (told["rank_hours"], told["allocated_rank_hours"], told["wall_seconds"]) == (4.0, 5.0, 5100.0 - created)
+    assert list(told["prunings"].items()) == [("2", 2), ("10", 1)]
 
 
 def test_what_users_wrote_is_no_html():
