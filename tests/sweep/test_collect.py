@@ -315,7 +315,7 @@ def test_sweeps_that_cannot_be_compared_are_refused(
 
 def test_all_groups_and_a_list_of_all_of_them_are_the_same_choice(whole: layout.SweepFolder, tmp_path: Path):
     listed = spec_of(whole.root.parent / "a.hdf5", pressure={"value": ["0.2e6"]}, experiment_type={"value": "drained"})
-    other = study.create(tmp_path / "other", listed, 1, {})
+    other = creation.create(tmp_path / "other", listed, 1, {})
     assert collect([whole.root, other.root], out=tmp_path / "best")["best"]["sweep"] == str(whole.root)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from glrnn_hpc import layout
+from glrnn_hpc.layout import files
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path: Path):
@@ -58,7 +59,7 @@ def folder_of(path: Path, content: str) -> Path:
 @pytest.mark.parametrize("can_exchange", [True, False])
 def test_a_folder_takes_the_place_of_another_one(can_exchange: bool, tmp_path: Path, monkeypatch):
     if not can_exchange:  # as on NFS
-        monkeypatch.setattr(layout, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
     best = tmp_path / "best"
     for content in ("first", "second", "third"):
         layout.replace_folder(folder_of(layout.partial_folder(best), content), best)
@@ -69,7 +70,7 @@ def test_a_folder_takes_the_place_of_another_one(can_exchange: bool, tmp_path: P
 def test_names_are_exchanged_at_once_where_the_file_system_can(tmp_path: Path, monkeypatch):
     best = folder_of(tmp_path / "best", "old")
     seen = []
-    monkeypatch.setattr(layout, "remove_folder", lambda folder: seen.append(best.exists()))
+    monkeypatch.setattr(files, "remove_folder", lambda folder: seen.append(best.exists()))
     layout.replace_folder(folder_of(tmp_path / ".partial", "new"), best)
     assert ((best / "a.txt").read_text(), (tmp_path / ".partial/a.txt").read_text()) == ("new", "old")
     assert all(seen)
@@ -78,7 +79,7 @@ def test_names_are_exchanged_at_once_where_the_file_system_can(tmp_path: Path, m
 def test_a_folder_that_cannot_be_put_there_leaves_the_old_one(tmp_path: Path, monkeypatch):
     best = folder_of(tmp_path / "best", "old")
     partial = folder_of(tmp_path / ".partial", "new")
-    monkeypatch.setattr(layout, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
     rename = Path.rename
 
     def failing(path: Path, target: Path) -> Path:
@@ -99,7 +100,7 @@ def test_a_folder_that_cannot_be_put_there_leaves_the_old_one(tmp_path: Path, mo
 @pytest.mark.parametrize("can_exchange", [True, False])
 def test_many_may_replace_a_folder_at_once(can_exchange: bool, tmp_path: Path, monkeypatch):
     if not can_exchange:
-        monkeypatch.setattr(layout, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
     best = tmp_path / "best"
 
     def replace(number: int) -> None:

@@ -1,0 +1,53 @@
+"""What lies where in a sweep or a run (`folders`), and how it is written (`files`)."""
+
+from glrnn_hpc.layout.files import (
+    copy_file,
+    keep_aside,
+    partial_folder,
+    publish_once,
+    read_json,
+    read_record,
+    remove_folder,
+    remove_partials,
+    replace_folder,
+    replacing,
+    write_json,
+    write_text,
+)
+from glrnn_hpc.layout.folders import (
+    GRAINLEARNING_CONFIGS,
+    GRAINLEARNING_MODELS,
+    GRAINLEARNING_STATS,
+    MODEL_WEIGHTS,
+    MODEL_WHOLE,
+    Fragment,
+    RunFolder,
+    SweepFolder,
+    TrialFolder,
+    WorkerFolder,
+)
+
+__all__ = [
+    "GRAINLEARNING_CONFIGS",
+    "GRAINLEARNING_MODELS",
+    "GRAINLEARNING_STATS",
+    "MODEL_WEIGHTS",
+    "MODEL_WHOLE",
+    "Fragment",
+    "RunFolder",
+    "SweepFolder",
+    "TrialFolder",
+    "WorkerFolder",
+    "copy_file",
+    "keep_aside",
+    "partial_folder",
+    "publish_once",
+    "read_json",
+    "read_record",
+    "remove_folder",
+    "remove_partials",
+    "replace_folder",
+    "replacing",
+    "write_json",
+    "write_text",
+]
