@@ -225,7 +225,7 @@ def test_a_damaged_log_of_a_trial_is_written_anew_from_its_records(server: Wandb
             layout.remove_folder(sweep.trial(number).root)
     (fragment,) = sweep.trial(finished).fragments()
     mark = {"path": "me/twelve/x", "server": "http://elsewhere", "at": "2026-01-01T00:00:00+00:00"}
-    layout.write_json(fragment.synced, mark)
+    layout.write_json(fragment.synced, [mark])
     content = fragment.log.read_bytes()
     fragment.log.write_bytes(content[: len(content) // 2])
     (outcome,) = sync(sweep.root, patience=PATIENCE)
