@@ -98,11 +98,15 @@ def _lines(found: dict[str, Any]) -> list[str]:
             name,
             row["unit"] or "-",
             f"{row['rmse']:.4g}",
-            "not known" if row["surrogate_rmse"] is None else f"{row['surrogate_rmse']:.4g}",
+            *("not known" if row[kind] is None else f"{row[kind]:.4g}" for kind in ("surrogate_rmse", "expected")),
         ]
         for name, row in found["errors"].items()
     ]
-    lines.append(terminal.table(["label", "unit", "RMSE to the observation", "of the surrogate on its tests"], rows))
+    lines.append(
+        terminal.table(
+            ["label", "unit", "RMSE to the observation", "of the surrogate on its tests", "expected here"], rows
+        )
+    )
     lines += [*found["notes"], f"resampling: {found['resampling']}"]
     lines.append(
         f"{found['iterations']} iterations of {found['samples']} predictions in {found['seconds']:.1f} s, "

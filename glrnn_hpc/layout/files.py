@@ -57,10 +57,12 @@ def read_json(path: Path) -> Any:
     Raises
     ------
     RecordError
-        If it is none, as after a crash of the file server.
+        If it is none, as after a crash of the file server, or may not be read.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
+    except PermissionError as error:
+        raise RecordError(f"{path}: may not be read: {error.strerror}.") from error
     except ValueError as error:
         raise RecordError(f"{path}: is broken: {error}") from error
 

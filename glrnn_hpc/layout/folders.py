@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from glrnn_hpc.errors import RecordError
 from glrnn_hpc.layout.files import read_json, read_record
 
 MODEL_WHOLE = "model-best.keras"
 MODEL_WEIGHTS = "model-best.weights.h5"
+
+#: Of a sweep.
+STATES = ("running", "cancelled", "finished")
 
 #: Names of GrainLearning's files of a trained model, in the order in which they are looked for.
 GRAINLEARNING_CONFIGS = ("config.yaml", "config.yml", "config.npy")
@@ -233,7 +238,22 @@ class SweepFolder:
 
     def current_state(self) -> str:
         """Return running, cancelled or finished."""
-        return str(read_record(self.state, "state")["state"])
+        return str(self.read_state()["state"])
+
+    def read_state(self) -> dict[str, Any]:
+        """Return what `state.json` holds.
+
+        Raises
+        ------
+        RecordError
+            If it does not tell the state, or when the sweep was made [s since 1970].
+        """
+        content = read_record(self.state, "state", "created")
+        if content["state"] not in STATES:
+            raise RecordError(f"{self.state}: is broken: state is {content['state']!r}, not {', '.join(STATES)}.")
+        if not isinstance(content["created"], int | float):
+            raise RecordError(f"{self.state}: is broken: created is {content['created']!r}, no number.")
+        return content
 
     def trial(self, number: int) -> TrialFolder:
         return TrialFolder(self.trials / str(number))

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from typing import Any
 
-from glrnn_hpc import layout
 from glrnn_hpc.search.study import SweepStudy
 
 #: What differs between errors of the same kind.
@@ -28,14 +27,14 @@ def account(study: SweepStudy, summary: dict[str, Any]) -> dict[str, Any]:
     -------
     dict
         `failures`, see `group_errors`; `prunings`, how many trials were stopped after which epoch; `rank_hours`, the
-        time that trials with a result took, times the ranks that trained each; `allocated_rank_hours`, all the time of
-        all ranks, that of their start and their waiting too, as far as they wrote it; `wall_seconds`, from the making
-        of the sweep to its last result, or to now while it runs.
+        time that trials with a result took their last owners, times the ranks that trained each;
+        `allocated_rank_hours`, all the time of all ranks, that of their start and their waiting too, as far as they
+        wrote it; `wall_seconds`, from the making of the sweep to its last result, or to now while it runs.
     """
     table = summary["table"]
     ended = [row for row in table if row["started"] is not None]
     epochs = Counter(row["epochs"] for row in table if row["state"] == "pruned")
-    created = layout.read_record(study.folder.state, "created")["created"]
+    created = study.folder.read_state()["created"]
     until = time.time() if summary["state"] == "running" else max((_end(row) for row in ended), default=created)
     return {
         "failures": group_errors(table),

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import logging
+import os
 import statistics
 import time
 import warnings
@@ -32,6 +33,9 @@ Array = NDArray[Any]
 
 #: GrainLearning cannot learn a distribution of fewer samples.
 _FEWEST_SAMPLES = 10
+
+#: A response that is farther from the observation, in errors of the surrogate, is not that of the experiment.
+_POOR_FIT = 3.0
 
 #: Samples that tell the spread, at a time, to each one of an iteration.
 _EXPLORED = 5
@@ -151,6 +155,8 @@ def calibrate(
     for note in seen.notes:
         logger.info("%s: %s", observation, note)
 
+    if out is not None:
+        _make_out(Path(out))
     callback = SurrogateCallback(surrogate, given, seen.load)
     recorder = Recorder(callback, ranges)
     compared = seen.values[trained.first :].T
@@ -187,7 +193,8 @@ def calibrate(
         _EXPLORED * n_samples,
         seed,
     )
-    found = _summary(trained, seen, ranges, given, posterior, best, residuals, calibration)
+    found = _summary(trained, seen, ranges, given, posterior, best, residuals, errors, calibration)
+    found["notes"] += _doubts(found)
     found |= {
         "outside_training": beyond,
         "samples": n_samples,
@@ -238,6 +245,16 @@ def _check_out(out: Path) -> None:
         raise ConfigError(f"{out}: is a file or holds something already; name another folder for the calibration.")
 
 
+def _make_out(out: Path) -> None:
+    """Make the folder before anything is calculated, which would be lost."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{out}: the folder for the calibration cannot be made: {error.strerror}.") from error
+    if not os.access(out, os.W_OK):
+        raise ConfigError(f"{out}: files of the calibration may not be written there.")
+
+
 def _known(
     surrogate: Surrogate, ranges: Mapping[str, Range], known: dict[str, float], experiment_type: str | None
 ) -> tuple[dict[str, float], float | None]:
@@ -245,7 +262,7 @@ def _known(
     for name, value in known.items():
         if not np.isfinite(value):
             raise ConfigError(f"{name}={value}: a known parameter must be a finite number.")
-        unit = "MPa" if name == "pressure" else "the unit of the training"
+        unit = "MPa" if name == "pressure" else ""
         check_unit("known parameter", name, [value], surrogate.trained.param_ranges.get(name), unit)
         if name == "pressure" and value > _HIGHEST_PRESSURE:
             raise DataError(f"known parameter: pressure={value:g} cannot be in MPa; divide by 1e6 if it is in Pa.")
@@ -379,15 +396,17 @@ def _summary(
     posterior: Posterior,
     best: Array,
     residuals: Array,
+    expected: Array,
     calibration: Any,
 ) -> dict[str, Any]:
     errors = {
         name: {
             "rmse": float(np.sqrt((row**2).mean())),
             "surrogate_rmse": trained.label_errors.get(name),
+            "expected": float(error) or None,
             "unit": LABEL_UNITS.get(name),
         }
-        for name, row in zip(seen.names, residuals, strict=True)
+        for name, row, error in zip(seen.names, residuals, expected, strict=True)
     }
     return {
         "most_probable": dict(zip(ranges, best.tolist(), strict=True)),
@@ -415,6 +434,33 @@ def _summary(
     }
 
 
+def _doubts(found: Mapping[str, Any]) -> list[str]:
+    """Return in sentences what speaks against a result, and log those that it should not be used with."""
+    notes = []
+    for name, row in found["errors"].items():
+        if row["surrogate_rmse"] is not None and row["rmse"] > _POOR_FIT * row["surrogate_rmse"]:
+            unit = row["unit"] or ""
+            notes.append(
+                f"{name} is missed by {row['rmse']:.3g} {unit}".rstrip()
+                + f", {row['rmse'] / row['surrogate_rmse']:.0f} times the error of the surrogate on its tests: no "
+                "parameters in the ranges give the observation. Are unit, type, pressure and ranges those of the "
+                "experiment?"
+            )
+            logger.warning("%s: %s", found["observation"], notes[-1])
+    for name, value in found["most_probable"].items():
+        low, high = found["interval"][name]
+        if not low <= value <= high:
+            notes.append(
+                f"The most probable {name}, {value:.4g}, lies outside of its own interval {low:.4g} .. {high:.4g}: it "
+                "is the best of few samples; the mean is the better estimate."
+            )
+    if any(row["expected"] is None for row in found["errors"].values()):
+        notes.append(
+            "The errors of the surrogate are not known: the spread is that of a surrogate without errors, too narrow."
+        )
+    return notes
+
+
 def _write(
     out: Path,
     found: Mapping[str, Any],
@@ -426,7 +472,6 @@ def _write(
 ) -> None:
     from glrnn_hpc.results import posterior_figures
 
-    out.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["iteration", *posterior.names, "weight"])

@@ -264,7 +264,7 @@ def _hint_at_the_data(candidate: _Candidate) -> str:
         changed = Path(study.spec.constants["raw_data"]).stat().st_mtime
     except (KeyError, OSError):
         return ""
-    if changed <= layout.read_record(study.folder.state, "created")["created"]:
+    if changed <= study.folder.read_state()["created"]:
         return ""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(changed))
     return f". {study.spec.constants['raw_data']} was changed after the sweep began ({when})."

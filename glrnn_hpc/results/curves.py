@@ -111,7 +111,8 @@ def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) ->
         axis.set_xlabel(strain_name)
     for axis, label in zip(axes[0], labels, strict=True):
         if label in metrics:
-            text = f"RMSE of {style.short(label, _NAME_LENGTH)}, all groups: {metrics[label]['rmse']:.3g}"
+            rmse = f"{metrics[label]['rmse']:.3g} {LABEL_UNITS.get(label, '')}".rstrip()
+            text = f"RMSE of {style.short(label, _NAME_LENGTH)}, all groups: {rmse}"
             # Above the titles of the groups, which may be as long as their column is wide.
             axis.annotate(text, (1, 1), (0, 18), "axes fraction", "offset points", ha="right", fontsize="x-small")
     style.legend_below(canvas, _legend())

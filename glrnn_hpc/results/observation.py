@@ -22,6 +22,9 @@ _ROUNDING = 1e-3
 #: What differs by less, in parts of the largest value, is the same.
 _SAME = 1e-6
 
+#: Negative values up to this part of the largest are noise around 0.
+_NOT_NEGATIVE = 0.1
+
 #: A strain that no compression reaches is one in percent.
 _LARGEST_STRAIN = 2.0
 
@@ -105,9 +108,10 @@ def read_table(path: Path) -> dict[str, Array]:
             )
         for column, word in enumerate(words):
             if not _is_number(word) or not np.isfinite(float(word)):
+                hint = "write decimal points" if "," in word else "complete the row or leave it out"
                 raise DataError(
                     f"{path}: line {number}, column {names[column]}: {word or 'an empty field'} is not a finite "
-                    "number; complete the row or leave it out."
+                    f"number; {hint}."
                 )
             table[row, column] = float(word)
     return {name: table[:, column] for column, name in enumerate(names)}
@@ -234,7 +238,9 @@ def _observed(
 
 def _check_units(path: Path, table: Mapping[str, Array], names: Sequence[str], control: str, trained: Trained) -> None:
     for name in (name for name in dict.fromkeys(names) if name in table):
-        check_unit(str(path), name, table[name], trained.usual_range(name), LABEL_UNITS.get(name, "[-]"))
+        usual = trained.usual_range(name)
+        check_unit(str(path), name, table[name], usual, LABEL_UNITS.get(name, "[-]"))
+        _check_sign(path, name, table[name], usual)
     for name in dict.fromkeys((control, *trained.input_names)):
         usual = trained.input_ranges.get(name)
         largest = _LARGEST_STRAIN if usual is None else 10 * max(abs(value) for value in usual)
@@ -244,6 +250,17 @@ def _check_units(path: Path, table: Mapping[str, Array], names: Sequence[str], c
             raise DataError(
                 f"{path}: {name} reaches {found:.4g}, {beside}strains are needed without a unit, 0.05 for 5 %."
             )
+
+
+def _check_sign(path: Path, name: str, values: Array, usual: tuple[float, float] | None) -> None:
+    """Refuse negative values of a label that never is: tension counted positive, or a mistake."""
+    if usual is None or usual[0] < -_NOT_NEGATIVE * usual[1]:
+        return
+    if (least := float(values.min())) < -_NOT_NEGATIVE * float(np.abs(values).max()):
+        raise DataError(
+            f"{path}: {name} goes down to {least:.4g}, but the model was trained with {name} in "
+            f"{usual[0]:.4g}..{usual[1]:.4g}; compression is counted positive."
+        )
 
 
 def _resampled(

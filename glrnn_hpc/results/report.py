@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from glrnn_hpc import layout
-from glrnn_hpc.errors import GlrnnError
+from glrnn_hpc.errors import GlrnnError, SweepError
 from glrnn_hpc.results import page, style
 from glrnn_hpc.results.account import account
 from glrnn_hpc.results.figures import draw_history, draw_importance, draw_learning_curves
@@ -63,10 +63,19 @@ def write_report(root: Path, top: int = 20) -> dict[str, Any]:
     Raises
     ------
     SweepError
-        If `root` is not the folder of a sweep.
+        If `root` is not the folder of a sweep, or the report cannot be written there.
     """
     summary = summarize(root)
     study = SweepStudy(layout.SweepFolder(root))
+    try:
+        return _write(study, summary, top)
+    except OSError as error:
+        raise SweepError(
+            f"{error.filename or root}: the report cannot be written: {error.strerror or error}."
+        ) from error
+
+
+def _write(study: SweepStudy, summary: dict[str, Any], top: int) -> dict[str, Any]:
     cost = account(study, summary)
     figures: dict[str, str] = {}
     reasons: dict[str, str] = {}
@@ -206,7 +215,7 @@ def _failures(cost: dict[str, Any]) -> str:
 def _provenance(study: SweepStudy, summary: dict[str, Any]) -> str:
     content: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
-        content = layout.read_json(study.folder.best.provenance)
+        content = layout.read_record(study.folder.best.provenance)
     if not content:
         return page.note("Nothing is exported yet; `glrnn collect` verifies the best trial and exports it.")
     best, note = summary["best"], ""

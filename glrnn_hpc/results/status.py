@@ -44,7 +44,7 @@ def summarize(root: Path) -> dict[str, Any]:
     """
     study = SweepStudy(layout.SweepFolder(root))
     slots = study.slots()
-    state = layout.read_record(study.folder.state, "state", "created")
+    state = study.folder.read_state()
     best = next(iter(best_first(slots, study.spec.goal)), None)
     table = [_row(study, slot) for slot in slots]
     return {
@@ -73,7 +73,7 @@ def read_utilisation(folder: layout.SweepFolder) -> Iterator[tuple[str, dict[str
     """Yield each line that the ranks wrote of their time, with its job; one that a death has torn is left out."""
     for worker in folder.all_workers():
         with contextlib.suppress(FileNotFoundError):
-            for text in worker.utilisation.read_text(encoding="utf-8").splitlines():
+            for text in worker.utilisation.read_text(encoding="utf-8", errors="replace").splitlines():
                 if (line := _line(text)) is not None:
                     yield worker.root.name, line
 
@@ -109,7 +109,10 @@ def _row(study: SweepStudy, slot: Slot) -> dict[str, Any]:
     try:
         if trial.result.exists():
             result = layout.read_record(trial.result, "started", "seconds")
-            row["started"], row["seconds"] = float(result["started"]), float(result["seconds"])
+            times = float(result["started"]), float(result["seconds"])
+            if not all(map(math.isfinite, times)):
+                raise ValueError(f"{trial.result}: is broken: started and seconds are {times}.")
+            row["started"], row["seconds"] = times
             row["error"] = result.get("error")
         elif generation:
             _add_progress(row, study, slot, float(layout.read_record(trial.lease(generation), "time")["time"]))

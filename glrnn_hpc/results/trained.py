@@ -231,9 +231,11 @@ def check_unit(where: str, name: str, values: Iterable[float], trained: Range | 
     typical, (low, high) = float(np.median(np.abs(np.asarray(list(values))))), trained
     largest, smallest = max(abs(low), abs(high)), min(abs(low), abs(high)) if low * high > 0 else 0.0
     if typical > _OTHER_UNIT * largest or typical < smallest / _OTHER_UNIT:
+        usual = f"{low:.3g}..{high:.3g} {unit}".rstrip()
+        needed = f"; {name} is needed in {unit}" if unit else ""
         raise DataError(
-            f"{where}: {name} is about {typical:.3g}, but the model was trained with {name} in {low:.3g}..{high:.3g} "
-            f"{unit}: it must be in another unit; {name} is needed in {unit}."
+            f"{where}: {name} is about {typical:.3g}, but the model was trained with {name} in {usual}: it must be in "
+            f"another unit{needed}."
         )
 
 

@@ -65,7 +65,7 @@ def best_trial(root: Path) -> BestTrial:
     exported = study.folder.best
     provenance: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):  # nothing is exported yet, or just now, or it is damaged
-        provenance = layout.read_json(exported.provenance)
+        provenance = layout.read_record(exported.provenance)
     # Trials whose files do not give the loss that they logged.
     refused = provenance.get("refused", [])
     ranking = [slot for slot in best_first(study.slots(), study.spec.goal) if slot.number not in refused]

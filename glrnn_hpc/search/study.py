@@ -101,10 +101,13 @@ class SweepStudy:
         if not (folder.sweep.exists() and folder.state.exists()):
             raise SweepError(f"{folder.root}: is not a sweep folder; `glrnn sweep` makes one.")
         self.folder = folder
-        directory = layout.read_record(folder.state).get("directory")
+        directory = folder.read_state().get("directory")
         self.spec = load_sweep(folder.sweep, directory=directory)
         self._storage = storage.open_storage(folder)
-        self._study = optuna.load_study(study_name=storage.study_name(folder), storage=self._storage)
+        try:
+            self._study = optuna.load_study(study_name=storage.study_name(folder), storage=self._storage)
+        except KeyError as error:
+            raise StorageError(f"{folder.root}: the study of this sweep is not in its storage any more.") from error
 
     @_reaching
     def slots(self) -> list[Slot]:

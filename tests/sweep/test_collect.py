@@ -16,7 +16,7 @@ import pytest
 from glrnn_hpc import cli, config, layout, predict
 from glrnn_hpc.data import shared
 from glrnn_hpc.data.hdf5 import write_file
-from glrnn_hpc.errors import ConfigError, DataError, RecordError, SweepError
+from glrnn_hpc.errors import ConfigError, DataError, RecordError, StorageError, SweepError
 from glrnn_hpc.launch import resume_sweep, run_sweep
 from glrnn_hpc.models import rnn_model
 from glrnn_hpc.preprocessor import split_ids
@@ -325,9 +325,8 @@ def test_records_of_the_workers_that_are_broken_cost_the_export_nothing(content:
     trial.lease(1).write_text(content)
     (worker,) = copied.all_workers()
     lines = worker.utilisation.read_text()
-    worker.utilisation.write_text(
-        lines + content + '\n{"rank": 0, "seconds": 3}\n{"rank": 0, "seconds": {"fit": NaN}}\n'
-    )
+    with worker.utilisation.open("ab") as file:
+        file.write(content.encode() + b'\n\xff\xfe\n{"rank": 0, "seconds": 3}\n{"rank": 0, "seconds": {"fit": NaN}}\n')
     found = collect(copied.root)
     assert found["best"]["number"] == int(trial.root.name)
     assert layout.read_json(copied.best.provenance)["trained_on"] is None
@@ -336,10 +335,28 @@ def test_records_of_the_workers_that_are_broken_cost_the_export_nothing(content:
     )
 
 
-@pytest.mark.parametrize(("content", "message"), [("", "is broken"), ("[]", "a mapping is needed"), ("{}", "has no")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is broken"),
+        ("[]", "a mapping is needed"),
+        ("{}", "has no state, created"),
+        ('{"state": 5, "created": 1}', "state is 5, not running"),
+        ('{"state": "running", "created": "yesterday"}', "created is 'yesterday', no number"),
+    ],
+)
 def test_a_broken_state_is_named(content: str, message: str, copied: layout.SweepFolder):
     copied.state.write_text(content)
     with pytest.raises(RecordError, match=rf"state\.json: .*{message}"):
+        collect(copied.root)
+
+
+@pytest.mark.parametrize("content", ["", "nothing\n"])
+def test_a_journal_that_holds_no_study_is_named(content: str, copied: layout.SweepFolder):
+    copied.journal.write_text(content)
+    with pytest.raises(
+        StorageError, match=r"sweep: the study of this sweep is not in its storage|study\.journal: is damaged"
+    ):
         collect(copied.root)
 
 

@@ -262,6 +262,13 @@ def test_a_preprocessor_of_the_users_own_has_no_figure_of_predictions(tmp_path: 
     assert found["faulty"] == []
 
 
+def test_a_report_that_cannot_be_written_is_refused(tmp_path: Path):
+    folder = creation.create(tmp_path / "sweep", spec_of(write_steps(tmp_path / "a.hdf5"), 1), 1, {})
+    folder.report.mkdir()
+    with pytest.raises(SweepError, match=r"report\.html: the report cannot be written: Is a directory"):
+        write_report(folder.root)
+
+
 def test_a_folder_that_is_no_sweep_gets_no_report(tmp_path: Path):
     with pytest.raises(SweepError, match="is not a sweep folder"):
         write_report(tmp_path)

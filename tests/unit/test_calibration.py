@@ -326,6 +326,35 @@ def test_a_provenance_of_another_form_is_refused(run, tmp_path: Path, model_dir:
     assert re.search(r"provenance\.json: is broken", err)
 
 
+def test_what_speaks_against_a_result_is_told(run, tmp_path: Path, caplog):
+    names, *rows = (DATA / "observation.dat").read_text().lstrip("# ").split("\n")
+    values = np.loadtxt(rows)
+    values[:, names.split().index("q")] *= 100
+    np.savetxt(tmp_path / "q.dat", values, header=names)
+    given = {"model": Path("dem-all"), "observation": tmp_path / "q.dat"}
+    status, out, _ = run(*SOUGHT, *KNOWN, "--out", tmp_path / "a", "--json", **given)
+    assert status == 0
+    found = json.loads(out)
+    (note,) = [note for note in found["notes"] if note.startswith("q is missed by")]
+    assert "times the error of the surrogate on its tests: no parameters in the ranges give the observation" in note
+    assert note in caplog.text
+    outside = [
+        name for name, (low, high) in found["interval"].items() if not low <= found["most_probable"][name] <= high
+    ]
+    told = [note.split(",")[0] for note in found["notes"] if "lies outside of its own interval" in note]
+    assert told == [f"The most probable {name}" for name in outside]
+    assert not any("errors of the surrogate are not known" in note for note in found["notes"])
+    _, out, _ = run(*SOUGHT, *KNOWN, "--out", tmp_path / "b", "--json")  # a model without provenance
+    assert "The errors of the surrogate are not known: the spread is that of" in out
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_calculated(run, tmp_path: Path):
+    (tmp_path / "file").touch()
+    status, _, err = run(*SOUGHT, *KNOWN, "--out", tmp_path / "file/out")
+    assert status == 2
+    assert re.search(r"file/out: the folder for the calibration cannot be made: Not a directory\.\n$", err)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -157,6 +157,7 @@ def test_load_features_of_another_test_are_asked_for(tmp_path: Path):
         ({"p": 300 + 100 * GRID}, "p is needed in MPa"),
         ({"e": 60 + GRID}, "e is about 60"),
         ({"p": 1e-6 + GRID * 1e-6}, "it must be in another unit"),
+        ({"p": -0.2 - GRID}, "compression is counted positive"),
         ({"p": np.full(11, 2e5)}, "p is needed in MPa"),
     ],
 )
