@@ -354,9 +354,7 @@ def test_a_broken_state_is_named(content: str, message: str, copied: layout.Swee
 @pytest.mark.parametrize("content", ["", "nothing\n"])
 def test_a_journal_that_holds_no_study_is_named(content: str, copied: layout.SweepFolder):
     copied.journal.write_text(content)
-    with pytest.raises(
-        StorageError, match=r"sweep: the study of this sweep is not in its storage|study\.journal: is damaged"
-    ):
+    with pytest.raises(StorageError, match=r"copied: the study of this sweep is not in its storage any more"):
         collect(copied.root)
 
 
