@@ -26,8 +26,8 @@ TRUTH = {"E": 8.5, "v": 0.25, "kr": 0.4, "eta": 0.4, "mu": 30.0}
 PRESSURE, N_STEPS, LARGEST_STRAIN = 0.2, 200, 0.3
 N_SAMPLES, N_ITERATIONS, SEEDS = 50, 20, (0, 1, 2)
 
-#: Of the network that comes with the package, calibrated against simulations that its training never saw.
-SHIPPED, N_SIMULATIONS = "dem-all", 24
+#: Networks that come with the package, calibrated against simulations that their trainings never saw.
+SHIPPED, N_SIMULATIONS = ("dem-all", "dem-drained", "dem-undrained"), 24
 RANGES = {"E": (8.0, 9.5), "v": (0.05, 0.45), "kr": (0.0, 1.0), "eta": (0.0, 1.0), "mu": (15.0, 50.0)}
 
 
@@ -77,8 +77,9 @@ def test_a_calibration_as_in_grainlearnings_tutorial(tmp_path: Path):
     assert each >= 10
 
 
-def test_simulations_that_the_training_never_saw(tmp_path: Path):
-    _, stats, config = predict.get_pretrained_model(SHIPPED)
+@pytest.mark.parametrize("shipped", SHIPPED)
+def test_simulations_that_the_training_never_saw(shipped: str, tmp_path: Path):
+    _, stats, config = predict.get_pretrained_model(shipped)
     config = RunConfig(**{**config, "raw_data": str(DATA)}).as_dict()
     preprocessor = PreprocessorTriaxialCompression(**config)
     assert preprocessor.fingerprint() == stats["fingerprint"]
@@ -91,33 +92,41 @@ def test_simulations_that_the_training_never_saw(tmp_path: Path):
     for number, (load, truth, measured) in enumerate(zip(inputs, params, labels, strict=True)):
         path = tmp_path / f"{number}.dat"
         np.savetxt(path, np.column_stack([load, measured]), header=" ".join([*stats["input_names"], *columns]))
-        known = {name: float(truth[names.index(name)]) for name in ("pressure", "experiment_type", "e0")}
-        found.append(calibrate(SHIPPED, path, RANGES, known=known))
+        known = {name: float(truth[names.index(name)]) for name in names if name not in RANGES}
+        found.append(calibrate(shipped, path, RANGES, known=known))
     rows = [row_of(name, found, params[:, names.index(name)]) for name in RANGES]
-    limits = np.array([found[0]["errors"][name]["surrogate_rmse"] for name in columns])
     # A label that is the same in all rows, as e of an undrained test, is not compared.
+    limits = {name: row["surrogate_rmse"] for each in found for name, row in each["errors"].items()}
     fits = [[row["rmse"] <= row["surrogate_rmse"] for row in each["errors"].values()] for each in found]
-    surrogate = Surrogate(SHIPPED)
+    surrogate = Surrogate(shipped)
     responses = np.stack([surrogate.respond(load, truth[None])[0] for load, truth in zip(inputs, params, strict=True)])
-    at_truth = np.sqrt(((responses - labels[:, config["window_size"] :]) ** 2).mean(axis=1)) <= limits
+    missed = np.sqrt(((responses - labels[:, config["window_size"] :]) ** 2).mean(axis=1))
+    at_truth = np.stack([missed[:, columns.index(name)] <= limit for name, limit in limits.items()], axis=1)
     direct = regressed(sequences, np.setdiff1d(np.arange(len(sequences)), unseen), chosen)
     known_columns = [names.index(name) for name in RANGES]
     directs = np.abs(direct[:, known_columns] / params[:, known_columns] - 1)
+    truths = {name: params[:, names.index(name)] for name in RANGES}
+    mu, mu_mean = (errors("mu", found, truths["mu"], kind) for kind in ("most_probable", "mean"))
+    modulus = moduli(found, truths["E"], "most_probable")
     lines = [
         "",
-        f"{N_SIMULATIONS} simulations of the test split of tests/data, of all pressures and both types, calibrated",
-        f"with `{SHIPPED}`; all {len(columns)} labels are compared. Errors of the most probable value and of the mean",
-        "in parts of the truth: medians, and how many are within 15 %. E is a logarithm: that of the Young's modulus",
-        "itself stands beside it.",
+        f"{len(chosen)} simulations of the test split of tests/data, evenly chosen, calibrated with `{shipped}`; all",
+        f"{len(columns)} labels are compared. Errors of the most probable value and of the mean in parts of the truth:",
+        "medians, and how many are within 15 %. E is a logarithm, of which 15 % are nearly the whole range: see the",
+        "row of the Young's modulus itself.",
         "",
-        "| | most probable | within 15 % | mean | within 15 % | modulus | deviation | truth within the 90 % interval |",
-        "|---|---|---|---|---|---|---|---|",
+        "| | most probable | within 15 % | mean | within 15 % | deviation | truth within the 90 % interval |",
+        "|---|---|---|---|---|---|---|",
         *rows,
         "",
         "The response of the most probable parameters is within the surrogate's own test RMSE in all labels for "
         f"{np.mean([all(each) for each in fits]):.0%} of the simulations, in a label for "
         f"{np.mean([value for each in fits for value in each]):.0%}. With the true parameters it is within in all "
         f"labels for {at_truth.all(axis=1).mean():.0%}, in a label for {at_truth.mean():.0%}.",
+        "",
+        "In one and the same simulation the response is within in all labels and mu within 15 % for "
+        f"{joint(fits, mu):.0%} (by the mean of mu {joint(fits, mu_mean):.0%}), the modulus too for "
+        f"{joint(fits, mu, modulus):.0%}.",
         "",
         "What the curves tell at all: a regression of the parameters on the whole curves of all labels (400 extremely",
         "randomised trees of scikit-learn), trained on the same simulations as the network, asked for the same ones.",
@@ -133,7 +142,7 @@ def test_simulations_that_the_training_never_saw(tmp_path: Path):
         file.write("\n".join(lines) + "\n")
     # 15 % of E, a logarithm, is nearly the whole range: any guess is within. A third of the modulus is not.
     distances = np.abs([each["most_probable"]["E"] for each in found] - params[:, names.index("E")])
-    assert np.median(distances) <= np.log10(4 / 3)
+    assert np.median(distances) <= np.log10(1.5 if shipped == "dem-undrained" else 4 / 3)
     assert np.median(errors("mu", found, params[:, names.index("mu")], "most_probable")) <= 0.15
     assert np.mean(errors("mu", found, params[:, names.index("mu")], "mean") <= 0.15) >= 2 / 3
     assert np.mean([value for each in fits for value in each]) >= 0.85
@@ -164,15 +173,25 @@ def covers(name: str, found: list[dict[str, Any]], truth: Any) -> Any:
     )
 
 
+def moduli(found: list[dict[str, Any]], truth: Any, kind: str) -> Any:
+    """Return the errors of the Young's modulus, whose logarithm is E, in parts of the truth."""
+    return np.abs(10 ** (np.array([each[kind]["E"] for each in found]) - truth) - 1)
+
+
+def joint(fits: list[list[bool]], *distances: Any) -> float:
+    """Return for which part of the simulations the whole response fits and all these errors are within 15 %."""
+    return float(np.mean([all(fit) for fit in fits] & np.all(np.array(distances) <= 0.15, axis=0)))
+
+
 def row_of(name: str, found: list[dict[str, Any]], truth: Any) -> str:
-    best, mean = (errors(name, found, truth, kind) for kind in ("most_probable", "mean"))
-    modulus = ""
-    if name == "E":
-        distances = np.abs(np.array([each["most_probable"][name] for each in found]) - truth)
-        modulus = f"{10 ** np.median(distances) - 1:.0%}"
+    kinds = ("most_probable", "mean")
+    numbers = numbers_of(*(errors(name, found, truth, kind) for kind in kinds))
     deviation = np.median([each["deviation"][name] for each in found])
-    inside = [f"{np.mean(each <= 0.15):.0%}" for each in (best, mean)]
-    return (
-        f"| {name} | {np.median(best):.1%} | {inside[0]} | {np.median(mean):.1%} | {inside[1]} | {modulus} | "
-        f"{deviation:.3g} | {covers(name, found, truth).mean():.0%} |"
-    )
+    row = f"| {name} | {numbers} | {deviation:.3g} | {covers(name, found, truth).mean():.0%} |"
+    if name == "E":
+        row += f"\n| modulus | {numbers_of(*(moduli(found, truth, kind) for kind in kinds))} | | |"
+    return row
+
+
+def numbers_of(best: Any, mean: Any) -> str:
+    return " | ".join(f"{np.median(each):.1%} | {np.mean(each <= 0.15):.0%}" for each in (best, mean))
