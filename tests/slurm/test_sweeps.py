@@ -58,7 +58,8 @@ def test_ranks_that_are_told_to_leave_give_their_trials_back_and_go_on_later(sit
 
 def test_jobs_shorter_than_the_sweep_come_back_until_it_is_done(site: Site):
     # Slurm's limits are whole minutes, and its signal may come a minute early.
-    site.start(4, 1000, n_workers=1, n_ranks=2, time=1, signal_seconds=42)
+    # Half a minute must be enough to begin.
+    site.start(4, 1000, n_workers=1, n_ranks=2, time=1, signal_seconds=32)
     site.assert_all_finished_once(4, 1000)
     assert site.logs().count("the ranks ended with status 75") >= 2
     given_back = re.findall(r"trial (\d+) is given back after epoch (\d+)", site.logs())
