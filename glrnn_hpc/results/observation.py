@@ -22,7 +22,7 @@ _ROUNDING = 1e-3
 #: What differs by less, in parts of the largest value, is the same.
 _SAME = 1e-6
 
-#: Negative values up to this part of the largest are noise around 0.
+#: Negative values up to this part of the largest one of the observation are noise around 0.
 _NOT_NEGATIVE = 0.1
 
 #: A strain that no compression reaches is one in percent.
@@ -254,7 +254,7 @@ def _check_units(path: Path, table: Mapping[str, Array], names: Sequence[str], c
 
 def _check_sign(path: Path, name: str, values: Array, usual: tuple[float, float] | None) -> None:
     """Refuse negative values of a label that never is: tension counted positive, or a mistake."""
-    if usual is None or usual[0] < -_NOT_NEGATIVE * usual[1]:
+    if usual is None or usual[0] < -_SAME * usual[1]:
         return
     if (least := float(values.min())) < -_NOT_NEGATIVE * float(np.abs(values).max()):
         raise DataError(

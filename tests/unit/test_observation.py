@@ -166,6 +166,12 @@ def test_values_that_cannot_be_in_the_units_of_the_training_are_refused(tmp_path
         observe(table(tmp_path / "a.dat", **columns), model(), experiment_type=0.0)
 
 
+def test_negative_values_of_a_label_that_has_them_are_taken(tmp_path: Path):
+    ranges = {"e": (0.5, 1.0), "p": (0.2, 6.0), "q": (-0.1, 9.0)}
+    seen = observe(table(tmp_path / "a.dat", q=10 * GRID - 0.4), model(label_ranges=ranges), experiment_type=0.0)
+    assert seen.values[0, seen.names.index("q")] == pytest.approx(-0.4)
+
+
 def test_a_void_ratio_in_percent_is_refused_even_if_it_only_tells_the_lateral_strains(tmp_path: Path):
     with pytest.raises(DataError, match="e is about 65"):
         observe(table(tmp_path / "a.dat", e=60 + 100 * GRID), model(), observed=["p", "q"], experiment_type=1.0)
