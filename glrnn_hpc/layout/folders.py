@@ -238,7 +238,7 @@ class SweepFolder:
 
     def current_state(self) -> str:
         """Return running, cancelled or finished."""
-        return str(self.read_state()["state"])
+        return str(read_record(self.state, "state")["state"])
 
     def read_state(self) -> dict[str, Any]:
         """Return what `state.json` holds.
