@@ -20,6 +20,8 @@ from glrnn_hpc.errors import ConfigError, RecordError
 #: Of Linux' renameat2: the folder that a relative path begins at, and that two names change places.
 _CURRENT_FOLDER, _EXCHANGE = -100, 2
 
+_RESTORE = "restore it from a copy, such as a snapshot of the file system."
+
 _WRITER = re.compile(r"\.(?P<host>.+)-(?P<pid>[0-9]+)-[0-9a-f]{8}\.")
 
 
@@ -62,9 +64,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except PermissionError as error:
-        raise RecordError(f"{path}: may not be read: {error.strerror}.") from error
+        raise RecordError(f"{path}: may not be read ({error.strerror}); ask its owner.") from error
     except ValueError as error:
-        raise RecordError(f"{path}: is broken: {error}") from error
+        raise RecordError(f"{path}: is broken: {error}; {_RESTORE}") from error
 
 
 def read_record(path: Path, *keys: str) -> dict[str, Any]:
@@ -77,9 +79,9 @@ def read_record(path: Path, *keys: str) -> dict[str, Any]:
     """
     content = read_json(path)
     if not isinstance(content, dict):
-        raise RecordError(f"{path}: is broken: a mapping is needed, it holds a {type(content).__name__}.")
+        raise RecordError(f"{path}: is broken: a mapping is needed, it holds a {type(content).__name__}; {_RESTORE}")
     if lacking := [key for key in keys if key not in content]:
-        raise RecordError(f"{path}: is broken: it has no {', '.join(lacking)}.")
+        raise RecordError(f"{path}: is broken: it has no {', '.join(lacking)}; {_RESTORE}")
     return content
 
 

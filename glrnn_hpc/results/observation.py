@@ -259,7 +259,8 @@ def _check_sign(path: Path, name: str, values: Array, usual: tuple[float, float]
     if (least := float(values.min())) < -_NOT_NEGATIVE * float(np.abs(values).max()):
         raise DataError(
             f"{path}: {name} goes down to {least:.4g}, but the model was trained with {name} in "
-            f"{usual[0]:.4g}..{usual[1]:.4g}; compression is counted positive."
+            f"{usual[0]:.4g}..{usual[1]:.4g}; compression is counted positive: change the sign, or leave it out "
+            "(--observe)."
         )
 
 

@@ -71,7 +71,8 @@ def write_report(root: Path, top: int = 20) -> dict[str, Any]:
         return _write(study, summary, top)
     except OSError as error:
         raise SweepError(
-            f"{error.filename or root}: the report cannot be written: {error.strerror or error}."
+            f"{error.filename or root}: the report cannot be written: {error.strerror or error}; see to it that files "
+            "may be made there."
         ) from error
 
 

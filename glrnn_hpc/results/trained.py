@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from glrnn_hpc import layout
 from glrnn_hpc.config import SPLIT_SEED, nearest
-from glrnn_hpc.errors import ConfigError, DataError, GlrnnError, ModelError
+from glrnn_hpc.errors import ConfigError, DataError, GlrnnError, ModelError, RecordError
 from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression, split_ids
 
 logger = logging.getLogger(__name__)
@@ -250,14 +250,11 @@ def _upper(trained: Range) -> float:
 
 def _provenance(path: Path) -> dict[str, Any]:
     try:
-        told = layout.read_json(path)
+        return layout.read_record(path)
     except FileNotFoundError:
         return {}
-    except ValueError as error:
-        raise ModelError(f"{path}: is broken: {error}") from error
-    if not isinstance(told, dict):
-        raise ModelError(f"{path}: is broken: a mapping is needed, this is a {type(told).__name__}.")
-    return told
+    except RecordError as error:
+        raise ModelError(str(error)) from error
 
 
 def _from_provenance(told: Mapping[str, Any]) -> dict[str, dict[str, Range]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from glrnn_hpc import layout
 from glrnn_hpc.config import RUN_KEYS, SPLIT_SEED, RunConfig, parse
 from glrnn_hpc.data.shared import DemData
-from glrnn_hpc.errors import DataError, GlrnnError, ModelError
+from glrnn_hpc.errors import DataError, GlrnnError, ModelError, RecordError
 from glrnn_hpc.predict import predict_sequences
 from glrnn_hpc.preprocessor import PreparedData, Preprocessor, PreprocessorTriaxialCompression, scaling_of
 from glrnn_hpc.search.study import Slot, SweepStudy
@@ -147,16 +147,14 @@ def _parts(sequences: Sequences) -> Iterator[tuple[Array, Array, Array]]:
 
 def _result_of(folder: layout.TrialFolder) -> dict[str, Any]:
     try:
-        result: dict[str, Any] = layout.read_json(folder.result)
-        if not isinstance(result, dict):
-            raise ValueError(f"a mapping is needed, this is a {type(result).__name__}")
-        if lacking := sorted(_RESULT - result.keys()):
-            raise ValueError(f"it has no {', '.join(lacking)}")
-        metrics = result["metrics"]
-        if not isinstance(metrics, dict) or not all(isinstance(value, int | float) for value in metrics.values()):
-            raise ValueError(f"metrics must be numbers by name, they are {metrics!r}")
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder.result}: is missing or broken: {error}") from error
+        result = layout.read_record(folder.result, *sorted(_RESULT))
+    except OSError as error:
+        raise ModelError(f"{folder.result}: cannot be read: {error.strerror}.") from error
+    except RecordError as error:
+        raise ModelError(str(error)) from error
+    metrics = result["metrics"]
+    if not isinstance(metrics, dict) or not all(isinstance(value, int | float) for value in metrics.values()):
+        raise ModelError(f"{folder.result}: is broken: metrics must be numbers by name, they are {metrics!r}.")
     return result
 
 

@@ -107,7 +107,9 @@ class SweepStudy:
         try:
             self._study = optuna.load_study(study_name=storage.study_name(folder), storage=self._storage)
         except KeyError as error:
-            raise StorageError(f"{folder.root}: the study of this sweep is not in its storage any more.") from error
+            raise StorageError(
+                f"{folder.root}: the study of this sweep is not in its storage any more; restore it from a copy."
+            ) from error
 
     @_reaching
     def slots(self) -> list[Slot]:

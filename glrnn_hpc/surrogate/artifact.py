@@ -13,7 +13,7 @@ import numpy as np
 
 from glrnn_hpc import layout
 from glrnn_hpc.config import RUN_KEYS, RunConfig, dump_yaml, load_yaml, parse
-from glrnn_hpc.errors import ModelError
+from glrnn_hpc.errors import ModelError, RecordError
 from glrnn_hpc.models import rnn_model
 
 _SHAPES = ("num_input_features", "num_params", "num_labels")
@@ -49,8 +49,8 @@ def load_description(folder: layout.RunFolder) -> tuple[dict[str, Any], dict[str
             )
     try:
         stats: dict[str, Any] = layout.read_json(folder.train_stats)
-    except ValueError as error:
-        raise ModelError(f"{folder.train_stats}: is broken: {error}") from error
+    except RecordError as error:
+        raise ModelError(str(error)) from error
     check_stats(folder.train_stats, stats)
     return parse(RunConfig, without_wandb(load_yaml(folder.config)), str(folder.config)).as_dict(), stats
 
