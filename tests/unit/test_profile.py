@@ -44,10 +44,12 @@ def test_the_shipped_profiles_are_valid_with_all_that_they_leave_out(path: Path,
         assert load_profile(tmp_path / "site.yaml").as_dict().items() >= parse_yaml(block, key).items()
 
 
-def test_the_container_of_the_page_on_profiles_is_a_valid_profile(tmp_path: Path):
-    (block,) = re.findall(r"^```yaml\n(.*?)^```", (PROFILES.parent / "README.md").read_text(), re.DOTALL | re.MULTILINE)
-    (tmp_path / "site.yaml").write_text(block)
-    assert load_profile(tmp_path / "site.yaml").python_command() == "apptainer exec --nv /path/to/image.sif python3"
+def test_the_examples_of_the_page_on_profiles_are_valid_profiles(tmp_path: Path):
+    blocks = re.findall(r"^```yaml\n(.*?)^```", (PROFILES.parent / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    (tmp_path / "site.yaml").write_text("".join(blocks))
+    profile = load_profile(tmp_path / "site.yaml")
+    assert profile.python_command() == "apptainer exec --nv /path/to/image.sif python3"
+    assert "export SLURM_PMIX_FENCE=ring" in profile.setup_lines()
 
 
 def test_snellius_is_asked_for_whole_quarters_of_a_node():
