@@ -90,11 +90,13 @@ class Site:
         """Return what the ranks of submitit's jobs and of the shipped scripts print."""
         return sorted([*self.sweep.slurm.glob("*.err"), *self.folder.glob("job_outputs/*.log")])
 
-    def write(self, n_trials: int, epochs: int, **profile: Any) -> tuple[str, str]:
+    def write(self, n_trials: int, epochs: int, preprocessor: str = "", **profile: Any) -> tuple[str, str]:
         """Write a sweep of LSTM 4 on 8 sequences and a profile; return their names."""
         data = write_steps(self.folder / "a.hdf5", n_samples=8)
         keys = {"raw_data": str(data), "lstm_units": 4, "dense_units": 4, "window_size": 3, "batch_size": 8}
         keys |= {"epochs": epochs, "patience": epochs, "train_frac": 0.5, "val_frac": 0.25, "learning_rate": 1e-5}
+        if preprocessor:
+            keys["preprocessor"] = preprocessor
         parameters = {**keys, "seed": {"min": 1, "max": 10**6}}
         sweep = {"method": "random", "run_cap": n_trials, "parameters": parameters}
         (self.folder / "s.yaml").write_text(config.dump_yaml(sweep))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import time
@@ -14,6 +15,7 @@ import pytest
 from glrnn_hpc import config, layout
 from glrnn_hpc.search import leases
 from tests.slurm.conftest import REPOSITORY, SCRIPT, Site
+from tests.slurm.paced import EPOCH
 
 
 def test_the_example_on_three_nodes_and_six_ranks_each_with_a_gpu_of_its_own(site: Site):
@@ -57,10 +59,11 @@ def test_ranks_that_are_told_to_leave_give_their_trials_back_and_go_on_later(sit
 
 
 def test_jobs_shorter_than_the_sweep_come_back_until_it_is_done(site: Site):
-    # Slurm's limits are whole minutes, and its signal may come a minute early.
-    # Half a minute must be enough to begin.
-    site.start(4, 1000, n_workers=1, n_ranks=2, time=1, signal_seconds=32)
-    site.assert_all_finished_once(4, 1000)
+    # Slurm looks at its jobs every half minute: a limit of two minutes and two seconds of notice leave a rank
+    # 88 to 118 seconds, and half a minute to go. Two trials after each other are more than two jobs.
+    epochs = math.ceil(1.02 * 118 / EPOCH)
+    site.start(4, epochs, n_workers=1, n_ranks=2, time=2, signal_seconds=2, preprocessor="tests.slurm.paced:Paced")
+    site.assert_all_finished_once(4, epochs)
     assert site.logs().count("the ranks ended with status 75") >= 2
     given_back = re.findall(r"trial (\d+) is given back after epoch (\d+)", site.logs())
     went_on = re.findall(r"trials/(\d+): goes on after epoch (\d+)", site.logs())
