@@ -10,6 +10,7 @@ import typer
 from glrnn_hpc import terminal
 from glrnn_hpc.cli.app import Json, app
 from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.imports import import_keras
 
 
 @app.command()
@@ -35,6 +36,8 @@ def train(
         keys[key] = config.parse_yaml(value, f"--set {setting}")
     full = config.parse(config.RunConfig, keys)
     config.say_defaults(full, keys)
+
+    import_keras()
     from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression
     from glrnn_hpc.train import train_tracked
 
@@ -75,6 +78,7 @@ def predict(
         if figure.resolve() == out.resolve():
             raise ConfigError(f"--figure {figure}: is the file of the predictions (--out) too; choose another one.")
         check_figure(figure)  # a prediction of minutes must not end with a wrong name
+    import_keras()
     from glrnn_hpc.predict import predict_file
 
     found = predict_file(model_dir, data, out, split)

@@ -12,6 +12,7 @@ import typer
 from glrnn_hpc import terminal
 from glrnn_hpc.cli.app import LEFT_OUT, Json, SweepDir, app
 from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.imports import import_keras
 
 if TYPE_CHECKING:
     from glrnn_hpc.launch.profile import Profile
@@ -164,6 +165,7 @@ def collect(
     as_json: Json = False,
 ) -> None:
     """Rank the trials of one or several sweeps, evaluate the best ones again from their files, export the best one."""
+    import_keras()
     from glrnn_hpc.results.collector import collect as collect_best
 
     found = collect_best(folders, top, out=out)

@@ -14,6 +14,7 @@ import submitit
 
 from glrnn_hpc import layout, logs
 from glrnn_hpc.errors import WRONG_INPUT, GlrnnError
+from glrnn_hpc.imports import import_keras
 from glrnn_hpc.launch.profile import Profile
 from glrnn_hpc.worker.notice import Notice
 
@@ -44,6 +45,7 @@ def work(root: str, n_ranks: int) -> None:
 
 def collect_best(root: str) -> None:
     """Export the best model of a sweep: what submitit calls in the job after the workers."""
+    import_keras()
     from glrnn_hpc.results import collector
 
     logs.to_stderr()

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+from glrnn_hpc.imports import import_keras
+
 logger = logging.getLogger(__name__)
 
 
@@ -75,6 +77,7 @@ def prepare(n_threads: int, local_rank: int) -> dict[str, Any]:
         ones as CUDA_VISIBLE_DEVICES names them.
     """
     os.environ["OMP_NUM_THREADS"] = str(n_threads)
+    import_keras()  # TensorFlow would import it too, with its company
     import tensorflow as tf
 
     try:
