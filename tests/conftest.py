@@ -22,6 +22,14 @@ os.environ.setdefault("WANDB_MODE", "disabled")
 SHARING = ("slurm", "storage", "tracking")
 
 
+#: What tells coverage to measure a process too.
+MEASURING = "COVERAGE_PROCESS_CONFIG"
+
+#: Folders whose tests start ranks by the hundred: coverage makes what a rank imports cost 1.4 times as much, and the
+#: ranks of tests/sweep are measured in the same lines.
+UNMEASURED = ("slurm", "drills", "tracking")
+
+
 class _Scheduling(LoadScopeScheduling):
     """Give the tests of a file to one process, and those of a folder if they share something.
 
@@ -54,6 +62,15 @@ def write_steps(
         outputs=["e", "p"],
     )
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _unmeasured(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Start the processes of some tests without coverage."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.parent.name in UNMEASURED:
+            patch.delenv(MEASURING, raising=False)
+        yield
 
 
 @pytest.fixture
