@@ -22,12 +22,9 @@ os.environ.setdefault("WANDB_MODE", "disabled")
 SHARING = ("slurm", "storage", "tracking")
 
 
-#: What tells coverage to measure a process too.
-MEASURING = "COVERAGE_PROCESS_CONFIG"
-
-#: Folders whose tests start ranks by the hundred: coverage makes what a rank imports cost 1.4 times as much, and the
-#: ranks of tests/sweep are measured in the same lines.
-UNMEASURED = ("slurm", "drills", "tracking")
+#: Folders whose tests start ranks by the dozen: coverage makes what a rank imports cost 1.4 times as much, and the
+#: ranks of tests/sweep are measured in the same lines. Those of tests/slurm leave it to the cluster.
+UNMEASURED = ("drills", "tracking")
 
 
 class _Scheduling(LoadScopeScheduling):
@@ -69,7 +66,7 @@ def _unmeasured(request: pytest.FixtureRequest) -> Iterator[None]:
     """Start the processes of some tests without coverage."""
     with pytest.MonkeyPatch.context() as patch:
         if request.path.parent.name in UNMEASURED:
-            patch.delenv(MEASURING, raising=False)
+            patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
         yield
 
 

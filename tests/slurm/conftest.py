@@ -17,7 +17,7 @@ import pytest
 
 from glrnn_hpc import config, layout
 from glrnn_hpc.search import leases
-from tests.conftest import MEASURING, write_steps
+from tests.conftest import write_steps
 
 REPOSITORY = Path(__file__).parents[2]
 PROFILE = REPOSITORY / "slurm/profiles/test-cluster.yaml"
@@ -51,8 +51,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     }
     settings["PRIVATE"] = root / "private"
     settings["PRIVATE"].mkdir()
-    variables = {name: value for name, value in os.environ.items() if name != MEASURING}
-    variables |= {f"SLURM_CLUSTER_{name}": str(value) for name, value in settings.items()}
+    variables = {**os.environ, **{f"SLURM_CLUSTER_{name}": str(value) for name, value in settings.items()}}
     started = subprocess.run(["bash", SCRIPT, "start"], env=variables, capture_output=True, text=True, check=False)
     assert started.returncode == 0, started.stdout + started.stderr
     consent = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}

@@ -1,4 +1,4 @@
-"""A preprocessor whose epochs last half a second on any machine, for trials that must outlast their jobs."""
+"""A preprocessor whose epochs last a second on any machine, for trials that must outlast their jobs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression
 
-EPOCH = 0.5
+EPOCH = 1.0
 """Seconds of an epoch."""
 
 
