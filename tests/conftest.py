@@ -21,7 +21,6 @@ os.environ.setdefault("WANDB_MODE", "disabled")
 #: Folders whose tests share a server or a cluster.
 SHARING = ("slurm", "storage", "tracking")
 
-
 #: Folders whose tests start ranks by the dozen: coverage makes what a rank imports cost 1.4 times as much, and the
 #: ranks of tests/sweep are measured in the same lines. Those of tests/slurm leave it to the cluster.
 UNMEASURED = ("drills", "tracking")

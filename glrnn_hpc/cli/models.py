@@ -72,13 +72,13 @@ def predict(
     """Predict responses in original units and compare them with the simulated ones."""
     if split not in ("test", "all"):
         raise ConfigError(f"--split: {split!r} is not one of test, all.")
+    import_keras()
     if figure is not None:
         from glrnn_hpc.results.curves import check_figure, plot_predictions
 
         if figure.resolve() == out.resolve():
             raise ConfigError(f"--figure {figure}: is the file of the predictions (--out) too; choose another one.")
         check_figure(figure)  # a prediction of minutes must not end with a wrong name
-    import_keras()
     from glrnn_hpc.predict import predict_file
 
     found = predict_file(model_dir, data, out, split)

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from glrnn_hpc.config import SPLIT_SEED
 from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression
 
+#: Seconds of an epoch.
 EPOCH = 1.0
-"""Seconds of an epoch."""
 
 
 def _wait() -> np.int64:
@@ -25,7 +26,7 @@ class Paced(PreprocessorTriaxialCompression):
     The training windows must not wait: a trial that goes on passes over those of its earlier epochs.
     """
 
-    def prepare_datasets(self, seed: int = 42) -> tuple[dict[str, tf.data.Dataset], dict[str, Any]]:
+    def prepare_datasets(self, seed: int = SPLIT_SEED) -> tuple[dict[str, tf.data.Dataset], dict[str, Any]]:
         datasets, stats = super().prepare_datasets(seed)
         val = datasets["val"]
         waited = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(_wait, [], tf.int64))

@@ -4,41 +4,41 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
+from typing import Any
 
 from glrnn_hpc import config
-from tests.conftest import write_steps
 
 #: Imports both afterwards: Keras must not have made them unusable.
 PROGRAM = """
 import sys
 from glrnn_hpc.cli import app
 app(sys.argv[1:], standalone_mode=False)
-print({"sklearn", "matplotlib"} & {*sys.modules})
+print(sorted({"sklearn", "matplotlib"} & {*sys.modules}))
 import sklearn.linear_model, matplotlib.figure
 """
 
 
-def written(path: Path, content: dict[str, object]) -> str:
-    path.write_text(config.dump_yaml(content))
-    return str(path)
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> dict[str, object]:
-    data = write_steps(tmp_path / "a.hdf5", n_samples=8)
-    small: dict[str, object] = {"raw_data": str(data), "window_size": 3, "lstm_units": 2, "dense_units": 2, "epochs": 1}
-    return {**small, "train_frac": 0.5, "val_frac": 0.25}
-
-
-@pytest.mark.parametrize("command", ["train", "sweep"])
-def test_a_training_loads_no_library_that_it_does_not_need(command: str, keys: dict[str, object], tmp_path: Path):
-    content = keys if command == "train" else {"method": "random", "run_cap": 1, "parameters": keys}
-    file = written(tmp_path / "file.yaml", content)
-    how = ["--cluster", "debug", "--collect"] if command == "sweep" else []
-    program = [sys.executable, "-c", PROGRAM, command, file, "--out", str(tmp_path / "out"), *how]
-    ran = subprocess.run(program, capture_output=True, text=True, check=False)
+def loaded_by(*command: object) -> str:
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *map(str, command)], capture_output=True, text=True, check=False
+    )
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.splitlines()[-1] == "set()"
+    return ran.stdout.splitlines()[-1]
+
+
+def test_training_and_predicting_load_no_library_that_they_do_not_need(tiny: Callable[..., Any], tmp_path: Path):
+    keys, run = tiny(epochs=1), tmp_path / "run"
+    (tmp_path / "c.yaml").write_text(config.dump_yaml(keys))
+    assert loaded_by("train", tmp_path / "c.yaml", "--out", run) == "[]"
+    predict = ["predict", run, keys["raw_data"], "--out", tmp_path / "p.hdf5"]
+    assert loaded_by(*predict) == "[]"
+    assert loaded_by(*predict, "--figure", tmp_path / "p.png") == "['matplotlib']"
+
+
+def test_ranks_and_collecting_load_no_library_that_they_do_not_need(tiny: Callable[..., Any], tmp_path: Path):
+    sweep = {"method": "random", "run_cap": 1, "parameters": tiny(epochs=1)}
+    (tmp_path / "s.yaml").write_text(config.dump_yaml(sweep))
+    assert loaded_by("sweep", tmp_path / "s.yaml", "--out", tmp_path / "sweep", "--cluster", "debug") == "[]"
+    assert loaded_by("collect", tmp_path / "sweep") == "[]"
