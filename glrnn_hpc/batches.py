@@ -9,7 +9,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from glrnn_hpc.windows import DeviceCopies, Gather, Sequences, n_windows
+from glrnn_hpc.gather import DeviceCopies, Gather
+from glrnn_hpc.sequences import Sequences
+from glrnn_hpc.windows import n_windows
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,16 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from glrnn_hpc import layout, windows
+from glrnn_hpc.best_run import find_best, unseen_data
 from glrnn_hpc.config import SPLIT_SEED
 from glrnn_hpc.data.hdf5 import GroupShape, write_file
 from glrnn_hpc.data.shared import DemData
 from glrnn_hpc.errors import ConfigError, DataError, ModelError, WindowError
-from glrnn_hpc.preprocessor import (
-    PreprocessorTriaxialCompression,
-    scaling_of,
-    sequence_dataset,
-    split_ids,
-)
+from glrnn_hpc.experiments.base import sequence_dataset
+from glrnn_hpc.experiments.splits import scaling_of, split_ids
+from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+from glrnn_hpc.gather import take_windows
 from glrnn_hpc.surrogate import artifact, evaluate, legacy, shipped
-from glrnn_hpc.surrogate.best import find_best, unseen_data
 from glrnn_hpc.surrogate.fit import with_new_names
 
 Array = NDArray[Any]
@@ -294,7 +292,7 @@ def _compiled(model: keras.Model, window_size: int, n_inputs: int, n_params: int
 
     def call(sequences: Any, params: Any, index: Any) -> Any:
         sequence, last = index[:, 0], index[:, 1]
-        seen = windows.take_windows(sequences, sequence, last, window_size)
+        seen = take_windows(sequences, sequence, last, window_size)
         return model({"inputs": seen, "params": tf.gather(params, sequence)}, training=False)
 
     return tf.function(call, input_signature=signature, autograph=False)

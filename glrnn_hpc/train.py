@@ -26,13 +26,13 @@ from glrnn_hpc.config import (
 )
 from glrnn_hpc.data.ranks import Ranks
 from glrnn_hpc.errors import ConfigError, OutOfMemory
-from glrnn_hpc.preprocessor import Preprocessor
+from glrnn_hpc.experiments.base import Preprocessor
+from glrnn_hpc.gather import DeviceCopies, copies_on_gpu
 from glrnn_hpc.surrogate import artifact
 from glrnn_hpc.surrogate.checkpoint import Checkpoint, load
-from glrnn_hpc.surrogate.compiled import Compiled, CompiledModels
 from glrnn_hpc.surrogate.fit import FitData, fit, prepare
+from glrnn_hpc.surrogate.model_cache import Compiled, CompiledModels
 from glrnn_hpc.tracking.run import tracked
-from glrnn_hpc.windows import DeviceCopies, copies_on_gpu
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ def _seed(seed: int, preprocessor: Preprocessor, model: keras.Model | None) -> N
 
     TensorFlow forgets its kernels then, which costs a warm rank 0.2 s in each trial.
     """
-    if model is not None or type(preprocessor).__module__ != Preprocessor.__module__:
+    if model is not None or preprocessor.draws_from_global_seeds:
         keras.utils.set_random_seed(seed)
 
 

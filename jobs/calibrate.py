@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from glrnn_hpc import layout, logs
-from glrnn_hpc.results.calibration import calibrate
+from glrnn_hpc.calibration.calibrate import calibrate
 
 MODEL = "runs/sweep/best"
 DATA, GROUP, SAMPLE = "tests/data/triaxial.hdf5", "0.2e6/drained", 0

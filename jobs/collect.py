@@ -6,7 +6,7 @@ The sweep may still be running: the best so far is taken.
 from pathlib import Path
 
 from glrnn_hpc import logs
-from glrnn_hpc.results.collector import collect
+from glrnn_hpc.collector.collect import collect
 
 SWEEP = "runs/sweep"
 TOP = 5  # how many of the best trials to verify and list

@@ -6,7 +6,7 @@ python jobs/predict.py
 from pathlib import Path
 
 from glrnn_hpc import logs, predict
-from glrnn_hpc.results.curves import plot_predictions
+from glrnn_hpc.report.prediction_figures import plot_predictions
 
 MODEL = "runs/sweep/best"  # or outputs, where jobs/train.py put it
 DATA = "tests/data/triaxial.hdf5"

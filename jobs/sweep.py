@@ -6,7 +6,7 @@ On a cluster, run it on the login node: it submits the jobs and waits for them. 
 
 from glrnn_hpc import logs
 from glrnn_hpc.launch import run_sweep
-from glrnn_hpc.launch.profile import load_profile
+from glrnn_hpc.launch.slurm.profile import load_profile
 from glrnn_hpc.search.sweep import load_sweep
 
 SWEEP = "sweeps/example_sweep.yaml"

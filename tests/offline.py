@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glrnn_hpc import layout
-from glrnn_hpc.tracking.fragments import records
+from glrnn_hpc.tracking.offline_log import records
 
 
 @dataclass

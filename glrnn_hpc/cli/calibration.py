@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from glrnn_hpc import terminal
+from glrnn_hpc.cli import tables
 from glrnn_hpc.cli.app import Json, app
 from glrnn_hpc.errors import ConfigError
 
@@ -43,9 +43,9 @@ def calibrate(
     """Find the parameters with which a surrogate answers as an experiment did, by GrainLearning."""
     ranges = _assignments("--param", param, "NAME=MIN:MAX, such as mu=15:50", _range)
     values = _assignments("--known", known, "NAME=VALUE, such as pressure=0.2", float)
-    from glrnn_hpc.results import calibration
+    from glrnn_hpc.calibration import calibrate
 
-    found = calibration.calibrate(
+    found = calibrate.calibrate(
         model_dir,
         observation,
         ranges,
@@ -60,7 +60,7 @@ def calibrate(
         n_components=components,
         seed=seed,
     )
-    terminal.show(as_json, found, _lines(found))
+    tables.show(as_json, found, _lines(found))
 
 
 def _assignments(option: str, given: list[str] | None, form: str, convert: Any) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         ]
         for name in found["most_probable"]
     ]
-    lines = [terminal.table(["parameter", "most probable", "spread", "mean", "deviation", "90 % within"], rows), ""]
+    lines = [tables.table(["parameter", "most probable", "spread", "mean", "deviation", "90 % within"], rows), ""]
     rows = [
         [
             name,
@@ -103,7 +103,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         for name, row in found["errors"].items()
     ]
     lines.append(
-        terminal.table(
+        tables.table(
             ["label", "unit", "RMSE to the observation", "of the surrogate on its tests", "expected here"], rows
         )
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from glrnn_hpc import terminal
+from glrnn_hpc.cli import tables
 from glrnn_hpc.cli.app import DONE, LEFT_OUT, Json, app
 from glrnn_hpc.errors import ConfigError
 
@@ -56,8 +56,8 @@ def parse(
     rows = [[name, *map(str, vars(group).values())] for name, group in report.groups.items()]
     totals = [sum(column) for column in zip(*(vars(group).values() for group in report.groups.values()), strict=True)]
     rows.append(["all", *map(str, totals)])
-    table = terminal.table(["group", "files", "good", "trimmed", "short", "corrupt"], rows)
-    terminal.show(
+    table = tables.table(["group", "files", "good", "trimmed", "short", "corrupt"], rows)
+    tables.show(
         as_json, report.as_dict(), [*report.problems, table, f"{report.sequence_length} steps each -> {report.output}"]
     )
     if report.problems:
@@ -72,7 +72,7 @@ def inspect(
     from glrnn_hpc.data import inspect as inspection
 
     found = inspection.inspect(file)
-    terminal.show(as_json, found, [inspection.render(found)])
+    tables.show(as_json, found, [inspection.render(found)])
 
 
 def _names(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from glrnn_hpc import terminal
+from glrnn_hpc.cli import tables
 from glrnn_hpc.cli.app import Json, app
 from glrnn_hpc.errors import ConfigError
-from glrnn_hpc.imports import import_keras
+from glrnn_hpc.keras_import import import_keras
 
 
 @app.command()
@@ -38,7 +38,7 @@ def train(
     config.say_defaults(full, keys)
 
     import_keras()
-    from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression
+    from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
     from glrnn_hpc.train import train_tracked
 
     preprocessor = PreprocessorTriaxialCompression(None, **full.as_dict())
@@ -54,10 +54,10 @@ def train(
     lines = [f"the earlier {out} was renamed to {aside}"] if aside else []
     lines += [
         f"best of {outcome.epochs} epochs: {outcome.best_epoch}",
-        terminal.metrics_line(outcome.metrics),
+        tables.metrics_line(outcome.metrics),
         f"-> {out}",
     ]
-    terminal.show(as_json, content, lines)
+    tables.show(as_json, content, lines)
 
 
 @app.command()
@@ -74,7 +74,7 @@ def predict(
         raise ConfigError(f"--split: {split!r} is not one of test, all.")
     import_keras()
     if figure is not None:
-        from glrnn_hpc.results.curves import check_figure, plot_predictions
+        from glrnn_hpc.report.prediction_figures import check_figure, plot_predictions
 
         if figure.resolve() == out.resolve():
             raise ConfigError(f"--figure {figure}: is the file of the predictions (--out) too; choose another one.")
@@ -87,7 +87,7 @@ def predict(
         [name, units.get(name, "-"), *(f"{value:.4g}" for value in errors.values())]
         for name, errors in found["metrics"].items()
     ]
-    lines = [terminal.table(["label", "unit", "MAE", "RMSE", "R2"], rows)]
+    lines = [tables.table(["label", "unit", "MAE", "RMSE", "R2"], rows)]
     lines.append(
         f"MSE in standardised units: {found['mse_standardised']:.4g}, {found['n_sequences']} sequences ({split})"
     )
@@ -96,4 +96,4 @@ def predict(
         plot_predictions(out, figure, found["metrics"])
         found["figure"] = str(figure)
         lines.append(f"-> {figure}")
-    terminal.show(as_json, found, lines)
+    tables.show(as_json, found, lines)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from glrnn_hpc import terminal
+from glrnn_hpc.cli import tables
 from glrnn_hpc.cli.app import LEFT_OUT, Json, app
 from glrnn_hpc.errors import WRONG_INPUT
 
@@ -18,7 +18,7 @@ def init(
     folder: Annotated[Path, typer.Argument(help="Folder to make; must not exist, or be empty.")], as_json: Json = False
 ) -> None:
     """Write a project folder: sweep files, job scripts, profiles and sbatch scripts, with its paths filled in."""
-    from glrnn_hpc.launch import project
+    from glrnn_hpc import project
 
     files = project.write_project(folder)
     root = folder.resolve()
@@ -26,7 +26,7 @@ def init(
     lines = [f"{len(files)} files -> {root}", f"Put your data to {root / project.DATA}; data/README.md says how. Then:"]
     lines.append(f"  {shown}glrnn sweep sweeps/smoke.yaml --out runs/smoke")
     content = {"output": str(root), "data": str(root / project.DATA), "files": [str(file) for file in files]}
-    terminal.show(as_json, content, lines)
+    tables.show(as_json, content, lines)
 
 
 @app.command()
@@ -41,14 +41,14 @@ def doctor(
 
     Exit status: 0 all works, there may be warnings; 2 there is a problem; 3 the job did not begin in time.
     """
-    from glrnn_hpc.launch import doctor as launch_doctor
-    from glrnn_hpc.launch.profile import load_profile
+    from glrnn_hpc.doctor import examine as launch_doctor
+    from glrnn_hpc.launch.slurm.profile import load_profile
 
     if profile is None:
         report = launch_doctor.examine_machine()
     else:
         report = launch_doctor.examine_site(load_profile(profile), 60 * timeout)
-    terminal.show(as_json, report.as_dict(), terminal.check_lines(report.as_dict()))
+    tables.show(as_json, report.as_dict(), tables.check_lines(report.as_dict()))
     if report.count("problem"):
         raise typer.Exit(WRONG_INPUT)
     if report.is_incomplete:

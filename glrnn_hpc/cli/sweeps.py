@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glrnn_hpc import terminal
+from glrnn_hpc.cli import progress, tables
 from glrnn_hpc.cli.app import LEFT_OUT, Json, SweepDir, app
 from glrnn_hpc.errors import ConfigError
-from glrnn_hpc.imports import import_keras
+from glrnn_hpc.keras_import import import_keras
 
 if TYPE_CHECKING:
-    from glrnn_hpc.launch.profile import Profile
+    from glrnn_hpc.launch.slurm.profile import Profile
 
 #: A year: no thread can wait for ever.
 MOST_SECONDS = 3.2e7
@@ -60,13 +60,13 @@ def sweep(
     """Search for the best model: make the sweep's folder, start workers, wait for the trials."""
     from glrnn_hpc.launch import run_sweep
     from glrnn_hpc.search.sweep import load_sweep
-    from glrnn_hpc.search.workers import Timing
+    from glrnn_hpc.study.liveness import Timing
 
     if dead_after < 2 * heartbeat:
         raise ConfigError(f"--dead-after {dead_after:g} must be at least twice --heartbeat {heartbeat:g}.")
     site = _site(cluster, profile)
     spec = load_sweep(sweep_file, sampler=sampler)
-    report = terminal.Progress(is_quiet=as_json)
+    report = progress.Progress(is_quiet=as_json)
     run_sweep(
         spec,
         out,
@@ -112,7 +112,7 @@ def resume(
         cluster=cluster,
         profile=_site(cluster, profile),
         wait=not no_wait,
-        report=terminal.Progress(is_quiet=as_json),
+        report=progress.Progress(is_quiet=as_json),
     )
     _show_status(folder, as_json)
 
@@ -125,9 +125,9 @@ def worker(
     as_json: Json = False,
 ) -> None:
     """Pull trials until none waits; this is what mpiexec and srun start."""
-    from glrnn_hpc.worker import loop
+    from glrnn_hpc.worker import main
 
-    loop.run(folder, job, ranks)
+    main.run(folder, job, ranks)
     if as_json:
         _show_status(folder, as_json)
 
@@ -166,10 +166,10 @@ def collect(
 ) -> None:
     """Rank the trials of one or several sweeps, evaluate the best ones again from their files, export the best one."""
     import_keras()
-    from glrnn_hpc.results.collector import collect as collect_best
+    from glrnn_hpc.collector.collect import collect as collect_best
 
     found = collect_best(folders, top, out=out)
-    terminal.show(as_json, found, terminal.collect_lines(found))
+    tables.show(as_json, found, tables.collect_lines(found))
     if found["refused"] or found["trials"]["failed"]:
         raise typer.Exit(LEFT_OUT)
 
@@ -181,17 +181,17 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write DIR/report.html, a page of its own that needs no internet, and DIR/figures/*.png; trials may still run."""
-    from glrnn_hpc.results.report import write_report
+    from glrnn_hpc.report.report import write_report
 
     found = write_report(folder, top)
     lines = [f"{name}: left out: {reason}" for name, reason in found["left_out"].items()]
-    terminal.show(as_json, found, [*lines, f"{len(found['figures'])} figures -> {found['report']}"])
+    tables.show(as_json, found, [*lines, f"{len(found['figures'])} figures -> {found['report']}"])
     if found["faulty"]:
         raise typer.Exit(LEFT_OUT)
 
 
 def _site(cluster: str | None, file: Path | None) -> Profile | None:
-    from glrnn_hpc.launch.profile import load_profile
+    from glrnn_hpc.launch.slurm.profile import load_profile
 
     if file is not None and cluster in ("local", "debug"):
         raise ConfigError("--profile: belongs to --cluster slurm.")
@@ -199,22 +199,22 @@ def _site(cluster: str | None, file: Path | None) -> Profile | None:
 
 
 def _watch(folder: Path, seconds: float, as_json: bool) -> None:
-    from glrnn_hpc.results.status import summarize
+    from glrnn_hpc.summary.status import summarize
 
     while (found := summarize(folder))["state"] == "running":
         # On a terminal the table stays in its place; a log gets one after the other, and --json one object per line.
         if sys.stdout.isatty() and not as_json:
             print("\x1b[2J\x1b[H", end="")
-        terminal.show(as_json, found, terminal.status_lines(found))
+        tables.show(as_json, found, tables.status_lines(found))
         sys.stdout.flush()
         time.sleep(seconds)
     _show_status(folder, as_json)
 
 
 def _show_status(folder: Path, as_json: bool) -> None:
-    from glrnn_hpc.results.status import summarize
+    from glrnn_hpc.summary.status import summarize
 
     found = summarize(folder)
-    terminal.show(as_json, found, terminal.status_lines(found))
+    tables.show(as_json, found, tables.status_lines(found))
     if found["trials"]["failed"]:
         raise typer.Exit(LEFT_OUT)

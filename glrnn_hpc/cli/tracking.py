@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from glrnn_hpc import terminal
+from glrnn_hpc.cli import tables
 from glrnn_hpc.cli.app import LEFT_OUT, Json, app
 
 
@@ -30,7 +30,7 @@ def sync(
     content = {"synced": 0, **{state.replace(" ", "_"): count for state, count in counts.items()}}
     lines = [f"{each.name}: {each.state}" + _in_brackets(each.reason or each.path) for each in outcomes]
     lines.append(", ".join(f"{count} {state}" for state, count in counts.items()))
-    terminal.show(as_json, {**content, "runs": [asdict(each) for each in outcomes]}, lines)
+    tables.show(as_json, {**content, "runs": [asdict(each) for each in outcomes]}, lines)
     if counts["failed"]:
         raise typer.Exit(LEFT_OUT)
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from glrnn_hpc import layout, logs
 from glrnn_hpc.errors import WRONG_INPUT, LaunchError, SweepError
-from glrnn_hpc.search import workers
-from glrnn_hpc.search.study import SweepStudy
+from glrnn_hpc.study import liveness, processes
+from glrnn_hpc.study.study import SweepStudy
 
 logger = logging.getLogger(__name__)
 
@@ -106,16 +106,16 @@ class LocalLauncher:
             If the ranks cannot be started here.
         """
         self.check()
-        workers.clean_up(self.folder)
-        self._timing = workers.Timing(**layout.read_json(self.folder.state)["timing"])
-        self._observer = workers.Observer(self.folder, self._timing)
-        alive = [folder for folder in self.folder.all_workers() if workers.is_alive(folder)]
+        liveness.clean_up(self.folder)
+        self._timing = liveness.Timing(**layout.read_json(self.folder.state)["timing"])
+        self._observer = liveness.Observer(self.folder, self._timing)
+        alive = [folder for folder in self.folder.all_workers() if liveness.is_alive(folder)]
         # One that is about to leave, because it saw the sweep cancelled or finished, will do no more work.
         alive = [folder for folder in alive if not folder.leaving.exists()]
-        elsewhere = [folder for folder in alive if workers.is_elsewhere(folder)]
+        elsewhere = [folder for folder in alive if liveness.is_elsewhere(folder)]
         if elsewhere:
             logger.info("workers on other hosts: looking for %g s whether they live", 2 * self._timing.heartbeat)
-            beating = workers.are_beating(elsewhere, 2 * self._timing.heartbeat)
+            beating = liveness.are_beating(elsewhere, 2 * self._timing.heartbeat)
             alive = [folder for folder in alive if folder not in elsewhere or folder in beating]
         self._seats = [_Seat(folder) for folder in alive]
         missing = max(0, self.n_workers - len(alive))
@@ -146,7 +146,7 @@ class LocalLauncher:
                     logger.warning("the sweep is finished; %d workers still run and are left", len(running))
                     break
             time.sleep(POLL_SECONDS)
-        workers.clean_up(self.folder)
+        liveness.clean_up(self.folder)
         if self.folder.current_state() == "running":
             if not study.is_finished():
                 raise SweepError(
@@ -173,7 +173,7 @@ class LocalLauncher:
                 stderr=stderr,
                 start_new_session=True,
             )
-        layout.write_json(folder.started, asdict(workers.process(process.pid)))
+        layout.write_json(folder.started, asdict(processes.process(process.pid)))
         with contextlib.suppress(BrokenPipeError), process.stdin as told:  # type: ignore[union-attr]
             told.write(b"go\n")
         logger.info("worker %s started: pid %d, %d ranks", folder.root.name, process.pid, self.n_ranks)
@@ -181,8 +181,8 @@ class LocalLauncher:
 
     def _is_running(self, seat: _Seat, study: SweepStudy) -> bool:
         if seat.process is None:
-            is_silent = workers.is_elsewhere(seat.folder) and self._observer.is_silent(seat.folder)
-            if workers.is_alive(seat.folder) and not is_silent:
+            is_silent = liveness.is_elsewhere(seat.folder) and self._observer.is_silent(seat.folder)
+            if liveness.is_alive(seat.folder) and not is_silent:
                 return True
             status = None  # somebody else's child: how it ended cannot be known
         else:
@@ -233,15 +233,15 @@ class DebugLauncher:
     def start(self) -> int:
         """Start nothing: `wait` does the work."""
         self.check()
-        workers.clean_up(self.folder)
+        liveness.clean_up(self.folder)
         return 1
 
     def wait(self, report: Callable[[SweepStudy], None]) -> None:
         """Work until every trial is final."""
         # Here: what it loads is of no use to a launcher of other processes, and may start MPI.
-        from glrnn_hpc.worker import loop
+        from glrnn_hpc.worker import main
 
-        loop.run(self.folder.root, f"debug-{len(self.folder.all_workers()):03d}", self.n_ranks)
+        main.run(self.folder.root, f"debug-{len(self.folder.all_workers()):03d}", self.n_ranks)
         report(SweepStudy(self.folder))
 
     def cancel(self) -> None:

@@ -13,12 +13,13 @@ from glrnn_hpc.config import parse, say_defaults, split_sizes
 from glrnn_hpc.data.hdf5 import check_same_shapes, read_schema, select_groups
 from glrnn_hpc.errors import ConfigError, LaunchError, SweepError, WindowError
 from glrnn_hpc.launch import local
-from glrnn_hpc.launch.profile import Profile
-from glrnn_hpc.search import creation, study
+from glrnn_hpc.launch.slurm.profile import Profile
 from glrnn_hpc.search.space import Parameter
-from glrnn_hpc.search.sweep import SweepSpec, preprocessor_of, trial_config
-from glrnn_hpc.search.workers import Timing
-from glrnn_hpc.tracking.sweeps import tracking_of
+from glrnn_hpc.search.spec import SweepSpec
+from glrnn_hpc.search.sweep import preprocessor_of, trial_config
+from glrnn_hpc.study import creation, study
+from glrnn_hpc.study.liveness import Timing
+from glrnn_hpc.tracking.settings import tracking_of
 from glrnn_hpc.worker import devices
 
 Report = Callable[[study.SweepStudy], None]
@@ -357,7 +358,7 @@ def _launcher(folder: layout.SweepFolder, launch: dict[str, Any]) -> Launcher:
     if launch["cluster"] == "debug":
         return local.DebugLauncher(folder, n_workers, n_ranks)
     # Here, as submitit and what it loads are of no use on a machine without Slurm.
-    from glrnn_hpc.launch.slurm import SlurmLauncher
+    from glrnn_hpc.launch.slurm.launcher import SlurmLauncher
 
     profile = parse(Profile, launch["profile"], "profile")
     return SlurmLauncher(folder, n_workers, n_ranks, profile, launch["jobs"], launch["collect"])
@@ -370,7 +371,7 @@ def _collect_late(seen: study.SweepStudy, launch: dict[str, Any], wait: bool, re
     if launch["cluster"] != "slurm":
         _collect(seen.folder, launch)
         return
-    from glrnn_hpc.launch.slurm import SlurmLauncher
+    from glrnn_hpc.launch.slurm.launcher import SlurmLauncher
 
     launcher = _launcher(seen.folder, launch)
     if isinstance(launcher, SlurmLauncher):
@@ -382,6 +383,6 @@ def _collect_late(seen: study.SweepStudy, launch: dict[str, Any], wait: bool, re
 def _collect(folder: layout.SweepFolder, launch: dict[str, Any]) -> None:
     """Export the best model here, where no job does it."""
     if launch["collect"] and launch["cluster"] != "slurm" and folder.current_state() == "finished":
-        from glrnn_hpc.results import collector
+        from glrnn_hpc.collector import collect
 
-        collector.collect(folder.root, top=1)
+        collect.collect(folder.root, top=1)

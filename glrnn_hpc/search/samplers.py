@@ -13,7 +13,7 @@ import optuna
 
 from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.search.space import TAIL, Parameter, grid_point
-from glrnn_hpc.search.sweep import SweepSpec
+from glrnn_hpc.search.spec import SweepSpec
 
 #: Packages that a sampler needs beside Optuna.
 _NEEDS = {"tpe": (), "gp": ("scipy", "torch"), "cmaes": ("cmaes",)}

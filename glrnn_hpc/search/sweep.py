@@ -7,7 +7,6 @@ import inspect
 import logging
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -15,6 +14,7 @@ from glrnn_hpc import config
 from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.search import hyperband
 from glrnn_hpc.search.space import Parameter, finite_number, grid_size
+from glrnn_hpc.search.spec import SweepSpec
 
 logger = logging.getLogger(__name__)
 
@@ -30,104 +30,6 @@ _KEYS = frozenset({"method", "metric", "parameters", "early_terminate", "run_cap
 
 #: The key that chooses a preprocessor of the user's own.
 PREPROCESSOR = "preprocessor"
-
-#: More trials, or points of a grid, are a mistake more often than a wish.
-_MOST_TRIALS = 1_000_000
-
-
-@dataclass(frozen=True)
-class SweepSpec:
-    """A validated sweep.
-
-    Attributes
-    ----------
-    method : str
-        grid, random or bayes.
-    metric, goal : str
-        What is optimised, and minimize or maximize.
-    parameters : tuple of Parameter
-        In the order of the file, constants included; those of nested groups stand among the others.
-    run_cap : int or None
-        Number of trials at most.
-    seed : int
-        Seed of the search, not of the training.
-    target : float or None
-        A value of the metric that ends the sweep.
-    impute : str or None
-        best, worst or latest: what the search by bayes takes for the value of a failed trial; None leaves it out.
-    impute_while_running : str or None
-        Kept for W&B: the search by bayes takes every trial that still runs for a bad one (constant liar).
-    early_terminate : dict or None
-        Of hyperband, defaults filled in.
-    sampler : str
-        Of method bayes: tpe, gp or cmaes.
-    labels : dict
-        name, description, project, entity, program, command and the like as given.
-    """
-
-    method: Literal["grid", "random", "bayes"]
-    metric: str
-    goal: Literal["minimize", "maximize"]
-    parameters: tuple[Parameter, ...]
-    run_cap: int | None = None
-    seed: int = 42
-    target: float | None = None
-    impute: str | None = None
-    impute_while_running: str | None = None
-    early_terminate: dict[str, Any] | None = None
-    sampler: str = "tpe"
-    labels: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def searched(self) -> tuple[Parameter, ...]:
-        """The parameters that are no constants."""
-        return tuple(parameter for parameter in self.parameters if not parameter.is_constant)
-
-    @property
-    def constants(self) -> dict[str, Any]:
-        """The parameters that are constants, by name."""
-        return {parameter.name: parameter.values[0] for parameter in self.parameters if parameter.is_constant}
-
-    @property
-    def ranks_per_trial(self) -> int:
-        """MPI ranks that train a trial together."""
-        return int(self.constants.get("ranks_per_trial", 1))
-
-    def n_trials(self, wanted: int | None = None) -> int:
-        """Return how many trials the sweep has: `wanted`, else `run_cap`, at most the size of a grid.
-
-        Raises
-        ------
-        ConfigError
-            If nothing limits the number of trials, or there would be more than a million.
-        """
-        limits = [limit for limit in (wanted or self.run_cap,) if limit is not None]
-        if self.method == "grid":
-            size = grid_size(self.searched)
-            if size > _MOST_TRIALS and not limits:
-                raise ConfigError(f"parameters: the grid has {size} points; give run_cap, or --trials N, for a part.")
-            limits.append(size)
-        if not limits:
-            raise ConfigError(f"run_cap: {self.method} needs a number of trials; give run_cap, or --trials N.")
-        if min(limits) > _MOST_TRIALS:
-            raise ConfigError(f"run_cap: at most {_MOST_TRIALS} trials are allowed, {min(limits)} were asked for.")
-        return min(limits)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the sweep as a mapping that `load_sweep` reads back."""
-        metric = {"name": self.metric, "goal": self.goal, "target": self.target, "impute": self.impute}
-        metric["impute_while_running"] = self.impute_while_running
-        content = {
-            **self.labels,
-            "method": self.method,
-            "metric": {key: value for key, value in metric.items() if value is not None},
-            "early_terminate": self.early_terminate,
-            "run_cap": self.run_cap,
-            "seed": self.seed,
-            "sampler": self.sampler if self.method == "bayes" else None,
-            "parameters": {parameter.name: parameter.as_config() for parameter in self.parameters},
-        }
-        return {key: value for key, value in content.items() if value is not None}
 
 
 def load_sweep(

@@ -14,7 +14,7 @@ import numpy as np
 from glrnn_hpc import layout
 from glrnn_hpc.config import RUN_KEYS, RunConfig, dump_yaml, load_yaml, parse
 from glrnn_hpc.errors import ModelError, RecordError
-from glrnn_hpc.models import rnn_model
+from glrnn_hpc.models.lstm import rnn_model
 
 _SHAPES = ("num_input_features", "num_params", "num_labels")
 

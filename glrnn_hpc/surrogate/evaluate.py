@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glrnn_hpc.config import SPLIT_SEED, RunConfig
-from glrnn_hpc.preprocessor import PreparedData, Preprocessor, gives_arrays
+from glrnn_hpc.experiments.base import PreparedData, Preprocessor, gives_arrays
 from glrnn_hpc.surrogate.fit import FitData, ordered, prepare
 
 Array = NDArray[Any]
@@ -48,7 +48,7 @@ def split_losses(
 
 def prepared_for(preprocessor: Preprocessor, config: RunConfig, split_seed: int = SPLIT_SEED) -> PreparedData | FitData:
     """Prepare the data of a training again, as arrays where its preprocessor gives these."""
-    if type(preprocessor).__module__ != Preprocessor.__module__:
+    if preprocessor.draws_from_global_seeds:
         # One of the user's own may draw from the global seeds, which the training set before.
         keras.utils.set_random_seed(config.seed)
     return preprocessor.prepare_arrays(split_seed) if gives_arrays(preprocessor) else prepare(preprocessor, config)

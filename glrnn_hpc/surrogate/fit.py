@@ -19,11 +19,13 @@ from glrnn_hpc import layout, windows
 from glrnn_hpc.batches import WHOLE, Share, ordered_batches, shuffled_batches
 from glrnn_hpc.config import RunConfig
 from glrnn_hpc.errors import TrainingDiverged
-from glrnn_hpc.preprocessor import PreparedData, Preprocessor, gives_arrays, scaling_of
+from glrnn_hpc.experiments.base import PreparedData, Preprocessor, gives_arrays
+from glrnn_hpc.experiments.splits import scaling_of
+from glrnn_hpc.gather import DeviceCopies, taking_on_device
+from glrnn_hpc.sequences import Sequences
 from glrnn_hpc.surrogate.artifact import save_model
 from glrnn_hpc.surrogate.checkpoint import Checkpoint, Saving, Stopping, restore
-from glrnn_hpc.surrogate.compiled import Compiled
-from glrnn_hpc.windows import DeviceCopies, Sequences
+from glrnn_hpc.surrogate.model_cache import Compiled
 
 #: Names of the elements in GrainLearning's older data sets.
 _OLD_NAMES = {"load_sequence": "inputs", "contact_parameters": "params"}
@@ -319,7 +321,7 @@ def _from_arrays(
         train, size, step, batch_size=config.batch_size, epochs=epochs, seed=config.seed, share=share, copies=copies
     )
     val, test = (ordered(prepared, name, config, share, copies) for name in ("val", "test"))
-    take = None if copies is None else windows.taking_on_device(train, size, copies)
+    take = None if copies is None else taking_on_device(train, size, copies)
     return FitData(batches, math.ceil(count / config.batch_size), val, test, prepared.train_stats, take)
 
 

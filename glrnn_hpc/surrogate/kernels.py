@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from glrnn_hpc.models import rnn_model
+from glrnn_hpc.models.lstm import rnn_model
 
 #: Rows of the hidden state at a time: its matrix, and that of the four gates, then stay in the caches of a core.
 _ROWS = 1600

@@ -15,13 +15,13 @@ from glrnn_hpc.config import RUN_KEYS, RunConfig, load_yaml, parse, say_defaults
 from glrnn_hpc.data.hdf5 import CONTACT_KEYS, INPUT_KEYS, OUTPUT_KEYS
 from glrnn_hpc.data.unpickle import load_npy
 from glrnn_hpc.errors import DataError, ModelError
+from glrnn_hpc.experiments.splits import scaling_of
 from glrnn_hpc.layout import GRAINLEARNING_CONFIGS as CONFIGS
 from glrnn_hpc.layout import GRAINLEARNING_MODELS as MODELS
 from glrnn_hpc.layout import GRAINLEARNING_STATS as STATS
-from glrnn_hpc.models import rnn_model
-from glrnn_hpc.preprocessor import scaling_of
+from glrnn_hpc.models.lstm import rnn_model
 from glrnn_hpc.surrogate import artifact
-from glrnn_hpc.surrogate.foreign_weights import read_weights
+from glrnn_hpc.surrogate.keras_weights import read_weights
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import SweepError, TrackingError
-from glrnn_hpc.tracking.errands import Errands
+from glrnn_hpc.tracking.bounded_calls import Errands
 from glrnn_hpc.tracking.run import say
 from glrnn_hpc.tracking.server import require_server
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import TrackingError
-from glrnn_hpc.tracking.errands import Errands
-from glrnn_hpc.tracking.fragments import read_log
+from glrnn_hpc.tracking.bounded_calls import Errands
+from glrnn_hpc.tracking.offline_log import read_log
 
 logger = logging.getLogger(__name__)
 

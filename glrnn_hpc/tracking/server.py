@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glrnn_hpc.errors import TrackingError
-from glrnn_hpc.tracking.errands import Errands
+from glrnn_hpc.tracking.bounded_calls import Errands
 from glrnn_hpc.tracking.run import say
 
 #: Seconds to wait for the server's answer, and for a new sweep.

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import TrackingError
-from glrnn_hpc.tracking.fragments import Log, read_log
-from glrnn_hpc.tracking.marks import Mark, add_marks, marks_of, new_mark
+from glrnn_hpc.tracking.offline_log import Log, read_log
 from glrnn_hpc.tracking.server import server_url
-from glrnn_hpc.tracking.trials import Tracking, record_trial
+from glrnn_hpc.tracking.sync_marks import Mark, add_marks, marks_of, new_mark
+from glrnn_hpc.tracking.trial_tracker import Tracking, record_trial
 from glrnn_hpc.tracking.upload import Patience, Server, send
 
 logger = logging.getLogger(__name__)

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from glrnn_hpc.errors import TrackingError
-from glrnn_hpc.tracking.errands import Errands
-from glrnn_hpc.tracking.fragments import Log
+from glrnn_hpc.tracking.bounded_calls import Errands
+from glrnn_hpc.tracking.offline_log import Log
 from glrnn_hpc.tracking.run import say
 from glrnn_hpc.tracking.server import require_server
 

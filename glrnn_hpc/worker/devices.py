@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from glrnn_hpc.imports import import_keras
+from glrnn_hpc.keras_import import import_keras
 
 logger = logging.getLogger(__name__)
 

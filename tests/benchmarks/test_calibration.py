@@ -12,11 +12,12 @@ import pytest
 from sklearn.ensemble import ExtraTreesRegressor
 
 from glrnn_hpc import predict
+from glrnn_hpc.calibration.calibrate import calibrate
+from glrnn_hpc.calibration.surrogate import Surrogate
 from glrnn_hpc.config import RunConfig
-from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression, split_ids
-from glrnn_hpc.results.calibration import calibrate
-from glrnn_hpc.results.stand_in import Surrogate
-from glrnn_hpc.windows import Sequences
+from glrnn_hpc.experiments.splits import split_ids
+from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+from glrnn_hpc.sequences import Sequences
 from tests import grainlearning_loop as loop
 
 RESULTS = Path(__file__).parent / "results"

@@ -11,7 +11,8 @@ from typing import Any
 import optuna
 
 from glrnn_hpc.search import samplers
-from glrnn_hpc.search.sweep import SweepSpec, load_sweep
+from glrnn_hpc.search.spec import SweepSpec
+from glrnn_hpc.search.sweep import load_sweep
 
 RESULTS = Path(__file__).parent / "results"
 N_SEEDS, N_TRIALS, N_RANKS = 20, 60, 4

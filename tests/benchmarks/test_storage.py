@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from glrnn_hpc import layout
-from glrnn_hpc.search import creation, study
 from glrnn_hpc.search.sweep import load_sweep
+from glrnn_hpc.study import creation, study
 from tests.storage.conftest import database, server  # noqa: F401
 
 RESULTS = Path(__file__).parent / "results"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from glrnn_hpc.launch import run_sweep
-from glrnn_hpc.results.status import summarize
 from glrnn_hpc.search.sweep import load_sweep
+from glrnn_hpc.summary.status import summarize
 
 RESULTS = Path(__file__).parent / "results"
 DATA = Path(__file__).parents[1] / "data" / "triaxial.hdf5"

@@ -10,25 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from glrnn_hpc import layout
-from glrnn_hpc.search import workers
-from glrnn_hpc.search.leases import Owner
-from glrnn_hpc.search.study import Claim, SweepStudy
-from glrnn_hpc.worker import pull
+from glrnn_hpc.study import liveness, processes
+from glrnn_hpc.study.leases import Owner
+from glrnn_hpc.study.study import Claim, SweepStudy
+from glrnn_hpc.worker import trial_loop
 
 
-def main(root: Path, job: str, seconds: float, timing: workers.Timing) -> None:
+def main(root: Path, job: str, seconds: float, timing: liveness.Timing) -> None:
     """Work on the sweep in `root` with trials of about `seconds`."""
     study = SweepStudy(layout.SweepFolder(root))
     folder = study.folder.worker(job)
     folder.root.mkdir(parents=True)
-    process = workers.this_process()
-    workers.register(folder, [process])
-    heart = workers.Heart(folder, timing.heartbeat)
+    process = processes.this_process()
+    liveness.register(folder, [process])
+    heart = liveness.Heart(folder, timing.heartbeat)
     heart.start()
-    watchdog = workers.Watchdog(timing.hang_timeout)
+    watchdog = liveness.Watchdog(timing.hang_timeout)
     watchdog.start()
 
-    def sleep(claim: Claim, guard: pull.Guard) -> dict[str, Any]:
+    def sleep(claim: Claim, guard: trial_loop.Guard) -> dict[str, Any]:
         # Every start leaves its line: the test counts who trained which generation.
         with (root / "starts").open("a", encoding="utf-8") as starts:
             starts.write(f"{claim.number} {claim.lease.generation} {os.getpid()}\n")
@@ -40,8 +40,8 @@ def main(root: Path, job: str, seconds: float, timing: workers.Timing) -> None:
             claim.lease.folder.checkpoint_file(claim.lease.generation).touch()
         return {"state": "finished", "value": float(claim.number), "metrics": {}}
 
-    pull.pull(study, Owner(job, 0, process), timing, sleep, watchdog)
+    trial_loop.pull(study, Owner(job, 0, process), timing, sleep, watchdog)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), workers.Timing(*map(float, sys.argv[4:])))
+    main(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), liveness.Timing(*map(float, sys.argv[4:])))

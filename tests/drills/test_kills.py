@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 
 from glrnn_hpc import config, layout
+from glrnn_hpc.collector.collect import collect
 from glrnn_hpc.launch import run_sweep
-from glrnn_hpc.results.collector import collect
-from glrnn_hpc.results.status import summarize
-from glrnn_hpc.search import leases, samplers, workers
-from glrnn_hpc.search.study import SweepStudy
-from glrnn_hpc.search.sweep import SweepSpec, load_sweep
+from glrnn_hpc.search import samplers
+from glrnn_hpc.search.spec import SweepSpec
+from glrnn_hpc.search.sweep import load_sweep
+from glrnn_hpc.study import leases, liveness, processes
+from glrnn_hpc.study.study import SweepStudy
+from glrnn_hpc.summary.status import summarize
 from tests.conftest import write_steps
 
 N_TRIALS = 24
@@ -56,7 +58,7 @@ def spec_of(root: Path, method: str) -> SweepSpec:
     return load_sweep({"method": method, "run_cap": N_TRIALS, "parameters": parameters})
 
 
-def victim(study: SweepStudy, spared: set[int]) -> workers.Process | None:
+def victim(study: SweepStudy, spared: set[int]) -> processes.Process | None:
     """Return a process that trains a trial and has finished an epoch of it; None if there is none now."""
     for slot in study.slots():
         trial = study.folder.trial(slot.number)
@@ -162,4 +164,4 @@ def test_a_launcher_that_is_killed_while_it_starts_is_resumed(stage: str, tmp_pa
     assert summarize(folder.root)["trials"]["finished"] >= 1
     assert layout.read_json(folder.state)["reason"].startswith("trial ")
     assert [path for path in tmp_path.rglob(".*")] == []
-    assert not any(workers.is_alive(worker) for worker in folder.all_workers())
+    assert not any(liveness.is_alive(worker) for worker in folder.all_workers())

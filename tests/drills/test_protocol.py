@@ -13,15 +13,15 @@ import time
 from pathlib import Path
 
 from glrnn_hpc import layout
-from glrnn_hpc.search import creation, leases, study, workers
 from glrnn_hpc.search.sweep import load_sweep
+from glrnn_hpc.study import creation, leases, liveness, study
 
 N_TRIALS = 240
 N_WORKERS = 8
 #: Trials that are not final, at most; fewer than workers.
 N_WAITING = 6
 #: Fractions of a second, so that a minute holds many deaths.
-TIMING = workers.Timing(heartbeat=0.1, dead_after=0.8, hang_timeout=60)
+TIMING = liveness.Timing(heartbeat=0.1, dead_after=0.8, hang_timeout=60)
 
 
 def sleeping_sweep(root: Path, n_trials: int) -> layout.SweepFolder:
@@ -112,7 +112,7 @@ def test_random_deaths_and_suspensions_lose_no_trial_and_double_none(tmp_path: P
             crowd.suspend(chance.choice(victims), chance.uniform(0.2, 4.0))
             suspensions += 1
     crowd.end()
-    workers.clean_up(folder)
+    liveness.clean_up(folder)
 
     slots = study.SweepStudy(folder).slots()
     assert [slot.number for slot in slots] == list(range(N_TRIALS))

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from glrnn_hpc import config, layout
-from glrnn_hpc.search import leases
+from glrnn_hpc.study import leases
 from tests.conftest import write_steps
 
 REPOSITORY = Path(__file__).parents[2]

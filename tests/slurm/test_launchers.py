@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from glrnn_hpc import layout
-from glrnn_hpc.search import leases, workers
+from glrnn_hpc.study import leases, liveness
 from tests.slurm.conftest import TIMES, Site, process_of
 
 SIZE = ("--workers", "2", "--ranks-per-worker", "2")
@@ -44,7 +44,7 @@ class Place:
     def is_quiet(self) -> bool:
         if self.cluster == "slurm":
             return not self.site.queue()
-        return not any(workers.is_alive(worker) for worker in self.sweep.all_workers())
+        return not any(liveness.is_alive(worker) for worker in self.sweep.all_workers())
 
 
 @pytest.fixture(params=["local", "slurm"])

@@ -19,7 +19,7 @@ from wandb.cli import cli as wandb_client
 
 from glrnn_hpc import config, layout
 from glrnn_hpc.data import yade
-from glrnn_hpc.results.status import summarize
+from glrnn_hpc.summary.status import summarize
 from tests.conftest import DATA
 from tests.mpi.suite.test_parse import content
 from tests.slurm.conftest import REPOSITORY, SCRIPT, Site, process_of

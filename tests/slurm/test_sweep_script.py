@@ -7,9 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from glrnn_hpc import config, layout
-from glrnn_hpc.launch import project
-from glrnn_hpc.results.status import summarize
+from glrnn_hpc import config, layout, project
+from glrnn_hpc.summary.status import summarize
 from tests.conftest import write_steps
 
 REPOSITORY = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from glrnn_hpc import config, layout
-from glrnn_hpc.search import leases
+from glrnn_hpc.study import leases
 from tests.slurm.conftest import REPOSITORY, SCRIPT, Site
 from tests.slurm.paced import EPOCH
 

@@ -8,15 +8,15 @@ import time
 from pathlib import Path
 
 from glrnn_hpc import layout
-from glrnn_hpc.search import workers
-from glrnn_hpc.search.leases import Owner
-from glrnn_hpc.search.study import SweepStudy
+from glrnn_hpc.study import processes
+from glrnn_hpc.study.leases import Owner
+from glrnn_hpc.study.study import SweepStudy
 
 
 def work(root: Path, number: int) -> None:
     """Take trials until none waits."""
     study = SweepStudy(layout.SweepFolder(root))
-    owner = Owner(f"w{number}", 0, workers.this_process())
+    owner = Owner(f"w{number}", 0, processes.this_process())
     while (claim := study.claim(owner)) is not None:
         assert claim.lease.publish({"state": "finished", "value": float(claim.number), "number": claim.number})
         study.settle(claim.number)

@@ -20,8 +20,8 @@ import pytest
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import StorageError, SweepError
-from glrnn_hpc.search import creation, storage, study, workers
 from glrnn_hpc.search.sweep import load_sweep
+from glrnn_hpc.study import creation, liveness, storage, study
 from tests.unit.test_study import owner, settle, sweep
 
 
@@ -291,6 +291,6 @@ def test_locks_that_a_process_left_while_it_released_them_are_removed(tmp_path: 
     left = [seen.folder.root / f"{name}.lock0a1b-2c.rename" for name in ("study.journal", "state.json")]
     for path in left:
         path.touch()
-    workers.clean_up(seen.folder)
+    liveness.clean_up(seen.folder)
     assert not any(path.exists() for path in left)
     assert seen.claim(owner("w0")) is not None

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from glrnn_hpc import layout
-from glrnn_hpc.search.sweep import SweepSpec, load_sweep
+from glrnn_hpc.search.spec import SweepSpec
+from glrnn_hpc.search.sweep import load_sweep
 
 
 def spec_of(data: Path, n_trials: int = 6, **parameters: Any) -> SweepSpec:

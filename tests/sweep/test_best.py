@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from glrnn_hpc import layout, predict
+from glrnn_hpc.collector.collect import collect
 from glrnn_hpc.errors import ModelError, SweepError
 from glrnn_hpc.launch import run_sweep
-from glrnn_hpc.results.collector import collect
-from glrnn_hpc.results.status import summarize
-from glrnn_hpc.search import creation
+from glrnn_hpc.study import creation
+from glrnn_hpc.summary.status import summarize
 from glrnn_hpc.worker import devices
 from tests.conftest import write_steps
 from tests.losses import losses_of

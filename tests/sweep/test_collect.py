@@ -14,20 +14,21 @@ import numpy as np
 import pytest
 
 from glrnn_hpc import cli, config, layout, predict
+from glrnn_hpc.collector import collect as collect_module
+from glrnn_hpc.collector.collect import collect
 from glrnn_hpc.data import shared
 from glrnn_hpc.data.hdf5 import write_file
 from glrnn_hpc.errors import ConfigError, DataError, RecordError, StorageError, SweepError
+from glrnn_hpc.experiments.splits import split_ids
 from glrnn_hpc.launch import resume_sweep, run_sweep
-from glrnn_hpc.models import rnn_model
-from glrnn_hpc.preprocessor import split_ids
-from glrnn_hpc.results import collector
-from glrnn_hpc.results.account import group_errors
-from glrnn_hpc.results.collector import collect
-from glrnn_hpc.search import creation, workers
-from glrnn_hpc.search.leases import Owner
-from glrnn_hpc.search.study import SweepStudy
-from glrnn_hpc.search.sweep import SweepSpec, load_sweep
-from glrnn_hpc.software import software
+from glrnn_hpc.models.lstm import rnn_model
+from glrnn_hpc.search.spec import SweepSpec
+from glrnn_hpc.search.sweep import load_sweep
+from glrnn_hpc.study import creation, liveness
+from glrnn_hpc.study.leases import Owner
+from glrnn_hpc.study.study import SweepStudy
+from glrnn_hpc.summary.cost import group_errors
+from glrnn_hpc.versions import software
 from tests.conftest import INPUT_KEYS
 
 N_SAMPLES, N_STEPS = 20, 12
@@ -102,7 +103,7 @@ def test_the_best_are_verified_on_both_splits_and_the_data_are_read_once(whole: 
         reads.append(args)
         return shared.read_data(*args, **kwargs)
 
-    monkeypatch.setattr(collector, "read_data", counted)
+    monkeypatch.setattr(collect_module, "read_data", counted)
     found = collect(whole.root, top=3)
     assert len(reads) == 1
     assert [row["number"] for row in found["top"]] == ranking_of(whole)[:3]
@@ -254,7 +255,7 @@ def test_data_that_are_gone_or_were_changed_are_named(copied: layout.SweepFolder
         collect(copied.root)
     # The same parameters, and labels of another unit: standardised they would be the same.
     write_data(data, factor=1000)
-    monkeypatch.setattr(collector, "_MOST_DISAGREEMENTS", 2)
+    monkeypatch.setattr(collect_module, "_MOST_DISAGREEMENTS", 2)
     with pytest.raises(SweepError, match=r"none of the best 2 of 4 .*train_stats.json has mean \[.*was changed after"):
         collect(copied.root)
     data.unlink()
@@ -398,7 +399,7 @@ def test_failures_and_cost_are_told_while_the_sweep_goes_on(copied: layout.Sweep
     seen = SweepStudy(copied)
     seen.add_slots(7)
     seen.change_state(lambda state: {**state, "state": "running"})
-    claim = seen.claim(Owner("far", 0, workers.Process("far", 1, "1")))
+    claim = seen.claim(Owner("far", 0, liveness.Process("far", 1, "1")))
     shutil.rmtree(claim.lease.folder.checkpoint(1))  # as when its owner brings its files up just now
     found = collect(copied.root, top=1)
     assert found["state"] == "running"

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glrnn_hpc import config, layout, predict
+from glrnn_hpc import config, layout, predict, project
 from glrnn_hpc.data.hdf5 import read_schema
-from glrnn_hpc.launch import project
-from glrnn_hpc.results.status import summarize
+from glrnn_hpc.summary.status import summarize
 from tests.conftest import DATA
 from tests.losses import losses_of
 

@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 
 from glrnn_hpc import config, layout, predict
+from glrnn_hpc.collector.collect import collect
 from glrnn_hpc.data.hdf5 import write_file
 from glrnn_hpc.errors import ConfigError, DataError, LaunchError, SweepError, WindowError
 from glrnn_hpc.launch import local, resume_sweep, run_sweep
-from glrnn_hpc.launch.profile import Profile
-from glrnn_hpc.results.collector import collect
-from glrnn_hpc.results.status import summarize
-from glrnn_hpc.search import workers
-from glrnn_hpc.search.leases import Owner
-from glrnn_hpc.search.study import SweepStudy
+from glrnn_hpc.launch.slurm.profile import Profile
 from glrnn_hpc.search.sweep import load_sweep
-from glrnn_hpc.worker import notice
+from glrnn_hpc.study import liveness
+from glrnn_hpc.study.leases import Owner
+from glrnn_hpc.study.study import SweepStudy
+from glrnn_hpc.summary.status import summarize
+from glrnn_hpc.worker import preemption
 from tests.conftest import write_steps
 from tests.losses import losses_of
 from tests.sweep.sweeps import owners, spec_of
@@ -103,7 +103,7 @@ def test_a_cancelled_sweep_gives_its_trials_back_and_resume_goes_on_with_them(tm
     cancelled = glrnn("cancel", "sweep", "--json", cwd=tmp_path)
     assert cancelled.returncode == 0, cancelled.stderr
     assert json.loads(cancelled.stdout)["state"] == "cancelled"
-    until(lambda: not any(workers.is_alive(worker) for worker in folder.all_workers()))
+    until(lambda: not any(liveness.is_alive(worker) for worker in folder.all_workers()))
     summary = summarize(folder.root)
     assert summary["trials"] == {"finished": 0, "pruned": 0, "failed": 0, "running": 0, "waiting": 3}
     done = max(row["epochs"] for row in summary["table"])
@@ -310,7 +310,7 @@ def test_a_worker_that_cannot_reach_its_study_may_be_started_again(tmp_path: Pat
     whole = folder.journal.read_bytes()
     folder.journal.write_bytes(b"no journal\n" + whole)
     lost = glrnn("worker", folder.root)
-    assert (lost.returncode, "Traceback" in lost.stderr) == (notice.AGAIN, False)
+    assert (lost.returncode, "Traceback" in lost.stderr) == (preemption.AGAIN, False)
     assert "glrnn: " in lost.stderr
     assert "study.journal: is damaged and cannot be read" in lost.stderr
 
@@ -379,7 +379,7 @@ def test_ranks_train_a_trial_together_and_one_killed_in_a_collective_ends_its_wo
     until(lambda: folder.trial(0).generation(1).metrics.exists())
     killed = time.monotonic()
     os.kill(layout.read_json(worker.record)["ranks"][1]["pid"], signal.SIGKILL)
-    until(lambda: not workers.is_alive(worker), 30)
+    until(lambda: not liveness.is_alive(worker), 30)
     until(lambda: "Killed (signal 9)" in worker.stdout.read_text() + worker.stderr.read_text(), 30)
     assert time.monotonic() - killed < 30
     resume_sweep(folder.root, n_trials=2)
@@ -393,15 +393,15 @@ def test_ranks_train_a_trial_together_and_one_killed_in_a_collective_ends_its_wo
 
 
 def test_a_sweep_whose_node_died_goes_on_on_another_one(tmp_path: Path):
-    timing = workers.Timing(heartbeat=0.3, dead_after=1.0)
+    timing = liveness.Timing(heartbeat=0.3, dead_after=1.0)
     folder = run_sweep(spec_of(write_steps(tmp_path / "a.hdf5"), 2), tmp_path / "sweep", ranks_per_worker=1)
     # What the first node would have left: a registered worker, its last heartbeat, and a trial that it trained.
     state = layout.read_json(folder.state)
     layout.write_json(folder.state, {**state, "state": "running", "timing": vars(timing)})
     gone = folder.worker("local-007")
     gone.root.mkdir()
-    far = workers.Process("node-of-yesterday", 1, "1")
-    workers.register(gone, [far])
+    far = liveness.Process("node-of-yesterday", 1, "1")
+    liveness.register(gone, [far])
     gone.heartbeat.write_text("17\n")
     seen = SweepStudy(folder)
     seen.add_slots(3)

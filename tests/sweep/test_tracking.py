@@ -16,8 +16,8 @@ import pytest
 
 from glrnn_hpc import config, layout, predict
 from glrnn_hpc.launch import resume_sweep
-from glrnn_hpc.search import workers
-from glrnn_hpc.tracking.trials import Tracking, read_metrics
+from glrnn_hpc.study import liveness, processes
+from glrnn_hpc.tracking.trial_tracker import Tracking, read_metrics
 from tests.conftest import write_steps
 from tests.offline import OfflineRun, metrics_of, newest
 
@@ -63,13 +63,13 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> layout.SweepFolder:
     (rank,) = layout.read_json(folder.worker("local-000").record)["ranks"]
     (service,) = services_of(rank["pid"])
     os.kill(rank["pid"], signal.SIGKILL)
-    until(lambda: not workers.process(service).started, 10)
+    until(lambda: not processes.process(service).started, 10)
     resumed = glrnn(root, "resume", "sweep", "--no-wait")
     assert resumed.returncode in (0, 3), resumed.stderr
     until(lambda: folder.trial(2).checkpoint_file(1).exists())
     (rank,) = layout.read_json(folder.worker("local-001").record)["ranks"]
     os.kill(rank["pid"], signal.SIGUSR2)
-    until(lambda: not workers.is_alive(folder.worker("local-001")))
+    until(lambda: not liveness.is_alive(folder.worker("local-001")))
     given_back = newest(folder.trial(2))
     assert (given_back.exit_code, given_back.is_preempting) == (75, True)
     assert given_back.summary["state"] == "given back"

@@ -15,7 +15,7 @@ import pytest
 from glrnn_hpc import config, layout
 from glrnn_hpc.launch import resume_sweep, run_sweep
 from glrnn_hpc.search.sweep import load_sweep
-from glrnn_hpc.tracking.trials import read_metrics
+from glrnn_hpc.tracking.trial_tracker import read_metrics
 from tests.conftest import write_steps
 from tests.offline import metrics_of, newest
 from tests.sweep.test_tracking import glrnn, services_of, until

@@ -20,8 +20,8 @@ import wandb
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import TrackingError
-from glrnn_hpc.tracking.marks import marks_of
 from glrnn_hpc.tracking.sync import Outcome, sync
+from glrnn_hpc.tracking.sync_marks import marks_of
 from glrnn_hpc.tracking.upload import Patience
 from tests.tracking.answers import Answers
 from tests.tracking.server import WandbServer

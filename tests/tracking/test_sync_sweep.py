@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from glrnn_hpc import config, layout
-from glrnn_hpc.search import leases
-from glrnn_hpc.search.study import SweepStudy
-from glrnn_hpc.tracking.marks import marks_of
+from glrnn_hpc.study import leases
+from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.tracking.sync import sync
-from glrnn_hpc.tracking.trials import read_metrics
+from glrnn_hpc.tracking.sync_marks import marks_of
+from glrnn_hpc.tracking.trial_tracker import read_metrics
 from glrnn_hpc.tracking.upload import Patience
 from tests.conftest import write_steps
 from tests.tracking.server import WandbServer

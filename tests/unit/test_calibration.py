@@ -17,11 +17,11 @@ import pytest
 from grainlearning import BayesianCalibration, DynamicSystem
 
 from glrnn_hpc import cli, layout, predict
+from glrnn_hpc.calibration.calibrate import calibrate, surrogate_callback
 from glrnn_hpc.config import RunConfig
 from glrnn_hpc.errors import ConfigError, DataError, ModelError
-from glrnn_hpc.models import rnn_model
-from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression
-from glrnn_hpc.results.calibration import calibrate, surrogate_callback
+from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+from glrnn_hpc.models.lstm import rnn_model
 from glrnn_hpc.surrogate import artifact
 from tests import grainlearning_loop as loop
 from tests.conftest import DATA
@@ -241,11 +241,11 @@ def test_a_padded_model_is_compared_from_the_first_step_on(tmp_path: Path):
 
 
 def test_a_network_that_keras_must_run_answers_the_same(model_dir: Path, tmp_path: Path, monkeypatch):
-    from glrnn_hpc.results import stand_in
+    from glrnn_hpc.calibration import surrogate
 
-    fast = stand_in.Surrogate(model_dir)
-    monkeypatch.setattr(stand_in, "one_load_kernel", lambda model, window_size: None)
-    slow = stand_in.Surrogate(model_dir)
+    fast = surrogate.Surrogate(model_dir)
+    monkeypatch.setattr(surrogate, "one_load_kernel", lambda model, window_size: None)
+    slow = surrogate.Surrogate(model_dir)
     load, params, _ = simulation(model_dir)
     several = np.stack([params, params * 1.01])
     np.testing.assert_allclose(fast.respond(load, several), slow.respond(load, several), rtol=1e-5, atol=1e-4)

@@ -11,10 +11,10 @@ import pytest
 
 from glrnn_hpc import layout, train
 from glrnn_hpc.config import RunConfig, parse
-from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression
-from glrnn_hpc.surrogate import compiled
-from glrnn_hpc.surrogate.compiled import CompiledModels
-from glrnn_hpc.windows import DeviceCopies
+from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+from glrnn_hpc.gather import DeviceCopies
+from glrnn_hpc.surrogate import model_cache
+from glrnn_hpc.surrogate.model_cache import CompiledModels
 
 
 class Broken(Exception):
@@ -50,12 +50,12 @@ def assert_equal(found: tuple[list[Any], list[float]], expected: tuple[list[Any]
 def count(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     made: list[Any] = []
 
-    class Counted(compiled.Compiled):
+    class Counted(model_cache.Compiled):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr(compiled, "Compiled", Counted)
+    monkeypatch.setattr(model_cache, "Compiled", Counted)
     return made
 
 
@@ -102,7 +102,7 @@ def test_a_moving_average_of_weights_is_not_kept(trained: Any, monkeypatch):
 
 
 def test_only_so_many_are_kept_the_latest_ones(trained: Any, monkeypatch):
-    monkeypatch.setattr(compiled, "_CAPACITY", 2)
+    monkeypatch.setattr(model_cache, "_CAPACITY", 2)
     made = count(monkeypatch)
     kept = CompiledModels()
     for number, units in enumerate((2, 3, 2, 4, 2, 3)):

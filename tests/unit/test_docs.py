@@ -17,7 +17,7 @@ import typer
 from glrnn_hpc import cli
 from glrnn_hpc.config import RunConfig, parse_yaml
 from glrnn_hpc.data import hdf5
-from glrnn_hpc.launch.profile import load_profile
+from glrnn_hpc.launch.slurm.profile import load_profile
 from glrnn_hpc.search import space
 from glrnn_hpc.search.sweep import load_sweep
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from glrnn_hpc.launch import doctor, local, probe
-from glrnn_hpc.launch.findings import SLOW_IMPORT, SLOW_LOCK, Asked, Check, judge
+from glrnn_hpc.doctor import examine, probe
+from glrnn_hpc.doctor.checks import SLOW_IMPORT, SLOW_LOCK, Asked, Check, judge
+from glrnn_hpc.launch import local
 
 REPOSITORY = Path(__file__).parents[2]
 #: What may be slow on a busy machine, which is a warning.
@@ -104,7 +105,7 @@ def test_an_mpi_library_that_does_not_exist_is_named(tmp_path: Path):
 
 def test_the_doctor_itself_loads_neither_tensorflow_nor_h5py_nor_mpi():
     code = (
-        "import sys; from glrnn_hpc.launch import doctor, visit; "
+        "import sys; from glrnn_hpc.doctor import examine, site_job; "
         "print(sorted({'tensorflow', 'keras', 'h5py', 'mpi4py'} & {*sys.modules}))"
     )
     variables = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
@@ -129,13 +130,13 @@ def test_a_folder_that_cannot_be_written_to_is_one_message():
 def test_what_is_not_installed_is_told_with_its_command(monkeypatch: pytest.MonkeyPatch):
     def version(name: str) -> str:
         if name in ("scipy", "optuna", "wandb", "grainlearning"):
-            raise doctor.metadata.PackageNotFoundError(name)
+            raise examine.metadata.PackageNotFoundError(name)
         return "1"
 
-    monkeypatch.setattr(doctor.metadata, "version", version)
-    assert doctor._packages() == Check("packages", "problem", "missing: scipy, optuna", "pip install scipy optuna")
-    assert (doctor._wandb().status, doctor._wandb().advice) == ("problem", "pip install wandb")
-    assert "pip install '.[calibration]'" in doctor._grainlearning().advice
+    monkeypatch.setattr(examine.metadata, "version", version)
+    assert examine._packages() == Check("packages", "problem", "missing: scipy, optuna", "pip install scipy optuna")
+    assert (examine._wandb().status, examine._wandb().advice) == ("problem", "pip install wandb")
+    assert "pip install '.[calibration]'" in examine._grainlearning().advice
 
 
 def test_gpus_that_tensorflow_does_not_see_are_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -143,10 +144,10 @@ def test_gpus_that_tensorflow_does_not_see_are_a_warning(tmp_path: Path, monkeyp
     program.write_text("#!/bin/sh\necho NVIDIA A100; echo NVIDIA A100\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert doctor._gpus_here().found == "NVIDIA A100, NVIDIA A100"
-    (check,) = doctor._unused_gpus([rank(0, gpus=probe.nvidia_gpus("uuid"))])
+    assert examine._gpus_here().found == "NVIDIA A100, NVIDIA A100"
+    (check,) = examine._unused_gpus([rank(0, gpus=probe.nvidia_gpus("uuid"))])
     assert (check.status, check.found) == ("warning", "TensorFlow sees none of 2")
-    assert doctor._unused_gpus([rank(0, gpus=["x"], TensorFlow__gpu="GPU:0")]) == []
+    assert examine._unused_gpus([rank(0, gpus=["x"], TensorFlow__gpu="GPU:0")]) == []
 
 
 def test_ranks_that_are_well_have_neither_problems_nor_warnings():

@@ -12,7 +12,8 @@ import pytest
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import ConfigError
-from glrnn_hpc.search import hyperband, storage
+from glrnn_hpc.search import hyperband
+from glrnn_hpc.study import storage
 
 # val_loss of five trainings on 0.2e6/drained of the shipped data (LSTM 4 or 8, window_step 10, learning rates from
 # 5e-4 to 2e-2), recorded to hundredths, and f, which diverges after its first epoch.

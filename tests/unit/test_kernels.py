@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from glrnn_hpc.models import rnn_model
+from glrnn_hpc.models.lstm import rnn_model
 from glrnn_hpc.predict import predict_sequences
 from glrnn_hpc.surrogate import kernels
 from glrnn_hpc.surrogate.kernels import one_load_kernel

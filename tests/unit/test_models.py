@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from glrnn_hpc.config import RunConfig, parse
-from glrnn_hpc.models import rnn_model, rnn_model_for_triax
-from glrnn_hpc.surrogate.compiled import Compiled
+from glrnn_hpc.models.lstm import rnn_model, rnn_model_for_triax
+from glrnn_hpc.surrogate.model_cache import Compiled
 
 SHAPES = {"num_input_features": 3, "num_params": 4, "num_labels": 2}
 

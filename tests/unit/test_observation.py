@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 import pytest
 
+from glrnn_hpc.calibration.observation import observe, read_table
+from glrnn_hpc.collector.training_domain import Trained
 from glrnn_hpc.errors import ConfigError, DataError
-from glrnn_hpc.results.observation import observe, read_table
-from glrnn_hpc.results.trained import Trained
 from tests.conftest import DATA
 
 GRID = np.arange(11) * 0.01

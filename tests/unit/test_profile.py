@@ -15,8 +15,8 @@ import pytest
 from glrnn_hpc import layout
 from glrnn_hpc.config import dump_yaml, parse_yaml
 from glrnn_hpc.errors import ConfigError
-from glrnn_hpc.launch import batch
-from glrnn_hpc.launch.profile import Profile, load_profile
+from glrnn_hpc.launch.slurm import batch_script
+from glrnn_hpc.launch.slurm.profile import Profile, load_profile
 
 PROFILES = Path(__file__).parents[2] / "slurm/profiles"
 
@@ -159,7 +159,7 @@ def test_the_batch_script_requeues_its_own_job_unless_it_is_done_cancelled_or_wr
         program = tmp_path / command
         program.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path / "calls"}\necho "{said}"\n')
         program.chmod(0o755)
-    script = "\n".join([f"(exit {status})", *batch.teardown(4, folder)])
+    script = "\n".join([f"(exit {status})", *batch_script.teardown(4, folder)])
     variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", **job}
     variables |= {"SLURM_RESTART_COUNT": str(restarts)} if restarts else {}
     done = subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True, check=False)
@@ -175,7 +175,9 @@ def test_a_step_that_could_not_begin_is_no_end_of_the_ranks(tmp_path: Path):
         (tmp_path / command).write_text(f'#!/bin/sh\necho "$@" >>{tmp_path / "calls"}\necho RUNNING\n')
         (tmp_path / command).chmod(0o755)
     variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
-    done = subprocess.run(["bash", "-c", "\n".join(["true", *batch.teardown(4, folder)])], env=variables, check=False)
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(["true", *batch_script.teardown(4, folder)])], env=variables, check=False
+    )
     assert done.returncode == 69
     assert "requeue 7" in (tmp_path / "calls").read_text()
 
@@ -192,7 +194,9 @@ def test_the_batch_script_takes_workers_that_wait_out_of_the_queue_once_the_swee
         program.write_text(f'#!/bin/sh\necho "$0 $@" >>{tmp_path / "calls"}\necho RUNNING\n')
         program.chmod(0o755)
     variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "glrnn-1a"}
-    done = subprocess.run(["bash", "-c", "\n".join(["true", *batch.teardown(4, folder)])], env=variables, check=False)
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(["true", *batch_script.teardown(4, folder)])], env=variables, check=False
+    )
     assert done.returncode == 0
     said = "scancel --quiet --state=PENDING --name=glrnn-1a\n"
     assert (said in (tmp_path / "calls").read_text()) == is_cancelling

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from glrnn_hpc import project
 from glrnn_hpc.errors import ConfigError
-from glrnn_hpc.launch import project
-from glrnn_hpc.launch.profile import load_profile
+from glrnn_hpc.launch.slurm.profile import load_profile
 from glrnn_hpc.search.sweep import load_sweep
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,9 +14,9 @@ import pytest
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import ModelError
-from glrnn_hpc.search import leases, study, workers
-from glrnn_hpc.worker import pull
-from glrnn_hpc.worker.notice import Notice
+from glrnn_hpc.study import leases, liveness, processes, study
+from glrnn_hpc.worker import trial_loop
+from glrnn_hpc.worker.preemption import Notice
 from tests.unit.test_study import make, owner
 
 FINISHED = {"state": "finished", "value": 0.5, "metrics": {"val_loss": 0.5}}
@@ -34,8 +34,8 @@ ENDINGS: list[dict[str, Any]] = []
 def run(seen: study.SweepStudy, train: Any, seconds: float = 0.0) -> study.Claim:
     claim = seen.claim(owner())
     ENDINGS.clear()
-    guard = pull.Guard(seen, claim, seconds, workers.Watchdog(60))
-    pull.run(seen, claim, train, guard, lambda _, ending: ENDINGS.append(ending))
+    guard = trial_loop.Guard(seen, claim, seconds, liveness.Watchdog(60))
+    trial_loop.run(seen, claim, train, guard, lambda _, ending: ENDINGS.append(ending))
     return claim
 
 
@@ -55,10 +55,10 @@ def test_a_result_is_published_and_told(seen: study.SweepStudy):
 
 
 def test_a_trial_that_raises_is_failed_with_its_reason(seen: study.SweepStudy):
-    def wrong(claim: study.Claim, guard: pull.Guard) -> dict[str, Any]:
+    def wrong(claim: study.Claim, guard: trial_loop.Guard) -> dict[str, Any]:
         raise ModelError("the model does not fit")
 
-    def bug(claim: study.Claim, guard: pull.Guard) -> dict[str, Any]:
+    def bug(claim: study.Claim, guard: trial_loop.Guard) -> dict[str, Any]:
         return {"state": "finished", "value": 1 / 0}
 
     first, second = run(seen, wrong), run(seen, bug)
@@ -70,7 +70,7 @@ def test_a_trial_that_raises_is_failed_with_its_reason(seen: study.SweepStudy):
 
 
 def test_a_full_disk_ends_the_rank_and_leaves_the_trial_to_be_adopted(seen: study.SweepStudy):
-    def full(claim: study.Claim, guard: pull.Guard) -> dict[str, Any]:
+    def full(claim: study.Claim, guard: trial_loop.Guard) -> dict[str, Any]:
         try:
             raise OSError(errno.ENOSPC, "No space left on device")
         except OSError as error:
@@ -83,7 +83,7 @@ def test_a_full_disk_ends_the_rank_and_leaves_the_trial_to_be_adopted(seen: stud
 
 
 def test_a_cancelled_sweep_takes_the_trial_back(seen: study.SweepStudy):
-    def cancelled(claim: study.Claim, guard: pull.Guard) -> dict[str, Any]:
+    def cancelled(claim: study.Claim, guard: trial_loop.Guard) -> dict[str, Any]:
         guard.step()
         layout.write_json(seen.folder.state, {"state": "cancelled"})
         guard.step()
@@ -96,7 +96,7 @@ def test_a_cancelled_sweep_takes_the_trial_back(seen: study.SweepStudy):
 
 
 def test_the_guard_looks_at_the_files_once_per_heartbeat(seen: study.SweepStudy):
-    def unseen(claim: study.Claim, guard: pull.Guard) -> dict[str, Any]:
+    def unseen(claim: study.Claim, guard: trial_loop.Guard) -> dict[str, Any]:
         layout.write_json(seen.folder.state, {"state": "cancelled"})
         for _ in range(100):
             guard.step()
@@ -113,7 +113,7 @@ def test_an_owner_whose_trial_was_adopted_leaves_no_trace(way: str, said: str, s
     caplog.set_level(logging.WARNING)
     taken = []
 
-    def late(claim: study.Claim, guard: pull.Guard) -> dict[str, Any]:
+    def late(claim: study.Claim, guard: trial_loop.Guard) -> dict[str, Any]:
         taken.append(adopt(seen, claim))
         if way == "guard":
             guard.look()
@@ -132,7 +132,7 @@ def test_an_owner_whose_trial_was_adopted_leaves_no_trace(way: str, said: str, s
 
 
 def test_a_rank_that_loses_the_race_to_publish_settles_the_winners_result(seen: study.SweepStudy):
-    def slow(claim: study.Claim, guard: pull.Guard) -> dict[str, Any]:
+    def slow(claim: study.Claim, guard: trial_loop.Guard) -> dict[str, Any]:
         # Another one published and died before it could tell.
         layout.publish_once(claim.lease.folder.result, {**FINISHED, "value": 0.25, "number": 0, "generation": 1})
         return {"state": "failed", "error": "late"}
@@ -144,7 +144,7 @@ def test_a_rank_that_loses_the_race_to_publish_settles_the_winners_result(seen: 
 def test_a_study_that_is_away_for_a_moment_is_told_later(seen: study.SweepStudy, caplog):
     away = seen.folder.journal.with_name("away")
 
-    def lost(claim: study.Claim, guard: pull.Guard) -> dict[str, Any]:
+    def lost(claim: study.Claim, guard: trial_loop.Guard) -> dict[str, Any]:
         seen.folder.journal.rename(away)
         threading.Timer(0.5, away.rename, [seen.folder.journal]).start()
         return dict(FINISHED)
@@ -155,20 +155,20 @@ def test_a_study_that_is_away_for_a_moment_is_told_later(seen: study.SweepStudy,
 
 
 def test_a_rank_pulls_until_every_trial_is_final_and_says_so(seen: study.SweepStudy):
-    timing = workers.Timing(heartbeat=0.05, dead_after=0.2)
+    timing = liveness.Timing(heartbeat=0.05, dead_after=0.2)
     dead = seen.claim(owner("dead"))  # its heartbeat never comes
     dead.lease.folder.generation(1).metrics.write_text("epoch\n")
     numbers = []
 
-    def train(claim: study.Claim, guard: pull.Guard) -> dict[str, Any]:
+    def train(claim: study.Claim, guard: trial_loop.Guard) -> dict[str, Any]:
         numbers.append((claim.number, claim.lease.generation))
         return dict(FINISHED)
 
-    far = leases.Owner("dead", 0, workers.Process("elsewhere", 1, "1"))
+    far = leases.Owner("dead", 0, processes.Process("elsewhere", 1, "1"))
     layout.write_json(
         dead.lease.folder.lease(1), {"job": far.job, "rank": 0, "process": vars(far.process), "time": 0.0}
     )
-    pull.pull(seen, owner(), timing, train, workers.Watchdog(60))
+    trial_loop.pull(seen, owner(), timing, train, liveness.Watchdog(60))
     assert numbers == [(1, 1), (2, 1), (3, 1), (0, 2)]
     assert layout.read_json(seen.folder.state)["reason"] == "every trial is final"
 
@@ -177,20 +177,20 @@ def test_a_rank_pulls_until_every_trial_is_final_and_says_so(seen: study.SweepSt
 def test_the_first_rank_of_a_worker_takes_the_trials_of_the_dead_before_waiting_ones(
     rank: int, numbers: list[int], seen: study.SweepStudy
 ):
-    far = leases.Owner("dead", 0, workers.Process("elsewhere", 1, "1"))
+    far = leases.Owner("dead", 0, processes.Process("elsewhere", 1, "1"))
     assert seen.claim(far).number == 0
     ended = seen.folder.worker("dead").ended
     ended.parent.mkdir(parents=True)
     layout.write_json(ended, {})
     trained = []
 
-    def train(claim: study.Claim, guard: pull.Guard) -> dict[str, Any]:
+    def train(claim: study.Claim, guard: trial_loop.Guard) -> dict[str, Any]:
         trained.append(claim.number)
         return dict(FINISHED)
 
-    me = leases.Owner("me", rank, workers.this_process())
+    me = leases.Owner("me", rank, processes.this_process())
     # One look at the beginning; the other one when nothing waits.
-    pull.pull(seen, me, workers.Timing(heartbeat=0.2, dead_after=60), train, workers.Watchdog(60))
+    trial_loop.pull(seen, me, liveness.Timing(heartbeat=0.2, dead_after=60), train, liveness.Watchdog(60))
     assert trained == numbers
 
 
@@ -199,14 +199,14 @@ def test_a_rank_that_leaves_says_so_and_stays_if_the_sweep_was_resumed_meanwhile
     worker.root.mkdir(parents=True)
     states = iter(["cancelled", "running"])
     monkeypatch.setattr(layout.SweepFolder, "current_state", lambda _: next(states, "cancelled"))
-    assert pull._goes_on(seen, owner())
+    assert trial_loop._goes_on(seen, owner())
     assert not worker.leaving.exists()
-    assert not pull._goes_on(seen, owner())
+    assert not trial_loop._goes_on(seen, owner())
     assert worker.leaving.exists()
 
 
 def test_an_owner_that_comes_after_the_result_removes_what_it_wrote(seen: study.SweepStudy):
-    def late(claim: study.Claim, guard: pull.Guard) -> dict[str, Any]:
+    def late(claim: study.Claim, guard: trial_loop.Guard) -> dict[str, Any]:
         winner = adopt(seen, claim)
         assert winner.publish({**FINISHED, "number": 0})
         seen.settle(0)
@@ -224,14 +224,14 @@ def test_an_owner_that_comes_after_the_result_removes_what_it_wrote(seen: study.
 def test_a_rank_that_is_told_to_leave_gives_its_trial_back_at_the_next_step(seen: study.SweepStudy):
     told = threading.Event()
 
-    def train(claim: study.Claim, guard: pull.Guard) -> dict[str, Any]:
+    def train(claim: study.Claim, guard: trial_loop.Guard) -> dict[str, Any]:
         guard.step()  # within the heartbeat: no file is looked at
         told.set()
         guard.step()
         raise AssertionError("the step above must not return")
 
-    arguments = (workers.Timing(heartbeat=60.0), train, workers.Watchdog(60))
-    pull.pull(seen, owner(), *arguments, is_told_to_leave=told.is_set)
+    arguments = (liveness.Timing(heartbeat=60.0), train, liveness.Watchdog(60))
+    trial_loop.pull(seen, owner(), *arguments, is_told_to_leave=told.is_set)
     assert [slot.state for slot in seen.slots()] == ["running", "waiting", "waiting", "waiting"]
     assert seen.slots()[0].is_released
     assert not seen.folder.worker("w").leaving.exists(), "the same job comes back"

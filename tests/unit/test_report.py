@@ -14,15 +14,16 @@ from matplotlib.figure import Figure
 
 from glrnn_hpc import layout
 from glrnn_hpc.data.hdf5 import write_file
-from glrnn_hpc.results import curves, figures, occupancy, page, parallel, style
-from glrnn_hpc.results.account import account
-from glrnn_hpc.results.style import NothingToDraw
-from glrnn_hpc.results.trials import Trial, best_of
-from glrnn_hpc.search import creation
+from glrnn_hpc.report import html, parallel_coordinates, plot_style, prediction_figures, rank_timeline, search_figures
+from glrnn_hpc.report.plot_style import NothingToDraw
+from glrnn_hpc.report.trials import Trial, best_of
 from glrnn_hpc.search.importance import importances
 from glrnn_hpc.search.space import Parameter
-from glrnn_hpc.search.study import SweepStudy
-from glrnn_hpc.search.sweep import SweepSpec, load_sweep
+from glrnn_hpc.search.spec import SweepSpec
+from glrnn_hpc.search.sweep import load_sweep
+from glrnn_hpc.study import creation
+from glrnn_hpc.study.study import SweepStudy
+from glrnn_hpc.summary.cost import account
 from glrnn_hpc.worker import timeline
 
 PARAMETERS = {
@@ -73,7 +74,7 @@ def assert_apart(found: list[Any]) -> None:
 
 def test_names_and_numbers_of_a_hundred_trials_through_twelve_parameters_do_not_overlap():
     spec = spec_of()
-    drawing = parallel.draw_parallel(trials_of(spec, 100), spec)
+    drawing = parallel_coordinates.draw_parallel(trials_of(spec, 100), spec)
     axis = drawing.figure.axes[0]
     names = boxes(drawing.figure, axis.get_xticklabels())
     assert len(names) == 13
@@ -81,7 +82,7 @@ def test_names_and_numbers_of_a_hundred_trials_through_twelve_parameters_do_not_
     assert_apart(boxes(drawing.figure, list(axis.texts)))
     width, height = drawing.figure.get_size_inches() * drawing.figure.dpi
     assert all(box.x0 >= 0 and box.x1 <= width and box.y1 <= height for box in names)
-    bars = figures.draw_importance(trials_of(spec, 100), spec).figure
+    bars = search_figures.draw_importance(trials_of(spec, 100), spec).figure
     assert_apart(boxes(bars, bars.axes[0].get_yticklabels()))
     # The first is the most important one, on top.
     widths = [bar.get_width() for bar in bars.axes[0].patches]
@@ -95,17 +96,17 @@ def test_an_axis_is_logarithmic_where_the_distribution_is_and_choices_are_evenly
     rate, ema, steps, pressure = spec.searched
     assert rate.is_logarithmic
     assert not steps.is_logarithmic
-    placed = parallel.parameter_axis(rate, {0: 1e-4, 1: 1e-3, 2: 1e-2})
+    placed = parallel_coordinates.parameter_axis(rate, {0: 1e-4, 1: 1e-3, 2: 1e-2})
     assert placed.places == pytest.approx({0: 0.0, 1: 0.5, 2: 1.0})
     (height,) = [height for height, text in placed.ticks if text == "0.001"]
     assert height == pytest.approx(0.5)
-    assert parallel.parameter_axis(ema, {0: False, 1: True}).places == {0: 0.75, 1: 0.25}
-    assert parallel.parameter_axis(steps, {0: 1, 1: 2, 2: 5}).places == {0: 0.0, 1: 0.25, 2: 1.0}
-    assert {text for _, text in parallel.parameter_axis(steps, {0: 1, 1: 2}).ticks} == {"1", "2"}
-    assert parallel.parameter_axis(steps, {0: 3, 1: 3}).places == {0: 0.5, 1: 0.5}
+    assert parallel_coordinates.parameter_axis(ema, {0: False, 1: True}).places == {0: 0.75, 1: 0.25}
+    assert parallel_coordinates.parameter_axis(steps, {0: 1, 1: 2, 2: 5}).places == {0: 0.0, 1: 0.25, 2: 1.0}
+    assert {text for _, text in parallel_coordinates.parameter_axis(steps, {0: 1, 1: 2}).ticks} == {"1", "2"}
+    assert parallel_coordinates.parameter_axis(steps, {0: 3, 1: 3}).places == {0: 0.5, 1: 0.5}
     # Rounded to 0, which has no place on a logarithmic axis.
-    assert parallel.parameter_axis(rate, {0: 0.0, 1: 0.001, 2: 0.004}).places == {0: 0.0, 1: 0.25, 2: 1.0}
-    texts = [text for _, text in parallel.parameter_axis(pressure, {0: "All"}).ticks]
+    assert parallel_coordinates.parameter_axis(rate, {0: 0.0, 1: 0.001, 2: 0.004}).places == {0: 0.0, 1: 0.25, 2: 1.0}
+    texts = [text for _, text in parallel_coordinates.parameter_axis(pressure, {0: "All"}).ticks]
     assert texts == ["All", "0.2e6+0.5e6", "0.2e6+1.0e6"]
 
 
@@ -118,7 +119,7 @@ def test_the_better_a_trial_the_later_and_the_darker_its_line_is_drawn(goal: str
         Trial(number, "pruned" if number == 2 else "finished", {"gradient_accumulation_steps": number + 1}, value, ())
         for number, value in enumerate(values)
     ]
-    canvas = parallel.draw_parallel(trials, spec).figure.axes[0]
+    canvas = parallel_coordinates.draw_parallel(trials, spec).figure.axes[0]
     stopped, done = canvas.collections
     assert [segment[0][1] for segment in stopped.get_segments()] == [0.5]
     assert [segment[0][1] * 4 for segment in done.get_segments()] == order
@@ -128,7 +129,7 @@ def test_the_better_a_trial_the_later_and_the_darker_its_line_is_drawn(goal: str
     # From 0.1 to 4, which is so much that the axis of the metric is logarithmic.
     heights = {number: np.log(values[number] / 0.1) / np.log(40) for number in order}
     assert [segment[-1][1] for segment in done.get_segments()] == pytest.approx([heights[n] for n in order])
-    (bold,) = [line for line in canvas.get_lines() if line.get_color() == style.VERMILION]
+    (bold,) = [line for line in canvas.get_lines() if line.get_color() == plot_style.VERMILION]
     assert bold.get_ydata()[0] * 4 == order[-1]
     assert stopped.get_zorder() < done.get_zorder() < bold.get_zorder()
 
@@ -138,7 +139,7 @@ def test_the_more_trials_there_are_the_fainter_all_but_the_best_are_drawn():
     faint = []
     for n_trials in (30, 300, 1300):
         trials = trials_of(spec, n_trials)
-        figure = parallel.draw_parallel(trials, spec).figure
+        figure = parallel_coordinates.draw_parallel(trials, spec).figure
         stopped, done = figure.axes[0].collections
         values = sorted((trial.value or 0.0 for trial in trials if trial.state == "finished"), reverse=True)
         opacities, widths = done.get_colors()[:, 3], done.get_linewidths()
@@ -158,8 +159,8 @@ def test_the_more_trials_there_are_the_fainter_all_but_the_best_are_drawn():
     assert all(several > many for several, many in zip(faint[1], faint[2], strict=True))
     # Below 1/255 one line would not change its pixels.
     assert min(faint[2]) > 0.02
-    assert parallel.opacity_of_rest(24) == 1.0
-    assert parallel.opacity_of_rest(25) < 1.0
+    assert parallel_coordinates.opacity_of_rest(24) == 1.0
+    assert parallel_coordinates.opacity_of_rest(25) < 1.0
 
 
 def test_of_equal_trials_the_first_is_the_best():
@@ -175,15 +176,15 @@ def test_of_equal_trials_the_first_is_the_best():
 def test_the_history_shows_the_best_so_far_and_each_state_by_its_own_marker(goal: str):
     spec = spec_of(["learning_rate", "use_ema"], goal)
     trials = trials_of(spec, 20)
-    drawing = figures.draw_history(trials, spec)
+    drawing = search_figures.draw_history(trials, spec)
     steps, *marks = drawing.figure.axes[0].get_lines()
     done = [trial.value for trial in trials if trial.state == "finished"]
     better = np.minimum if goal == "minimize" else np.maximum
     assert list(steps.get_ydata())[:-1] == list(better.accumulate(done))
     shapes = {(mark.get_color(), mark.get_marker()) for mark in marks}
-    assert shapes == {style.STATES[state][:2] for state in ("finished", "pruned", "failed")}
-    assert len({colour for colour, _, _ in style.STATES.values()}) == len(style.STATES)
-    assert len({marker for _, marker, _ in style.STATES.values()}) == len(style.STATES)
+    assert shapes == {plot_style.STATES[state][:2] for state in ("finished", "pruned", "failed")}
+    assert len({colour for colour, _, _ in plot_style.STATES.values()}) == len(plot_style.STATES)
+    assert len({marker for _, marker, _ in plot_style.STATES.values()}) == len(plot_style.STATES)
     extreme = min(done) if goal == "minimize" else max(done)
     assert f"the best, {extreme:.4g}" in drawing.alt
     # From a trial on, up to the last of all, which failed.
@@ -204,14 +205,14 @@ def test_the_metric_is_shown_in_the_unit_of_what_was_trained(metric: str, consta
     keys = {"learning_rate": PARAMETERS["learning_rate"], **{key: {"value": value} for key, value in constants.items()}}
     parameters = tuple(Parameter.from_config(name, mapping) for name, mapping in keys.items())
     spec = SweepSpec("random", metric, "minimize", parameters)
-    figure = figures.draw_history(trials_of(spec, 5), spec).figure
+    figure = search_figures.draw_history(trials_of(spec, 5), spec).figure
     assert figure.axes[0].get_ylabel() == f"{metric} [{unit}]"
 
 
 def test_learning_curves_show_the_bands_and_their_cutoffs():
     spec = spec_of(["learning_rate"], early_terminate={"type": "hyperband", "min_iter": 2, "eta": 2, "strict": False})
     trials = [Trial(n, "finished", {}, 1.0 + n, (9.0, 5.0 + n, 1.0 + n)) for n in range(4)]
-    drawing = figures.draw_learning_curves(trials, spec)
+    drawing = search_figures.draw_learning_curves(trials, spec)
     upright = [line for line in drawing.figure.axes[0].get_lines() if list(line.get_xdata()) == [2, 2]]
     assert len(upright) == 1
     (cutoff,) = [line for line in drawing.figure.axes[0].get_lines() if line.get_marker() == "_"]
@@ -223,13 +224,13 @@ def test_learning_curves_show_the_bands_and_their_cutoffs():
     ends, best, *_ = drawing.figure.axes[0].get_lines()
     assert list(zip(*ends.get_data(), strict=True)) == [(3, 1.0 + n) for n in range(4)]
     assert list(zip(*best.get_data(), strict=True)) == drawn[0]
-    beyond = figures.draw_learning_curves([Trial(0, "finished", {}, 1.0, (1.0,))], spec)
+    beyond = search_figures.draw_learning_curves([Trial(0, "finished", {}, 1.0, (1.0,))], spec)
     assert "beyond those shown" in beyond.alt
 
 
 def test_labels_of_crowded_bands_do_not_overlap():
     spec = spec_of(["learning_rate"], early_terminate={"type": "hyperband", "min_iter": 1, "eta": 1.1, "strict": True})
-    drawing = figures.draw_learning_curves([Trial(0, "finished", {}, 1.0, tuple(range(100, 0, -1)))], spec)
+    drawing = search_figures.draw_learning_curves([Trial(0, "finished", {}, 1.0, tuple(range(100, 0, -1)))], spec)
     (above,) = drawing.figure.axes[0].child_axes
     assert_apart(boxes(drawing.figure, above.get_xticklabels()))
 
@@ -252,10 +253,10 @@ def test_the_parameter_that_decides_is_the_most_important_one():
 def test_what_cannot_be_drawn_says_why():
     spec = spec_of(["learning_rate", "use_ema"])
     with pytest.raises(NothingToDraw, match="0 trials have finished, and fewer than 10 would tell chance"):
-        figures.draw_importance([], spec)
+        search_figures.draw_importance([], spec)
     with pytest.raises(NothingToDraw, match="searches no parameter"):
-        parallel.draw_parallel(trials_of(spec, 3), spec_of([]))
-    for draw in (figures.draw_history, figures.draw_learning_curves, parallel.draw_parallel):
+        parallel_coordinates.draw_parallel(trials_of(spec, 3), spec_of([]))
+    for draw in (search_figures.draw_history, search_figures.draw_learning_curves, parallel_coordinates.draw_parallel):
         with pytest.raises(NothingToDraw, match="no trial has"):
             draw([Trial(0, "failed", {}, None, (float("nan"),))], spec)
 
@@ -265,11 +266,11 @@ def test_equal_values_and_more_parameters_than_fit_are_drawn_too():
     parameters = tuple(Parameter.from_config(name, {"min": 0.0, "max": 1.0}) for name in names)
     spec = SweepSpec("random", "mae", "minimize", parameters)
     trials = [Trial(number, "finished", dict.fromkeys(names, 0.5), 0.0, (0.0,)) for number in range(12)]
-    assert "The first 16 of 20 parameters are shown." in parallel.draw_parallel(trials, spec).caption
-    canvas = parallel.draw_parallel(trials, spec).figure.axes[0]
+    assert "The first 16 of 20 parameters are shown." in parallel_coordinates.draw_parallel(trials, spec).caption
+    canvas = parallel_coordinates.draw_parallel(trials, spec).figure.axes[0]
     assert {height for line in canvas.collections[1].get_segments() for _, height in line} == {0.5}
     # Where no parameter makes a difference, none is more important.
-    assert "key_7 5 %" in figures.draw_importance(trials, spec).alt
+    assert "key_7 5 %" in search_figures.draw_importance(trials, spec).alt
 
 
 def written(folder: layout.SweepFolder, job: str, lines: list[dict[str, Any]], rest: str = "") -> None:
@@ -286,8 +287,8 @@ def test_the_timeline_shows_what_each_rank_did_when(tmp_path: Path):
     old = {"rank": 0, "ended": 1100.0, "seconds": {"import": 10.0, "evaluate": 40.0}}
     written(folder, "b", [old], rest='{"rank": 0, "ended"')
     written(folder, "a", [new])
-    rows = occupancy.read_spans(folder)
-    kinds = list(occupancy.KINDS)
+    rows = rank_timeline.read_spans(folder)
+    kinds = list(rank_timeline.KINDS)
     assert list(rows) == ["a:1", "b:0"]
     assert [(kinds[place], begin, end) for place, begin, end in rows["a:1"]] == [
         ("gap", 1000.0, 1020.0),
@@ -298,7 +299,7 @@ def test_the_timeline_shows_what_each_rank_did_when(tmp_path: Path):
         ("import", 1050.0, 1060.0),
         ("evaluate", 1060.0, 1100.0),
     ]
-    drawing = occupancy.draw_ranks(folder)
+    drawing = rank_timeline.draw_ranks(folder)
     (shown,) = drawing.figure.axes[0].images
     seen = [[[*kinds, ""][int(place)] for place in row[:: row.size // 10]][:10] for row in shown.get_array()]
     assert seen[0] == ["gap"] * 2 + ["fit"] * 6 + ["idle"] * 2
@@ -314,10 +315,10 @@ def test_a_moment_shows_what_fills_most_of_it(tmp_path: Path):
     spans = [["fit", 2.0], ["idle", 8.0]] * 1200
     first = {"rank": 0, "ended": 12000.0, "seconds": {"fit": 2400.0, "idle": 9600.0}, "spans": spans}
     written(folder, "a", [{**first, "rank": 1, "spans": [["fit", 12000.0]]}, first])
-    assert list(occupancy.read_spans(folder)) == ["a:0", "a:1"]
-    axis = occupancy.draw_ranks(folder).figure.axes[0]
+    assert list(rank_timeline.read_spans(folder)) == ["a:0", "a:1"]
+    axis = rank_timeline.draw_ranks(folder).figure.axes[0]
     (shown,) = axis.images
-    seen = [{list(occupancy.KINDS)[int(place)] for place in np.unique(row)} for row in shown.get_array()]
+    seen = [{list(rank_timeline.KINDS)[int(place)] for place in np.unique(row)} for row in shown.get_array()]
     assert seen == [{"idle"}, {"fit"}]
     # The first rank on top, the hours from the left.
     assert shown.get_extent() == pytest.approx([0, 12000 / 3600, 1.5, -0.5])
@@ -325,20 +326,20 @@ def test_a_moment_shows_what_fills_most_of_it(tmp_path: Path):
 
 
 def test_all_that_a_rank_can_do_has_a_colour_of_its_own():
-    assert set(occupancy.KINDS) == set(timeline.KINDS)
-    assert len(set(occupancy.KINDS.values())) == len(occupancy.KINDS)
+    assert set(rank_timeline.KINDS) == set(timeline.KINDS)
+    assert len(set(rank_timeline.KINDS.values())) == len(rank_timeline.KINDS)
 
 
 def test_a_timeline_of_many_ranks_stays_a_page(tmp_path: Path):
     folder = layout.SweepFolder(tmp_path)
     lines = [{"rank": rank, "ended": 9e4 + rank, "seconds": {"fit": 8e4}} for rank in range(300)]
     written(folder, "job", lines)
-    figure = occupancy.draw_ranks(folder).figure
+    figure = rank_timeline.draw_ranks(folder).figure
     assert figure.get_figheight() < 10
     assert figure.axes[0].get_ylabel() == "300 ranks"
     assert figure.axes[0].get_xlabel() == "time since the first rank began [h]"
     with pytest.raises(NothingToDraw, match="no rank has written"):
-        occupancy.draw_ranks(layout.SweepFolder(tmp_path / "nothing"))
+        rank_timeline.draw_ranks(layout.SweepFolder(tmp_path / "nothing"))
 
 
 def predictions(path: Path, n_groups: int = 1, n_samples: int = 21, label: str = "p") -> Path:
@@ -359,11 +360,11 @@ METRICS = {name: {"mae": 1.0, "rmse": 1.5, "r2": 0.5} for name in ("p", "own")}
 
 def test_the_band_around_a_prediction_is_that_of_the_errors(tmp_path: Path):
     simulated = np.arange(21.0)[:, None, None].repeat(5, axis=1)
-    band = curves.error_band(np.full_like(simulated, 2.0), simulated)
+    band = prediction_figures.error_band(np.full_like(simulated, 2.0), simulated)
     assert band is not None
     np.testing.assert_allclose(band[:, :, 0], np.array([1.0, 10.0, 19.0])[:, None].repeat(5, axis=1) - 2)
-    assert curves.error_band(simulated[:2], simulated[:2]) is None
-    drawing = curves.draw_predictions(predictions(tmp_path / "p.hdf5"), METRICS)
+    assert prediction_figures.error_band(simulated[:2], simulated[:2]) is None
+    drawing = prediction_figures.draw_predictions(predictions(tmp_path / "p.hdf5"), METRICS)
     axis = drawing.figure.axes[0]
     (band_drawn,) = axis.collections
     heights = band_drawn.get_paths()[0].vertices[:, 1]
@@ -394,7 +395,7 @@ def test_of_a_group_the_sequence_with_the_median_error_is_shown_over_its_axial_s
         groups = {"0.2e6/drained": (np.zeros((5, 1)), inputs, predicted)}
         file = tmp_path / f"{title}.hdf5"
         write_file(file, groups, contact_params=["E"], inputs=names, outputs=["e", "p", "q"], extra=extra)
-        drawing = curves.draw_predictions(file, {})
+        drawing = prediction_figures.draw_predictions(file, {})
         assert drawing.figure.axes[0].get_title(loc="left") == "0.2e6/drained (5 sequences)"
         for label, axis in enumerate(drawing.figure.axes):
             _, as_simulated, as_predicted = axis.get_lines()
@@ -406,14 +407,14 @@ def test_of_a_group_the_sequence_with_the_median_error_is_shown_over_its_axial_s
 
 
 def test_groups_without_enough_sequences_have_no_band_and_a_page_no_more_than_twelve(tmp_path: Path):
-    drawing = curves.draw_predictions(predictions(tmp_path / "p.hdf5", 14, 2), METRICS)
+    drawing = prediction_figures.draw_predictions(predictions(tmp_path / "p.hdf5", 14, 2), METRICS)
     assert len(drawing.figure.axes) == 12
     assert not any(axis.collections for axis in drawing.figure.axes)
     assert "The first 12 of 14 groups are shown." in drawing.caption
 
 
 def test_errors_are_shown_per_label_in_its_unit(tmp_path: Path):
-    drawing = curves.draw_errors(predictions(tmp_path / "p.hdf5"), METRICS)
+    drawing = prediction_figures.draw_errors(predictions(tmp_path / "p.hdf5"), METRICS)
     labels = [axis.get_xlabel() for axis in drawing.figure.axes if axis.get_visible()]
     assert labels == ["error of p [MPa]", "error of own [-]"]
     # predicted - simulated is 2, 1 … -18.
@@ -432,24 +433,24 @@ def test_errors_are_shown_per_label_in_its_unit(tmp_path: Path):
     assert second.get_xlim() == pytest.approx((-38, 2))
     assert bars[0].get_height() == bars[-1].get_height() > 0
     assert (span.get_x(), span.get_x() + span.get_width()) == pytest.approx((-36, 0))
-    assert curves.draw_errors(predictions(tmp_path / "q.hdf5", n_samples=1), METRICS).alt
+    assert prediction_figures.draw_errors(predictions(tmp_path / "q.hdf5", n_samples=1), METRICS).alt
 
 
 def test_a_label_may_be_called_as_no_formula_may_and_be_long(tmp_path: Path):
     label = r"$\frac{a$" + 300 * "x"
     file = predictions(tmp_path / "p.hdf5", label=label)
     metrics = {label: METRICS["p"], "own": METRICS["own"]}
-    curves.plot_predictions(file, tmp_path / "p.png", metrics)
+    prediction_figures.plot_predictions(file, tmp_path / "p.png", metrics)
     assert (tmp_path / "p.png").stat().st_size > 0
-    with style.plain_texts():
-        drawing = curves.draw_errors(file, metrics)
+    with plot_style.plain_texts():
+        drawing = prediction_figures.draw_errors(file, metrics)
         texts = [axis.xaxis.label for axis in drawing.figure.axes if axis.get_visible()]
         assert_apart(boxes(drawing.figure, texts))
     assert texts[0].get_text() == "error of $\\frac{a$xxxxxxxxxx… [-]"
 
 
 def test_values_are_shortened_and_names_broken_where_they_are_long():
-    assert [style.short(value) for value in (True, 3, -0.0, 0.123456, "a" * 20, ["x", 1], None)] == [
+    assert [plot_style.short(value) for value in (True, 3, -0.0, 0.123456, "a" * 20, ["x", 1], None)] == [
         "True",
         "3",
         "0",
@@ -458,11 +459,11 @@ def test_values_are_shortened_and_names_broken_where_they_are_long():
         "x+1",
         "None",
     ]
-    assert style.wrapped("gradient_accumulation_steps") == "gradient_\naccumulation_\nsteps"
-    assert style.wrapped("learning_rate") == "learning_rate"
-    assert not style.is_log_scaled([])
-    assert not style.is_log_scaled([0.0, 100.0])
-    assert style.is_log_scaled([1.0, 100.0])
+    assert plot_style.wrapped("gradient_accumulation_steps") == "gradient_\naccumulation_\nsteps"
+    assert plot_style.wrapped("learning_rate") == "learning_rate"
+    assert not plot_style.is_log_scaled([])
+    assert not plot_style.is_log_scaled([0.0, 100.0])
+    assert plot_style.is_log_scaled([1.0, 100.0])
 
 
 def test_the_cost_of_a_sweep_counts_the_ranks_of_each_trial(tmp_path: Path):
@@ -483,19 +484,19 @@ def test_the_cost_of_a_sweep_counts_the_ranks_of_each_trial(tmp_path: Path):
 
 
 def test_what_users_wrote_is_no_html():
-    text = page.page("<b>", page.facts({"a": "<i>"}), [page.Section("one", "A & B", page.note("<p>"))], "<")
+    text = html.page("<b>", html.facts({"a": "<i>"}), [html.Section("one", "A & B", html.note("<p>"))], "<")
     for wrong in ("<b>", "<i>", "A & B", "<p><p>"):
         assert wrong not in text
     assert "default-src 'none'" in text
-    table = page.table("t", ["x", "y"], [["<u>", "<u>"], ["1", "2"]], texts=[1], best=1)
+    table = html.table("t", ["x", "y"], [["<u>", "<u>"], ["1", "2"]], texts=[1], best=1)
     assert '<tr><th scope="row">&lt;u&gt;</th><td class="text">&lt;u&gt;</td></tr>' in table
     assert '<tr class="best"><th scope="row">1</th><td class="text">2</td></tr>' in table
-    assert "<td>2</td>" in page.table("t", ["x", "y"], [["1", "2"]])
-    image = page.picture(b"\x89PNG", "history", '"><u>', "<u>", 700.4)
+    assert "<td>2</td>" in html.table("t", ["x", "y"], [["1", "2"]])
+    image = html.picture(b"\x89PNG", "history", '"><u>', "<u>", 700.4)
     assert 'alt="&quot;&gt;&lt;u&gt;" style="min-width:700px"' in image
     assert "base64,iVBORw==" in image
     assert "<u>" not in image
-    assert page.left_out("<s>", is_fault=True) == '<p class="left-out fault">Left out: &lt;s&gt;</p>'
+    assert html.left_out("<s>", is_fault=True) == '<p class="left-out fault">Left out: &lt;s&gt;</p>'
 
 
 def test_provenance_is_flattened_to_rows_that_can_be_read():
@@ -508,7 +509,7 @@ def test_provenance_is_flattened_to_rows_that_can_be_read():
         "errors": {"val": {"p": {"mae": 0.1, "r2": None}}, "n": 2},
         "labels": [{"name": "p", "unit": "MPa"}, {"n": 12345678}],
     }
-    assert page.flattened(content) == [
+    assert html.flattened(content) == [
         ("trial", "3"),
         ("git", "-"),
         ("refused", "none"),

@@ -13,10 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from glrnn_hpc import cli, layout, predict
+from glrnn_hpc.calibration.surrogate import Surrogate
 from glrnn_hpc.config import load_yaml
 from glrnn_hpc.errors import ModelError
-from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression
-from glrnn_hpc.results.stand_in import Surrogate
+from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.surrogate import shipped
 

@@ -4,7 +4,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from glrnn_hpc.software import git_commit, software
+from glrnn_hpc.versions import git_commit, software
 
 
 def test_versions_are_those_that_are_installed_and_the_commit_that_of_this_repository():

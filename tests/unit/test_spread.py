@@ -10,9 +10,9 @@ import pytest
 from grainlearning import BayesianCalibration
 from scipy.stats import norm
 
-from glrnn_hpc.results.callback import Recorder
-from glrnn_hpc.results.posterior_figures import response_band
-from glrnn_hpc.results.spread import Posterior, Samples, correlation_length, error_scales
+from glrnn_hpc.calibration.posterior import Posterior, Samples, correlation_length, error_scales
+from glrnn_hpc.calibration.posterior_figures import response_band
+from glrnn_hpc.calibration.surrogate import Recorder
 
 RANGES = {"a": (0.0, 10.0), "b": (-1.0, 1.0)}
 STEPS = np.linspace(0, 1, 40)

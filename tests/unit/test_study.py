@@ -10,8 +10,9 @@ import pytest
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import SweepError
-from glrnn_hpc.search import creation, leases, samplers, study, workers
+from glrnn_hpc.search import samplers
 from glrnn_hpc.search.sweep import load_sweep
+from glrnn_hpc.study import creation, leases, processes, study
 
 
 def sweep(**other: Any) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def sweep(**other: Any) -> dict[str, Any]:
 
 
 def owner(job: str = "w", rank: int = 0) -> leases.Owner:
-    return leases.Owner(job, rank, workers.this_process())
+    return leases.Owner(job, rank, processes.this_process())
 
 
 def make(root: Path, n_trials: int = 4, **other: Any) -> study.SweepStudy:
@@ -121,7 +122,7 @@ ADDER = """
 import sys
 from pathlib import Path
 from glrnn_hpc import layout
-from glrnn_hpc.search.study import SweepStudy
+from glrnn_hpc.study.study import SweepStudy
 
 seen = SweepStudy(layout.SweepFolder(Path(sys.argv[1])))
 print("ready", flush=True)

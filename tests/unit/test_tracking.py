@@ -15,9 +15,9 @@ import yaml
 
 from glrnn_hpc import layout, predict, train
 from glrnn_hpc.errors import ConfigError, TrackingError, TrainingDiverged
-from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression
-from glrnn_hpc.tracking import errands
-from glrnn_hpc.tracking.fragments import read_log
+from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+from glrnn_hpc.tracking import bounded_calls
+from glrnn_hpc.tracking.offline_log import read_log
 from glrnn_hpc.tracking.run import tracked
 from tests.conftest import write_steps
 from tests.offline import metrics_of, read_run
@@ -187,7 +187,7 @@ def test_a_training_goes_on_where_wandb_cannot_be_imported(error: Exception, tmp
 def test_a_service_that_is_killed_in_the_middle_costs_the_run_and_nothing_else(tmp_path: Path, caplog):
     with tracked({}) as run:
         run.log({"epoch": 1, "loss": 1.0})
-        for pid in errands.services():
+        for pid in bounded_calls.services():
             os.kill(pid, signal.SIGKILL)
         end = time.monotonic() + 20
         while run.is_whole:
@@ -196,7 +196,7 @@ def test_a_service_that_is_killed_in_the_middle_costs_the_run_and_nothing_else(t
             time.sleep(0.01)
         run.summarize({"loss": 1.0})
     assert caplog.text.count("W&B") == 1
-    assert errands.services() == []
+    assert bounded_calls.services() == []
     with tracked({}) as run:
         run.log({"epoch": 1, "loss": 1.0})
     assert run.is_whole, "the next run has a service of its own"
@@ -212,18 +212,18 @@ def test_a_failing_wandb_is_given_up_after_one_warning(tmp_path: Path, caplog):
 
 def test_who_waits_in_vain_ends_the_service_and_goes_on(tmp_path: Path):
     told: list[float] = []
-    errand = errands.Errands(lambda: told.append(time.monotonic()))
+    errand = bounded_calls.Errands(lambda: told.append(time.monotonic()))
     assert errand.run(lambda: 7, 10) == 7
     with pytest.raises(ZeroDivisionError):
         errand.run(lambda: 1 / 0, 10)
     with tracked({}):
-        (service,) = errands.services()
+        (service,) = bounded_calls.services()
         os.kill(service, signal.SIGSTOP)
         began = time.monotonic()
         with pytest.raises(TrackingError, match=r"no answer within 1\.2 s"):
             errand.run(lambda: time.sleep(30), 1.2)
         assert time.monotonic() - began < 5
-        assert errands.services() == []
+        assert bounded_calls.services() == []
     assert len(told) >= 2
     assert errand.run(lambda: 8, 10) == 8
 

@@ -17,9 +17,10 @@ import pytest
 from glrnn_hpc import config, layout
 from glrnn_hpc.errors import ConfigError, SweepError, TrackingError
 from glrnn_hpc.launch import run_sweep
-from glrnn_hpc.search.sweep import SweepSpec, load_sweep
-from glrnn_hpc.tracking import errands, run, server, trials
-from glrnn_hpc.tracking.trials import Tracking, TrialTracker, record_trial
+from glrnn_hpc.search.spec import SweepSpec
+from glrnn_hpc.search.sweep import load_sweep
+from glrnn_hpc.tracking import bounded_calls, run, server, trial_tracker
+from glrnn_hpc.tracking.trial_tracker import Tracking, TrialTracker, record_trial
 from tests.conftest import write_steps
 from tests.offline import OfflineRun, metrics_of, newest, read_run
 
@@ -82,7 +83,7 @@ def begin(tracker: TrialTracker, sweep: layout.SweepFolder, generation: int = 1)
         assert time.monotonic() < end
         time.sleep(0.01)
         tracker.log()
-    (service,) = errands.services()
+    (service,) = bounded_calls.services()
     return service
 
 
@@ -96,7 +97,7 @@ def test_a_finished_trial_is_a_run_with_identity_configuration_history_summary_a
     tracker.prepare()
     told(tracker, result(), range(1, 4))
     tracker.close()
-    assert errands.services() == []
+    assert bounded_calls.services() == []
     told_once = Tracking.of(sweep)
     assert told_once is not None
     (fragment,) = trial.fragments()
@@ -146,7 +147,7 @@ def test_a_trial_that_is_given_back_is_preempted_and_its_next_owner_tells_all_ep
     begin(killed, sweep, 2)
     killed.log(row(1), row(2), row(3), row(4))
     assert [fragment.state for fragment in trial.fragments()] == ["given back", "running"]
-    errands.Errands().give_up()
+    bounded_calls.Errands().give_up()
     third = TrialTracker(sweep)
     third.begin(0, 3, POINT, {})
     third.log(row(1), row(2))
@@ -176,7 +177,7 @@ def test_the_run_of_a_trial_is_written_from_the_local_records(sweep: layout.Swee
     layout.write_json(trial.result, result("pruned", generation=2))
     left = TrialTracker(sweep)
     begin(left, sweep, 2)  # its owner died after it had published the result
-    errands.Errands().give_up()
+    bounded_calls.Errands().give_up()
     fragment = record_trial(sweep, 0)
     assert trial.fragments() == [fragment]
     found = newest(trial)
@@ -229,16 +230,16 @@ def test_a_service_that_does_not_open_a_run_is_given_up(sweep: layout.SweepFolde
     trained(sweep)
     tracker = TrialTracker(sweep)
     told(tracker, result(), range(1, 4))
-    (service,) = errands.services()
+    (service,) = bounded_calls.services()
     os.kill(service, signal.SIGSTOP)
-    monkeypatch.setattr(trials, "START", 0.5)
+    monkeypatch.setattr(trial_tracker, "START", 0.5)
     tracker.begin(1, 1, POINT, {})
     tracker.log(row(1))
     time.sleep(0.6)
     tracker.log(row(2))
     tracker.conclude(result())
     assert "W&B cannot start, trial 1 goes on without it: TrackingError: no answer within 0.5 s" in caplog.text
-    assert errands.services() == []
+    assert bounded_calls.services() == []
     assert sweep.trial(1).fragments() == []
 
 
@@ -282,7 +283,7 @@ def test_a_full_disk_leaves_a_run_that_is_known_to_lack_something(tmp_path: Path
         assert record_trial(sweep, 0).is_final()
         assert epochs_of(newest(trial)) == [1, 2, 3]
     finally:
-        errands.Errands().give_up()
+        bounded_calls.Errands().give_up()
         subprocess.run(["umount", "--lazy", str(disk)], check=True)  # the client keeps its own log open
     assert len([each for each in caplog.records if each.levelno >= logging.WARNING and "W&B" in each.message]) == 1
 
@@ -292,13 +293,13 @@ def test_a_rank_has_a_service_of_its_own_and_none_is_left_when_it_is_killed(swee
         "import os, sys, time\n"
         "from pathlib import Path\n"
         "from glrnn_hpc import layout\n"
-        "from glrnn_hpc.tracking import errands, trials\n"
-        "tracker = trials.TrialTracker(layout.SweepFolder(Path(sys.argv[1])))\n"
+        "from glrnn_hpc.tracking import bounded_calls, trial_tracker\n"
+        "tracker = trial_tracker.TrialTracker(layout.SweepFolder(Path(sys.argv[1])))\n"
         "tracker.prepare()\n"
         "tracker.begin(0, 1, {}, {})\n"
-        "while not errands.services():\n"
+        "while not bounded_calls.services():\n"
         "    time.sleep(0.01)\n"
-        "print(*errands.services(), flush=True)\n"
+        "print(*bounded_calls.services(), flush=True)\n"
         "time.sleep(60)\n"
     )
     # The variable by which W&B's client lets the processes that it starts share its service.
@@ -366,4 +367,4 @@ def test_a_sweep_on_a_server_that_is_not_there_is_refused_within_seconds(tmp_pat
     assert not (tmp_path / "sweep").exists()
     with pytest.raises(TrackingError, match="cannot be reached"):
         server.require_server()
-    assert trials.read_metrics(tmp_path / "none.csv") == []
+    assert trial_tracker.read_metrics(tmp_path / "none.csv") == []

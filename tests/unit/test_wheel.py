@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from glrnn_hpc.launch import project
+from glrnn_hpc import project
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("glrnn_hpc", "jobs", "sweeps", "slurm", "pyproject.toml", "README.md", "LICENSE")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from glrnn_hpc import batches, windows
+from glrnn_hpc import batches, gather, windows
 from glrnn_hpc.errors import WindowError
 
 
@@ -112,7 +112,7 @@ def test_the_arrays_of_a_node_are_copied_once_and_those_of_a_trial_are_not_kept(
 
 def test_read_only_arrays_are_used_where_they_lie_unless_they_are_not_aligned():
     memory = np.zeros(256, "uint8")
-    start = -memory.ctypes.data % windows.ALIGNMENT
+    start = -memory.ctypes.data % gather.ALIGNMENT
     aligned, shifted = (np.ndarray((5, 2), "float32", buffer=memory, offset=start + n) for n in (0, 4))
     written = windows.as_tensor(aligned)
     for array in (aligned, shifted):

@@ -11,8 +11,8 @@ import pytest
 
 from glrnn_hpc import layout
 from glrnn_hpc.launch import local
-from glrnn_hpc.search import workers
-from glrnn_hpc.search.leases import Owner
+from glrnn_hpc.study import liveness, processes
+from glrnn_hpc.study.leases import Owner
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def ended_pid() -> int:
 
 def test_a_zombie_is_dead():
     child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
-    seen = workers.process(child.pid)
+    seen = processes.process(child.pid)
     assert seen.is_alive()
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
@@ -40,27 +40,27 @@ def test_a_zombie_is_dead():
 
 def test_a_worker_is_alive_while_one_of_its_processes_is(sweep: layout.SweepFolder):
     folder = sweep.worker("w")
-    assert not workers.is_alive(folder)
-    me = workers.this_process()
+    assert not liveness.is_alive(folder)
+    me = processes.this_process()
     layout.write_json(folder.started, vars(me))
-    assert workers.is_alive(folder), "its launcher has started it, but it has not registered yet"
-    workers.register(folder, [workers.Process(me.host, me.pid, "another start"), me])
-    assert workers.is_alive(folder)
-    workers.register(folder, [workers.Process(me.host, me.pid, "another start")])
-    assert not workers.is_alive(folder)
-    workers.register(folder, [workers.Process("elsewhere", 1, "?")])
-    assert workers.is_alive(folder)
+    assert liveness.is_alive(folder), "its launcher has started it, but it has not registered yet"
+    liveness.register(folder, [processes.Process(me.host, me.pid, "another start"), me])
+    assert liveness.is_alive(folder)
+    liveness.register(folder, [processes.Process(me.host, me.pid, "another start")])
+    assert not liveness.is_alive(folder)
+    liveness.register(folder, [processes.Process("elsewhere", 1, "?")])
+    assert liveness.is_alive(folder)
     layout.write_json(folder.ended, {"status": 0})
-    assert not workers.is_alive(folder)
+    assert not liveness.is_alive(folder)
 
 
 def test_an_owner_is_dead_when_its_process_is_gone_or_its_heartbeat_stands_still(sweep: layout.SweepFolder):
     now = 1000.0
-    observer = workers.Observer(sweep, workers.Timing(heartbeat=15, dead_after=90), clock=lambda: now)
-    me = workers.this_process()
-    assert observer.is_dead(Owner("w", 0, workers.Process(me.host, ended_pid(), "1")))
-    far = Owner("w", 1, workers.Process("elsewhere", 1, "1"))
-    heart = workers.Heart(sweep.worker("w"), 15)
+    observer = liveness.Observer(sweep, liveness.Timing(heartbeat=15, dead_after=90), clock=lambda: now)
+    me = processes.this_process()
+    assert observer.is_dead(Owner("w", 0, processes.Process(me.host, ended_pid(), "1")))
+    far = Owner("w", 1, processes.Process("elsewhere", 1, "1"))
+    heart = liveness.Heart(sweep.worker("w"), 15)
     heart.beat()
     assert not observer.is_dead(far)
     now += 80
@@ -78,15 +78,15 @@ def test_an_owner_is_dead_when_its_process_is_gone_or_its_heartbeat_stands_still
 
 def test_a_worker_that_never_had_a_heartbeat_dies_too(sweep: layout.SweepFolder):
     now = 0.0
-    observer = workers.Observer(sweep, workers.Timing(dead_after=90), clock=lambda: now)
-    owner = Owner("never", 0, workers.Process("elsewhere", 1, "1"))
+    observer = liveness.Observer(sweep, liveness.Timing(dead_after=90), clock=lambda: now)
+    owner = Owner("never", 0, processes.Process("elsewhere", 1, "1"))
     assert not observer.is_dead(owner)
     now = 91.0
     assert observer.is_dead(owner)
 
 
 def test_a_heart_beats_until_it_is_stopped(sweep: layout.SweepFolder):
-    heart = workers.Heart(sweep.worker("w"), 0.02)
+    heart = liveness.Heart(sweep.worker("w"), 0.02)
     heart.start()
     end = time.monotonic() + 10
     while not sweep.worker("w").heartbeat.exists() or sweep.worker("w").heartbeat.read_text() < "3":
@@ -97,13 +97,13 @@ def test_a_heart_beats_until_it_is_stopped(sweep: layout.SweepFolder):
 
 
 def test_a_heart_outlives_a_file_system_that_is_away(tmp_path: Path, caplog):
-    workers.Heart(layout.WorkerFolder(tmp_path / "gone"), 1).beat()
+    liveness.Heart(layout.WorkerFolder(tmp_path / "gone"), 1).beat()
     assert "no heartbeat" in caplog.text
 
 
 def test_a_rank_without_progress_ends_itself(caplog):
     ended = []
-    watchdog = workers.Watchdog(0.2, end=lambda: ended.append(time.monotonic()))
+    watchdog = liveness.Watchdog(0.2, end=lambda: ended.append(time.monotonic()))
     started = time.monotonic()
     watchdog.start()
     time.sleep(0.15)
@@ -130,11 +130,13 @@ def test_what_dead_processes_left_is_removed_and_what_living_ones_write_is_kept(
     gone.root.mkdir()
     segment = Path("/dev/shm/mpich_shm_of_a_test")
     segment.touch()
-    workers.register(gone, [workers.Process(host, dead, "1"), workers.Process("elsewhere", 77, "1")], [segment.name])
+    liveness.register(
+        gone, [processes.Process(host, dead, "1"), processes.Process("elsewhere", 77, "1")], [segment.name]
+    )
     layout.write_json(gone.ended, {})
     far = sweep.root / ".elsewhere-77-01234567.heartbeat"
     far.touch()
-    workers.clean_up(sweep)
+    liveness.clean_up(sweep)
     assert sorted(sweep.root.rglob(".*")) == sorted(kept)
     assert not segment.exists()
 
@@ -147,21 +149,21 @@ def test_a_job_that_came_back_removes_what_its_own_ranks_left_on_another_node(sw
         file.touch()
     folder = sweep.worker("7_1")
     folder.root.mkdir(parents=True)
-    workers.clean_up_after(sweep, folder)
+    liveness.clean_up_after(sweep, folder)
     assert left.exists(), "nobody was there before"
-    workers.register(folder, [workers.Process("node2", 64, "1"), workers.Process("node2", 65, "1")])
-    workers.clean_up_after(sweep, folder)
+    liveness.register(folder, [processes.Process("node2", 64, "1"), processes.Process("node2", 65, "1")])
+    liveness.clean_up_after(sweep, folder)
     assert not left.exists()
     assert others.exists()
 
 
 def test_an_owner_is_dead_when_its_job_runs_again_with_other_processes(sweep: layout.SweepFolder):
-    observer = workers.Observer(sweep, workers.Timing())
-    before, after = (workers.Process(host, 1, "1") for host in ("node-a", "node-b"))
-    workers.register(sweep.worker("w"), [before])
-    workers.Heart(sweep.worker("w"), 15).beat()
+    observer = liveness.Observer(sweep, liveness.Timing())
+    before, after = (processes.Process(host, 1, "1") for host in ("node-a", "node-b"))
+    liveness.register(sweep.worker("w"), [before])
+    liveness.Heart(sweep.worker("w"), 15).beat()
     assert not observer.is_dead(Owner("w", 0, before))
-    workers.register(sweep.worker("w"), [after])
+    liveness.register(sweep.worker("w"), [after])
     assert observer.is_dead(Owner("w", 0, before))
     assert not observer.is_dead(Owner("w", 0, after))
 
@@ -170,13 +172,13 @@ def test_workers_of_other_hosts_are_told_by_their_heartbeats(sweep: layout.Sweep
     here, there, still = (sweep.worker(name) for name in ("w", "there", "still"))
     for folder in (there, still):
         folder.root.mkdir()
-        workers.register(folder, [workers.Process("elsewhere", 1, "1")])
-        workers.Heart(folder, 15).beat()
-    workers.register(here, [workers.this_process()])
-    assert [workers.is_elsewhere(folder) for folder in (here, there, still)] == [False, True, True]
-    heart = workers.Heart(there, 0.05)
+        liveness.register(folder, [processes.Process("elsewhere", 1, "1")])
+        liveness.Heart(folder, 15).beat()
+    liveness.register(here, [processes.this_process()])
+    assert [liveness.is_elsewhere(folder) for folder in (here, there, still)] == [False, True, True]
+    heart = liveness.Heart(there, 0.05)
     heart.start()
-    assert workers.are_beating([there, still], 0.5) == [there]
+    assert liveness.are_beating([there, still], 0.5) == [there]
     heart.stop()
     heart.join()
 

@@ -1,0 +1,176 @@
+"""Windows gathered from whole sequences inside a TensorFlow graph."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from glrnn_hpc.sequences import Scaling, Sequences
+from glrnn_hpc.windows import n_windows
+
+Array = NDArray[Any]
+
+
+#: TensorFlow uses memory in place if it begins at a multiple of so many bytes; it ends the process otherwise.
+ALIGNMENT = 64
+
+
+class DeviceCopies:
+    """Copies of the node's arrays on the GPU of this rank: one of each, however many trials take windows out of it.
+
+    Parameters
+    ----------
+    device : str
+        Name of the device, such as `GPU:0`.
+
+    Attributes
+    ----------
+    device : str
+        The same.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self._kept: dict[int, tuple[Array, tf.Tensor]] = {}
+
+    def of(self, values: Array) -> tf.Tensor:
+        """Return a copy of an array; that of a read-only one, which the node's are, is kept for the next call."""
+        if values.flags.writeable:
+            return self._copy(values)
+        if id(values) not in self._kept:
+            # With the array, so that no other one gets its id.
+            self._kept[id(values)] = (values, self._copy(values))
+        return self._kept[id(values)][1]
+
+    def _copy(self, values: Array) -> tf.Tensor:
+        with tf.device(self.device):
+            return tf.identity(as_tensor(values))
+
+
+def copies_on_gpu() -> DeviceCopies | None:
+    """Return where this process keeps copies of its data; None without a visible GPU, as memory is then good enough."""
+    gpus = tf.config.list_logical_devices("GPU")
+    return DeviceCopies(gpus[0].name) if gpus else None
+
+
+class Gather:
+    """Gather windows of sequences inside a TensorFlow graph.
+
+    Parameters
+    ----------
+    sequences : Sequences
+        Where they are taken from.
+    window_size, window_step : int
+        Steps of a window, and between two of them.
+    copies : DeviceCopies, optional
+        Takes them out of copies on a device, in place of the memory where they lie.
+    """
+
+    def __init__(
+        self, sequences: Sequences, window_size: int, window_step: int = 1, copies: DeviceCopies | None = None
+    ) -> None:
+        self._sequences = sequences
+        self._window_size, self._window_step = window_size, window_step
+        self._per_sequence = n_windows(sequences.n_steps, window_size, window_step)
+        tensor = as_tensor if copies is None else copies.of
+        self._inputs, self._labels = tensor(sequences.inputs), tensor(sequences.labels)
+        self._rows = tf.constant(sequences.rows, tf.int64)
+        self._params = tf.constant(sequences.params)
+        #: Number of windows.
+        self.n = len(sequences) * self._per_sequence
+
+    def __call__(self, number: Any) -> tuple[dict[str, Any], Any]:
+        """Return the windows of some numbers.
+
+        Parameters
+        ----------
+        number : tensor, shape (n,), int64
+            Window ``k`` is the ``k % n_windows``-th of sequence ``k // n_windows``.
+
+        Returns
+        -------
+        tuple
+            ``({'inputs': (n, window_size, n_inputs), 'params': (n, n_params)}, (n, n_labels))``, float32.
+        """
+        return self.take(*self.places(number))
+
+    def places(self, number: Any) -> tuple[Any, Any, Any]:
+        """Return row, last step and params of the windows of some numbers: what `take` needs, and little to move."""
+        sequence = number // self._per_sequence
+        last = self._window_size - 1 + self._window_step * (number % self._per_sequence)
+        return tf.gather(self._rows, sequence), last, tf.gather(self._params, sequence)
+
+    def take(self, row: Any, last: Any, params: Any) -> tuple[dict[str, Any], Any]:
+        """Return the windows at some places. It is the same for all splits of the same data."""
+        split = self._sequences
+        labels = tf.gather_nd(self._labels, tf.stack([row, tf.maximum(last - split.pad_length, 0)], axis=-1))
+        inputs = take_windows(self._inputs, row, last, self._window_size, split.pad_length)
+        return {
+            "inputs": _scaled(inputs, split.input_scaling),
+            "params": _scaled(params, split.param_scaling),
+        }, _scaled(labels, split.label_scaling)
+
+
+def taking_on_device(sequences: Sequences, window_size: int, copies: DeviceCopies) -> Callable[..., Any]:
+    """Return a function that makes batches on a device, of the elements that a data set has with these `copies`."""
+    gather = Gather(sequences, window_size, copies=copies)
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def traced(row: Any, last: Any, params: Any, *weights: Any) -> Any:
+        return *gather.take(row, last, params), *weights
+
+    def take(*element: Any) -> Any:
+        with tf.device(copies.device):
+            return traced(*element)
+
+    return take
+
+
+def take_windows(sequences: Any, row: Any, last: Any, window_size: int, pad_length: int = 0) -> Any:
+    """Take windows out of whole sequences inside a TensorFlow graph.
+
+    Parameters
+    ----------
+    sequences : tensor, shape (n_rows, n_steps, n_features)
+        Not padded.
+    row, last : tensor, shape (n,), integer of one type
+        Sequence and last step of each window; steps are counted with the padding.
+    window_size : int
+        Steps of a window.
+    pad_length : int
+        How often the first step is repeated in front.
+
+    Returns
+    -------
+    tensor, shape (n, window_size, n_features)
+    """
+    steps = tf.maximum(last[:, None] + tf.range(1 - window_size - pad_length, 1 - pad_length, dtype=last.dtype), 0)
+    at = tf.stack([tf.broadcast_to(row[:, None], tf.shape(steps)), steps], axis=-1)
+    return tf.ensure_shape(tf.gather_nd(sequences, at), (None, window_size, sequences.shape[-1]))
+
+
+def as_tensor(values: Array) -> tf.Tensor:
+    """Return a tensor; of a read-only array in place where it is aligned as TensorFlow needs it, else a copy.
+
+    The shared arrays of a node are such arrays: a copy of them per rank would be what they are shared against.
+    """
+    is_usable = values.flags.c_contiguous and values.size and values.ctypes.data % ALIGNMENT == 0
+    if values.flags.writeable or not is_usable:
+        return tf.constant(values)
+    # DLPack cannot tell that memory is read-only, and NumPy does not export such arrays; no operation writes to it.
+    memory: Any = (ctypes.c_byte * values.nbytes).from_address(values.ctypes.data)
+    memory.owner = values  # the tensor keeps it alive
+    alias = np.frombuffer(memory, values.dtype).reshape(values.shape)
+    return tf.experimental.dlpack.from_dlpack(alias.__dlpack__())
+
+
+def _scaled(values: Any, scaling: Scaling | None) -> Any:
+    # In float64, as NumPy does it: the same bits.
+    if scaling is None:
+        return values
+    return tf.cast((tf.cast(values, tf.float64) - scaling.mean) / scaling.divisor(), tf.float32)

@@ -1,0 +1,156 @@
+"""What a job of Slurm runs: its ranks by submitit, and in its batch script the lines before and after them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from glrnn_hpc import layout, logs
+from glrnn_hpc.errors import WRONG_INPUT, GlrnnError
+from glrnn_hpc.keras_import import import_keras
+from glrnn_hpc.launch.slurm.profile import Profile
+from glrnn_hpc.worker.preemption import Notice
+
+logger = logging.getLogger(__name__)
+
+#: How often a job may come back whose ranks were never ready to train: a wrong environment would fail for ever.
+_FALSE_STARTS = 2
+
+#: Status of a step of ranks that could not begin: BSD's EX_UNAVAILABLE.
+_NOT_BEGUN = 69
+
+#: Keys of a profile that submitit knows by the same names.
+_PARAMETERS = (
+    *("partition", "account", "qos", "constraint", "time", "cpus_per_task", "mem", "gpus_per_node", "gpus_per_task"),
+)
+
+
+def work(root: str, n_ranks: int) -> None:
+    """Work on a sweep: what submitit calls in every rank of a job."""
+    # Before the imports, which take seconds: until then submitit would take the signal for itself.
+    notice = Notice()
+    # Here, as an h5py that reads by MPI-IO starts MPI when it is imported: not on the login node.
+    from glrnn_hpc.worker import main
+
+    logs.to_stderr()
+    _saying_errors(lambda: main.run(Path(root), job_name(), n_ranks, notice))
+
+
+def collect_best(root: str) -> None:
+    """Export the best model of a sweep: what submitit calls in the job after the workers."""
+    import_keras()
+    from glrnn_hpc.collector import collect
+
+    logs.to_stderr()
+    found = _saying_errors(lambda: collect.collect(Path(root), top=1))
+    logger.info("trial %d is the best: %s", found["best"]["number"], found["best"]["path"])
+
+
+def _saying_errors(call: Callable[[], Any]) -> Any:
+    """Do what the command line does with an error of the user's: one message, and a status that is not requeued.
+
+    submitit would write a traceback and end with status 1.
+    """
+    try:
+        return call()
+    except GlrnnError as error:
+        logs.say(error)
+        sys.exit(WRONG_INPUT)
+
+
+def job_name() -> str:
+    """Return the name of this job, which it keeps when it is requeued.
+
+    One element of an array bears the array's own number as its SLURM_JOB_ID.
+    """
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
+
+
+def preamble(profile: Profile) -> list[str]:
+    """Return the lines of the batch script before srun: the site's own, and empty steps when the job came back.
+
+    A node that crashed keeps the socket of PMIx for the step of that number, which could not begin there again: each
+    start of a job takes another number for the step of its ranks.
+    """
+    count = "$(seq $((${SLURM_RESTART_COUNT:-0} % 10)))"
+    steps = f"for _ in {count}; do srun --mpi=none --nodes=1 --ntasks=1 true || true; done"
+    return [*profile.setup_lines(), *([steps] if profile.mpi == "pmix" else [])]
+
+
+def teardown(max_restarts: int, folder: layout.SweepFolder) -> list[str]:
+    """Return the last lines of the batch script: put the job into the queue again unless its ranks are done.
+
+    A rank that dies ends the step, and Slurm would take the job for failed. Workers that still wait when every trial is
+    done are cancelled: nobody needs them, and the job that collects would wait for them.
+
+    Parameters
+    ----------
+    max_restarts : int
+        How often a job comes back.
+    folder : SweepFolder
+        The sweep.
+    """
+    ready = folder.worker("job").ready.name
+    state = shlex.quote(str(folder.state))
+    return [
+        "status=$?",
+        # Ranks end with 0 when the sweep has ended. A step that could not begin may have that status as well.
+        f'if [ $status -eq 0 ] && grep -qs \'"state": "running"\' {state}; then status={_NOT_BEGUN}; fi',
+        # Requeueing ends this very job by SIGTERM, before scontrol has its answer.
+        "trap '' TERM",
+        "job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}; job=${job:-$SLURM_JOB_ID}",
+        # A job that is being cancelled is completing: it must not come back. The controller may be busy.
+        "for pause in 1 5 20 60 120 0; do",
+        '  state=$(squeue --noheader --jobs="$job" --format=%T 2>/dev/null) && break || sleep $pause',
+        "done",
+        f"limit={max_restarts}",
+        f'[ -e {shlex.quote(str(folder.workers))}/"$job"/{ready} ] || limit={min(max_restarts, _FALSE_STARTS)}',
+        f'if [ $status -ne 0 ] && [ $status -ne {WRONG_INPUT} ] && [ "$state" = RUNNING ]; then',
+        '  if [ "${SLURM_RESTART_COUNT:-0}" -lt $limit ]; then',
+        '    echo "the ranks ended with status $status: job $job is put into the queue again" >&2',
+        '    scontrol requeue "$job"',
+        "  else",
+        '    echo "the ranks ended with status $status after $limit restarts: job $job is given up" >&2',
+        "  fi",
+        f'elif [ $status -eq 0 ] && grep -qs \'"state": "finished"\' {state}; then',
+        '  scancel --quiet --state=PENDING --name="$SLURM_JOB_NAME"',
+        "fi",
+        "exit $status",
+    ]
+
+
+def executor_for(folder: Path, profile: Profile, **parameters: Any) -> submitit.SlurmExecutor:
+    """Return what submits jobs on a site.
+
+    Parameters
+    ----------
+    folder : Path
+        Where submitit writes its files and the ranks their output; all nodes must see it.
+    profile : Profile
+        The site.
+    **parameters
+        More of submitit's, or others than the profile's.
+    """
+    executor = submitit.SlurmExecutor(folder, python=profile.python_command())
+    given = {name: getattr(profile, name) for name in _PARAMETERS if getattr(profile, name) is not None}
+    # submitit would let an option of the profile win over what is given here, such as the dependency of a collector.
+    options = {key: value for key, value in profile.sbatch_options().items() if key not in parameters}
+    executor.update_parameters(
+        **{**given, **parameters},
+        setup=preamble(profile),
+        additional_parameters={"requeue": True, **options},
+    )
+    return executor
+
+
+def srun_arguments(profile: Profile) -> list[str]:
+    """Return how srun starts the ranks of a job on a site."""
+    return [f"--mpi={profile.mpi}", "--kill-on-bad-exit=1", f"--cpus-per-task={profile.cpus_per_task}"]

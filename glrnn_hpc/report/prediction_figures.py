@@ -1,0 +1,227 @@
+"""Predicted against simulated responses, and what lies between them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from glrnn_hpc import layout
+from glrnn_hpc.data.hdf5 import Schema, read_schema
+from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.predict import LABEL_UNITS
+from glrnn_hpc.report import plot_style
+from glrnn_hpc.report.plot_style import Drawing
+
+Array = NDArray[Any]
+
+_COLOURS = (plot_style.BLUE, plot_style.VERMILION, plot_style.GREEN)
+_SHOWN = ("e", "p", "q")
+
+#: Groups in one figure, and labels with a histogram.
+_MOST_ROWS, _MOST_LABELS = 12, 24
+
+#: Characters of a name beside an axis.
+_NAME_LENGTH = 20
+
+#: Sequences below which there is no band.
+_LEAST_SEQUENCES = 3
+
+_BAND = (0.05, 0.5, 0.95)
+
+#: Between which quantiles a histogram shows errors: a few far ones would squeeze all others into one bar.
+_EDGES = (0.005, 0.995)
+
+
+def check_figure(figure: Path) -> None:
+    """Check that a figure can be written under this name.
+
+    Raises
+    ------
+    ConfigError
+        If its suffix names no format, or its folder does not exist.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    formats = FigureCanvasBase.get_supported_filetypes()
+    if figure.suffix.lstrip(".").lower() not in formats:
+        raise ConfigError(f"--figure {figure}: the suffix must be one of {', '.join(sorted(formats))}.")
+    if not figure.parent.is_dir():
+        raise ConfigError(f"--figure {figure}: there is no folder {figure.parent}.")
+
+
+def plot_predictions(predictions: Path, figure: Path, metrics: dict[str, dict[str, float]]) -> None:
+    """Draw predicted against simulated responses of one sequence per group into a file.
+
+    Parameters
+    ----------
+    predictions : Path
+        File that `predict.predict_file` wrote; of each group the sequence with the median error is shown.
+    figure : Path
+        Where the figure goes; its suffix chooses the format.
+    metrics : dict
+        Of each label, its errors on all sequences; the RMSE stands in the title of its column.
+    """
+    with plot_style.plain_texts(), layout.replacing(figure) as partial:
+        drawing = draw_predictions(predictions, metrics)
+        drawing.figure.savefig(partial, dpi=130)
+
+
+def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) -> Drawing:
+    """Draw of each group the sequence with the median error, predicted and simulated, and the errors of all around it.
+
+    Parameters
+    ----------
+    predictions, metrics
+        As for `plot_predictions`.
+    """
+    schema = read_schema(predictions)
+    labels = [name for name in _SHOWN if name in schema.outputs] or list(schema.outputs[:3])
+    groups = schema.groups[:_MOST_ROWS]
+    canvas = Figure(figsize=(3.6 * max(2, len(labels)), 2.1 * len(groups) + 1.0), layout="constrained")
+    axes = canvas.subplots(len(groups), len(labels), squeeze=False, sharex=True)
+    with h5py.File(predictions, "r") as file:
+        for row, group in zip(axes, groups, strict=True):
+            predicted, simulated = file[group.name]["outputs"][:], file[group.name]["simulated"][:]
+            shown = _median_sequence(predicted, simulated)
+            strain, strain_name = _abscissa(file[group.name]["inputs"][shown], schema.inputs)
+            band = error_band(predicted, simulated)
+            for axis, label, colour in zip(row, labels, _COLOURS[: len(labels)], strict=True):
+                column = schema.outputs.index(label)
+                centre = predicted[shown, :, column]
+                if band is not None:
+                    low, middle, high = centre + band[:, :, column]
+                    axis.fill_between(strain, low, high, color=colour, alpha=0.22, lw=0)
+                    axis.plot(strain, middle, color=colour, lw=0.9, ls=":")
+                axis.plot(strain, simulated[shown, :, column], color="0.35", lw=2.4)
+                axis.plot(strain, centre, color=colour, lw=1.3, ls="--")
+                axis.set_ylabel(_named(label))
+                axis.yaxis.set_major_locator(MaxNLocator(5))
+            title = f"{plot_style.short(group.name, 2 * _NAME_LENGTH)} ({len(predicted)} sequences)"
+            row[0].set_title(title, loc="left", fontsize="small", fontweight="bold")
+    for axis in axes[-1]:
+        axis.set_xlabel(strain_name)
+    for axis, label in zip(axes[0], labels, strict=True):
+        if label in metrics:
+            rmse = f"{metrics[label]['rmse']:.3g} {LABEL_UNITS.get(label, '')}".rstrip()
+            text = f"RMSE of {plot_style.short(label, _NAME_LENGTH)}, all groups: {rmse}"
+            # Above the titles of the groups, which may be as long as their column is wide.
+            axis.annotate(text, (1, 1), (0, 18), "axes fraction", "offset points", ha="right", fontsize="x-small")
+    plot_style.legend_below(canvas, _legend())
+    words = f"Predicted and simulated {', '.join(labels)} over {strain_name} for the groups "
+    words += ", ".join(group.name for group in groups) + "; RMSE of all sequences: "
+    words += ", ".join(f"{label} {metrics[label]['rmse']:.3g}" for label in labels if label in metrics) + "."
+    caption = (
+        "Of each group the sequence with the median error. Band and dotted line: this prediction plus the 5 to 95 % "
+        "and the median of simulated - predicted over the group's sequences, "
+        f"where there are {_LEAST_SEQUENCES} or more."
+    )
+    if len(schema.groups) > _MOST_ROWS:
+        caption += f" The first {_MOST_ROWS} of {len(schema.groups)} groups are shown."
+    return Drawing(canvas, words, caption)
+
+
+def draw_errors(predictions: Path, metrics: dict[str, dict[str, float]]) -> Drawing:
+    """Draw how the errors of each label are distributed over all sequences and steps, in its own unit.
+
+    Parameters
+    ----------
+    predictions, metrics
+        As for `plot_predictions`.
+    """
+    schema = read_schema(predictions)
+    errors = _all_errors(predictions, schema)
+    labels = schema.outputs[:_MOST_LABELS]
+    n_columns = min(4, len(labels))
+    n_rows = math.ceil(len(labels) / n_columns)
+    canvas = Figure(figsize=(max(6.0, 2.6 * n_columns), 2.3 * n_rows + 0.7), layout="constrained")
+    axes = canvas.subplots(n_rows, n_columns, squeeze=False, gridspec_kw={"hspace": 0.03}).ravel()
+    for column, label in enumerate(labels):
+        axis = axes[column]
+        low, median, high = np.quantile(errors[:, column], _BAND)
+        first, last = np.quantile(errors[:, column], _EDGES)
+        if first == last:
+            first, last = first - 1e-6, last + 1e-6
+        axis.hist(errors[:, column], bins=np.linspace(first, last, 51), color=plot_style.SKY, density=True)
+        axis.axvline(0, color="black", lw=1.0)
+        axis.axvline(median, color=plot_style.VERMILION, lw=1.4, ls="--")
+        axis.axvspan(low, high, color=plot_style.ORANGE, alpha=0.18, lw=0, zorder=0)
+        axis.set_xlim(first, last)
+        axis.set_yticks([])
+        axis.xaxis.set_major_locator(MaxNLocator(3))
+        axis.tick_params(axis="x", labelsize="small")
+        axis.set_xlabel(f"error of {_named(label)}", fontsize="small")
+        axis.set_title(f"RMSE {metrics[label]['rmse']:.3g}, R² {metrics[label]['r2']:.3f}", fontsize="small")
+    for axis in axes[len(labels) :]:
+        axis.set_visible(False)
+    handles: list[Any] = [Patch(color=plot_style.SKY, label="density"), Line2D([], [], color="black", lw=1, label="0")]
+    handles.append(Line2D([], [], color=plot_style.VERMILION, lw=1.4, ls="--", label="median"))
+    handles.append(Patch(color=plot_style.ORANGE, alpha=0.18, label="5-95 %"))
+    plot_style.legend_below(canvas, handles)
+    words = "Errors (predicted - simulated) over all test sequences and steps: "
+    words += "; ".join(_in_words(errors[:, column], label) for column, label in enumerate(labels)) + "."
+    caption = f"predicted - simulated at {len(errors)} steps of the test sequences; 0.5 % lie beyond either edge."
+    return Drawing(canvas, words, caption)
+
+
+def error_band(predicted: Array, simulated: Array) -> Array | None:
+    """Return 5 %, median and 95 % of simulated - predicted at each step; None of fewer than three sequences.
+
+    Parameters
+    ----------
+    predicted, simulated : ndarray, shape (n_samples, n_steps, n_labels)
+        Of one group, original units.
+
+    Returns
+    -------
+    ndarray, shape (3, n_steps, n_labels), or None
+    """
+    if len(predicted) < _LEAST_SEQUENCES:
+        return None
+    band: Array = np.quantile(simulated.astype("float64") - predicted, _BAND, axis=0)
+    return band
+
+
+def _all_errors(predictions: Path, schema: Schema) -> Array:
+    with h5py.File(predictions, "r") as file:
+        groups = [file[group.name] for group in schema.groups]
+        parts = [group["outputs"][:].astype("float64") - group["simulated"][:] for group in groups]
+    return np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
+
+
+def _in_words(errors: Array, label: str) -> str:
+    low, median, high = np.quantile(errors, _BAND)
+    return f"{_named(label)} median {median:.2g}, 5 to 95 % {low:.2g} to {high:.2g}"
+
+
+def _named(label: str) -> str:
+    return f"{plot_style.short(label, _NAME_LENGTH)} [{LABEL_UNITS.get(label, '-')}]"
+
+
+def _legend() -> list[Any]:
+    return [
+        Line2D([], [], color="0.35", lw=2.4, label="simulated (DEM)"),
+        Line2D([], [], color=plot_style.BLUE, lw=1.3, ls="--", label="predicted (LSTM)"),
+        Patch(color=plot_style.BLUE, alpha=0.22, label="5-95 % of the errors"),
+        Line2D([], [], color=plot_style.BLUE, lw=0.9, ls=":", label="median of the errors"),
+    ]
+
+
+def _median_sequence(predicted: Array, simulated: Array) -> int:
+    scale = simulated.std(axis=(0, 1))
+    errors = (((predicted - simulated) / np.where(scale > 0, scale, 1.0)) ** 2).mean(axis=(1, 2))
+    return int(np.argsort(errors, kind="stable")[len(errors) // 2])
+
+
+def _abscissa(inputs: Array, names: tuple[str, ...]) -> tuple[Array, str]:
+    column = names.index("e_z") if "e_z" in names else len(names) - 1
+    name = "axial strain e_z [-]" if names[column] == "e_z" else names[column]
+    return inputs[:, column], name

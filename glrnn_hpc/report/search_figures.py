@@ -1,0 +1,203 @@
+"""Figures of a search: its history, its learning curves, the weight of its parameters."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+from matplotlib.collections import LineCollection
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from glrnn_hpc.report import plot_style
+from glrnn_hpc.report.plot_style import Drawing, NothingToDraw
+from glrnn_hpc.report.trials import Trial, best_of, finished
+from glrnn_hpc.search import hyperband
+from glrnn_hpc.search.importance import LEAST_TRIALS, importances
+from glrnn_hpc.search.spec import SweepSpec
+
+#: Parameters with a bar of their own.
+_MOST_BARS = 24
+
+#: Least distance of two labels of bands, as a part of the axis.
+_BETWEEN_BANDS = 0.03
+
+
+def draw_history(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
+    """Draw the value of each trial and the best one so far.
+
+    Raises
+    ------
+    NothingToDraw
+        If no trial has a value yet.
+    """
+    shown = [trial for trial in trials if trial.value is not None]
+    if not shown:
+        raise NothingToDraw(f"no trial has a {spec.metric} yet")
+    figure = plot_style.new_figure(4.4)
+    axis = figure.subplots()
+    done = finished(list(trials))
+    handles = []
+    if done:
+        better = min if spec.goal == "minimize" else max
+        numbers = [trial.number for trial in done]
+        best = list(accumulate((trial.value or 0.0 for trial in done), better))
+        last = max(trial.number for trial in trials)
+        handles += axis.step(
+            [*numbers, last], [*best, best[-1]], where="post", color="0.25", lw=1.4, label="best so far", zorder=2
+        )
+    for state in plot_style.STATES:
+        those = [trial for trial in trials if trial.state == state]
+        with_value = [trial for trial in those if trial.value is not None]
+        marker = plot_style.marker_of(state)
+        label = f"{state} ({len(those)})"
+        if with_value:
+            x, y = [trial.number for trial in with_value], [trial.value or 0.0 for trial in with_value]
+            axis.plot(x, y, ms=6, alpha=0.9, zorder=3, **marker)
+        without = [trial.number for trial in those if trial.value is None]
+        if without:
+            # On the lower edge: there is no value to put them at.
+            edge: dict[str, Any] = {"transform": axis.get_xaxis_transform(), "clip_on": False}
+            axis.plot(without, [0.02] * len(without), ms=6, **edge, **marker)
+        if those:
+            handles.append(Line2D([], [], label=label, **marker))
+    if plot_style.is_log_scaled(trial.value or 0.0 for trial in shown):
+        axis.set_yscale("log")
+        plot_style.scale_log(axis.yaxis)
+    axis.set_xlabel("trial [number]")
+    axis.set_ylabel(f"{spec.metric} [{metric_unit(spec)}]")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.3)
+    plot_style.legend_below(figure, handles)
+    top = best_of(list(trials), spec.goal)
+    words = f"Value of {spec.metric} of {len(shown)} trials in the order of their numbers ({_counts(trials)})"
+    words += f"; the best, {top.value:.4g}, is trial {top.number}." if top else "; none has finished yet."
+    caption = "Of trials that have not finished the best value so far; those without any stand on the lower edge."
+    return Drawing(figure, words, caption)
+
+
+def draw_learning_curves(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
+    """Draw the metric after each epoch, and where hyperband compares trials.
+
+    Raises
+    ------
+    NothingToDraw
+        If no trial has done an epoch yet.
+    """
+    shown = [trial for trial in trials if any(map(math.isfinite, trial.history))]
+    if not shown:
+        raise NothingToDraw("no trial has done an epoch yet")
+    figure = plot_style.new_figure(4.8)
+    axis = figure.subplots()
+    handles: list[Any] = []
+    for state, (colour, _, _) in plot_style.STATES.items():
+        curves = [trial.history for trial in shown if trial.state == state]
+        if not curves:
+            continue
+        lines = [list(zip(range(1, len(curve) + 1), curve, strict=True)) for curve in curves]
+        width, dashes = (0.9, "solid") if state == "finished" else (0.8, (0, (4, 2)))
+        axis.add_collection(LineCollection(lines, colors=colour, linewidths=width, linestyles=dashes, alpha=0.55))
+        ends = [line[-1] for line in lines]
+        axis.plot([x for x, _ in ends], [y for _, y in ends], ms=5, zorder=4, **plot_style.marker_of(state))
+        handles.append(
+            Line2D([], [], label=f"{state} ({len(curves)})", **{**plot_style.marker_of(state), "ls": dashes})
+        )
+    top = best_of(list(trials), spec.goal)
+    if top is not None and top.history:
+        epochs = range(1, len(top.history) + 1)
+        handles += axis.plot(epochs, top.history, color="black", lw=2.0, zorder=5, label=f"best: trial {top.number}")
+    values = [value for trial in shown for value in trial.history if math.isfinite(value)]
+    if plot_style.is_log_scaled(values):
+        axis.set_yscale("log")
+        plot_style.scale_log(axis.yaxis)
+    last = max(len(trial.history) for trial in shown)
+    axis.set_xlim(0.5, last + 0.5)
+    axis.set_xlabel("epoch [number, from 1]")
+    axis.set_ylabel(f"{spec.metric} [{metric_unit(spec)}]")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.25, axis="y")
+    words = f"{spec.metric} after each epoch of {len(shown)} trials ({_counts(shown)})"
+    if spec.early_terminate is None:
+        caption = "The sweep has no early_terminate: no trial was compared with others before its end."
+    else:
+        handles += _draw_bands(axis, trials, spec, last)
+        reached = [band for band in hyperband.bands(spec.early_terminate) if band <= last]
+        words += f"; hyperband compares after the epochs {', '.join(map(str, reached)) or 'beyond those shown'}"
+        caption = "A trial that is worse than the cutoff at a band is stopped; the cutoff falls as trials come in."
+    plot_style.legend_below(figure, handles)
+    return Drawing(figure, f"{words}.", caption)
+
+
+def _draw_bands(axis: Any, trials: Sequence[Trial], spec: SweepSpec, last: int) -> list[Line2D]:
+    """Mark the epochs of hyperband and its cutoffs as they are now; name the epochs above where there is room."""
+    early_terminate = spec.early_terminate or {}
+    bands = [band for band in hyperband.bands(early_terminate) if band <= last]
+    if not bands:
+        return []
+    for band in bands:
+        axis.axvline(band, color="0.45", lw=0.9, ls=":", zorder=1)
+    named: list[int] = []
+    for band in bands:
+        if not named or band - named[-1] >= _BETWEEN_BANDS * last:
+            named.append(band)
+    above = axis.secondary_xaxis("top")
+    above.set_xticks(named, [str(band) for band in named])
+    above.set_xlabel("hyperband compares after epoch", fontsize="small")
+    above.tick_params(labelsize="small")
+    handles = [Line2D([], [], color="0.45", lw=0.9, ls=":", label="band")]
+    cutoffs = hyperband.cutoffs([trial.history for trial in trials if trial.history], early_terminate, spec.goal)
+    finite = {band: value for band, value in cutoffs.items() if math.isfinite(value)}
+    if finite:
+        marker = {"color": plot_style.VERMILION, "marker": "_", "ms": 14, "mew": 2.2, "ls": "none"}
+        handles += axis.plot(list(finite), list(finite.values()), zorder=6, label="cutoff by now", **marker)
+    return handles
+
+
+def draw_importance(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
+    """Draw how much each parameter decides whether a trial is good.
+
+    Raises
+    ------
+    NothingToDraw
+        If too few trials have finished, or fewer than two parameters are searched.
+    """
+    done = finished(list(trials))
+    if len(spec.searched) < 2:
+        raise NothingToDraw(f"the sweep searches {len(spec.searched)} parameter, and two are needed to compare them")
+    if len(done) < LEAST_TRIALS:
+        raise NothingToDraw(f"{len(done)} trials have finished, and fewer than {LEAST_TRIALS} would tell chance")
+    points, values = [trial.point for trial in done], [trial.value or 0.0 for trial in done]
+    found = list(importances(spec.searched, points, values, spec.goal).items())[:_MOST_BARS]
+    names = [plot_style.short(name, 40) for name, _ in found]
+    shares = [100 * share for _, share in found]
+    figure = plot_style.new_figure(1.2 + 0.32 * len(found))
+    axis = figure.subplots()
+    bars = axis.barh(range(len(found)), shares, color=plot_style.BLUE, height=0.65)
+    axis.bar_label(bars, [f"{share:.0f} %" for share in shares], padding=4, fontsize="small")
+    axis.set_yticks(range(len(found)), names)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1.12 * max(shares))
+    axis.set_xlabel("importance [% of all parameters]")
+    axis.grid(alpha=0.3, axis="x")
+    axis.set_axisbelow(True)
+    words = ", ".join(f"{name} {share:.0f} %" for name, share in zip(names, shares, strict=True))
+    caption = (
+        f"Optuna's PED-ANOVA on {len(done)} finished trials: how much the values of the good ones differ from those of "
+        "all. Stopped trials do not count, and with few trials the order of near ones is chance."
+    )
+    return Drawing(figure, f"Importance of the parameters: {words}.", caption)
+
+
+def metric_unit(spec: SweepSpec) -> str:
+    """Return the unit of the metric: that of standardised labels unless the sweep keeps them as they are."""
+    is_standardised = spec.constants.get("standardize_outputs", True)
+    power = "" if spec.metric.endswith("mae") else "²"
+    return f"std{power} of the labels" if is_standardised else f"unit{power} of the labels"
+
+
+def _counts(trials: Sequence[Trial]) -> str:
+    counts = Counter(trial.state for trial in trials)
+    return ", ".join(f"{counts[state]} {state}" for state in plot_style.STATES if counts[state])

@@ -1,0 +1,73 @@
+"""What a report shows of each trial: its state, its point, and its metric after each epoch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from glrnn_hpc.study.study import SweepStudy
+from glrnn_hpc.summary.status import read_epochs
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial that has begun.
+
+    Attributes
+    ----------
+    number : int
+        Of the trial.
+    state : str
+        finished, pruned, failed or running.
+    point : dict
+        Its searched parameters in the units of the configuration.
+    value : float or None
+        The metric of a finished trial, of others the best one so far; None if there is none that is finite.
+    history : tuple of float
+        The metric after each epoch.
+    """
+
+    number: int
+    state: str
+    point: dict[str, Any]
+    value: float | None
+    history: tuple[float, ...]
+
+
+def read_trials(study: SweepStudy, table: list[dict[str, Any]]) -> list[Trial]:
+    """Return the trials of a sweep that have begun, in the order of their numbers.
+
+    Parameters
+    ----------
+    study : SweepStudy
+        The sweep.
+    table : list of dict
+        Of `status.summarize`.
+    """
+    found = []
+    for row in table:
+        # Of a failed trial that was repeated the failure is shown too.
+        state = "failed" if row["state"] == "retried" else row["state"]
+        if state == "waiting" and row["epochs"]:
+            state = "running"  # given back, and soon adopted
+        if state == "waiting":
+            continue
+        rows = read_epochs(study.folder.trial(row["number"]), row["generation"])
+        history = tuple(float(line[study.spec.metric]) for line in rows if line.get(study.spec.metric))
+        value = row["value"] if row["state"] == "finished" else row["best_so_far"]
+        if value is not None and not math.isfinite(value):
+            value = None
+        found.append(Trial(row["number"], state, row["params"], value, history))
+    return found
+
+
+def finished(trials: list[Trial]) -> list[Trial]:
+    """Return the finished ones that have a value."""
+    return [trial for trial in trials if trial.state == "finished" and trial.value is not None]
+
+
+def best_of(trials: list[Trial], goal: str) -> Trial | None:
+    """Return the best finished trial, the first of equal ones; None if none has finished."""
+    sign = 1.0 if goal == "minimize" else -1.0
+    return min(finished(trials), key=lambda trial: (sign * (trial.value or 0.0), trial.number), default=None)

@@ -1,0 +1,77 @@
+"""Which trials of a sweep are the best, and where the files of the best one lie."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glrnn_hpc import layout
+from glrnn_hpc.errors import SweepError
+from glrnn_hpc.search.spec import SweepSpec
+from glrnn_hpc.study.study import Slot, SweepStudy
+
+
+@dataclass(frozen=True)
+class BestTrial:
+    """The best trial of a sweep.
+
+    Attributes
+    ----------
+    number : int
+        Of the trial.
+    point : dict
+        Its searched parameters.
+    folder : RunFolder
+        Its files: the export of `glrnn collect` where that is still the best, else the trial's own.
+    spec : SweepSpec
+        The sweep.
+    """
+
+    number: int
+    point: dict[str, Any]
+    folder: layout.RunFolder
+    spec: SweepSpec
+
+
+def best_first(slots: list[Slot], goal: str) -> list[Slot]:
+    """Return the finished trials, the best one first; equal ones in the order of their numbers."""
+    # No trial with NaN or infinity is finished; a study that another program wrote to may hold one.
+    finished = [slot for slot in slots if slot.state == "finished" and math.isfinite(_value(slot))]
+    sign = 1.0 if goal == "minimize" else -1.0
+    return sorted(finished, key=lambda slot: (sign * _value(slot), slot.number))
+
+
+def _value(slot: Slot) -> float:
+    return math.nan if slot.value is None else slot.value
+
+
+def best_trial(root: Path) -> BestTrial:
+    """Return the best finished trial of a sweep, without those that `glrnn collect` refused.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the sweep; it may still be running.
+
+    Raises
+    ------
+    SweepError
+        If `root` is not the folder of a sweep, or no trial has finished yet.
+    """
+    study = SweepStudy(layout.SweepFolder(root))
+    exported = study.folder.best
+    provenance: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):  # nothing is exported yet, or just now, or it is damaged
+        provenance = layout.read_record(exported.provenance)
+    # Trials whose files do not give the loss that they logged.
+    refused = provenance.get("refused", [])
+    ranking = [slot for slot in best_first(study.slots(), study.spec.goal) if slot.number not in refused]
+    if not ranking:
+        raise SweepError(f"{root}: no trial has finished yet; `glrnn status {root}` shows how far they are.")
+    best = ranking[0]
+    # The study is told of a trial after its files were brought up.
+    folder = exported if provenance.get("trial") == best.number else study.folder.trial(best.number)
+    return BestTrial(best.number, best.params, folder, study.spec)

@@ -1,0 +1,395 @@
+"""The Optuna study behind a sweep: its slots, who claims them, what became of them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from glrnn_hpc import layout
+from glrnn_hpc.errors import StorageError, SweepError
+from glrnn_hpc.search import hyperband, samplers
+from glrnn_hpc.search.sweep import load_sweep
+from glrnn_hpc.study import leases, storage
+
+logger = logging.getLogger(__name__)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+STATES = ("finished", "pruned", "failed", "running", "waiting")
+_STATE_NAMES = {
+    TrialState.COMPLETE: "finished",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+_FINAL = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+
+# What the study keeps of a trial beside its state: the number of its point, the point itself, the generation that was
+# given back, the failed trial that it repeats, and whether its value was imputed.
+_INDEX, _POINT, _RELEASED, _REPEATS, _IMPUTED = "index", "point", "released", "repeats", "imputed"
+
+#: How many of the first waiting trials a rank chooses from after it lost a race for one.
+_SPREAD = 16
+
+#: How many trials are added while the lock of the sweep's state is held.
+_PART = 100
+
+#: Owners that may die of a trial, one after the other, before it is given up.
+_DEATHS = 5
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One trial of the sweep as the study knows it.
+
+    Attributes
+    ----------
+    number : int
+        Its number, the name of its folder.
+    state : str
+        finished, pruned, failed, running or waiting; a failed trial that another one repeats is retried.
+    params : dict
+        Its point in the units of the configuration; empty before it is claimed.
+    value : float or None
+        The metric of a finished trial.
+    is_released : bool
+        Whether a running trial was given back before its end and waits to be adopted.
+    """
+
+    number: int
+    state: str
+    params: dict[str, Any]
+    value: float | None
+    is_released: bool = False
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A trial that this rank may train: its number, its point and its lease."""
+
+    number: int
+    point: dict[str, Any]
+    lease: leases.Lease
+
+
+def _reaching(method: F) -> F:
+    """Turn what a full disk, a lost mount or a lost database raises into one error."""
+
+    @functools.wraps(method)
+    def reached(self: SweepStudy, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except (OSError, optuna.exceptions.StorageInternalError) as error:
+            raise StorageError(f"{self.folder.root}: the study cannot be reached: {error}") from error
+
+    return cast(F, reached)
+
+
+class SweepStudy:
+    """A rank's view of the study of one sweep folder."""
+
+    def __init__(self, folder: layout.SweepFolder) -> None:
+        if not (folder.sweep.exists() and folder.state.exists()):
+            raise SweepError(f"{folder.root}: is not a sweep folder; `glrnn sweep` makes one.")
+        self.folder = folder
+        directory = folder.read_state().get("directory")
+        self.spec = load_sweep(folder.sweep, directory=directory)
+        self._storage = storage.open_storage(folder)
+        try:
+            self._study = optuna.load_study(study_name=storage.study_name(folder), storage=self._storage)
+        except KeyError as error:
+            raise StorageError(
+                f"{folder.root}: the study of this sweep is not in its storage any more; restore it from a copy."
+            ) from error
+
+    @_reaching
+    def slots(self) -> list[Slot]:
+        """Return all trials in the order of their numbers."""
+        trials = self._trials()
+        repeated = {trial.user_attrs[_REPEATS] for trial in trials if _REPEATS in trial.user_attrs}
+        return [self._slot(trial, is_repeated=trial.number in repeated) for trial in trials]
+
+    @_reaching
+    def is_finished(self) -> bool:
+        """Whether every slot is final."""
+        return all(trial.state.is_finished() for trial in self._trials())
+
+    @_reaching
+    def claim(self, owner: leases.Owner) -> Claim | None:
+        """Claim a waiting trial, the first one if no other rank is faster; None if none is left.
+
+        The study changes waiting to running for the first claimant only, so no two ranks get the same trial.
+        """
+        if self._end_at_target():
+            return None
+        first = 0
+        while waiting := self._trials(TrialState.WAITING):
+            # Ranks that start together would all try for the same one, again and again.
+            trial = waiting[min(first, len(waiting) - 1)]
+            first = random.randrange(_SPREAD)
+            try:
+                if not self._storage.set_trial_state_values(trial._trial_id, state=TrialState.RUNNING):
+                    continue
+            except optuna.exceptions.UpdateFinishedTrialError:
+                continue
+            lease = leases.take(self.folder.trial(trial.number), owner, 1)
+            if lease is not None:
+                return Claim(trial.number, self._point(trial), lease)
+        return None
+
+    @_reaching
+    def adopt_released(self, owner: leases.Owner) -> Claim | None:
+        """Adopt a running trial that its owner gave back; None if there is none."""
+        # By the study alone: before each claim, thousands of ranks would look at thousands of files.
+        given_back = [trial for trial in self._trials(TrialState.RUNNING) if _RELEASED in trial.user_attrs]
+        return self._adopt(given_back, owner, lambda _: False)
+
+    @_reaching
+    def adopt(self, owner: leases.Owner, is_dead: Callable[[leases.Owner], bool]) -> Claim | None:
+        """Adopt a running trial whose owner is dead, or that nobody holds; None if there is none.
+
+        A trial whose result was published by a rank that died before it could tell the study is told here.
+        """
+        return self._adopt(self._trials(TrialState.RUNNING), owner, is_dead)
+
+    def _adopt(
+        self, trials: list[FrozenTrial], owner: leases.Owner, is_dead: Callable[[leases.Owner], bool]
+    ) -> Claim | None:
+        for trial in trials:
+            folder = self.folder.trial(trial.number)
+            generation = folder.newest_generation()
+            holder = leases.owner_of(folder, generation)
+            is_given_back = trial.user_attrs.get(_RELEASED) == generation
+            if not (is_given_back or holder is None or is_dead(holder)):
+                continue
+            if folder.result.exists():
+                self.settle(trial.number)
+                continue
+            lease = leases.take(folder, owner, generation + 1)
+            if lease is None:
+                continue
+            claim = Claim(trial.number, self._point(trial), lease)
+            if is_given_back or not self._is_deadly(folder, generation):
+                return claim
+            self._give_up(claim)
+        return None
+
+    @staticmethod
+    def _is_deadly(folder: layout.TrialFolder, generation: int) -> bool:
+        """Whether so many owners died one after the other without an epoch that the trial must be what kills them."""
+        newest = range(generation, max(0, generation - _DEATHS), -1)
+        return len(newest) == _DEATHS and not any(folder.checkpoint_file(number).exists() for number in newest)
+
+    def _give_up(self, claim: Claim) -> None:
+        error = (
+            f"its worker died {_DEATHS} times before an epoch was done; the network may need more memory than there is"
+        )
+        now = time.time()
+        result = {"state": "failed", "error": error, "number": claim.number, "point": claim.point}
+        if claim.lease.publish({**result, "started": now, "seconds": 0.0}):
+            self.settle(claim.number)
+
+    @_reaching
+    def release(self, claim: Claim) -> None:
+        """Give a trial back before its end, so that another rank adopts it without waiting for this one's death."""
+        self._set(self._id(claim.number), _RELEASED, claim.lease.generation)
+
+    @_reaching
+    def report(self, number: int, epoch: int, value: float) -> bool:
+        """Report the metric of a trial at a band of hyperband; return whether the rule stops the trial."""
+        if self.spec.early_terminate is None:
+            return False
+        pruner = hyperband.HyperbandPruner(self.spec.early_terminate, self.spec.goal)
+        self._storage.set_trial_intermediate_value(self._id(number), epoch, value)
+        return bool(pruner.prune(self._study, self._storage.get_trial(self._id(number))))
+
+    @_reaching
+    def settle(self, number: int) -> dict[str, Any]:
+        """Bring up the files of a trial's published result and tell the study; return the result.
+
+        Whoever finds a published result does this, as its publisher may have died right after it.
+        """
+        folder = self.folder.trial(number)
+        result: dict[str, Any] = layout.read_json(folder.result)
+        leases.bring_up(folder, result["generation"])
+        self._tell(number, result)
+        return result
+
+    def _tell(self, number: int, result: dict[str, Any]) -> None:
+        state = _FINAL[result["state"]]
+        value = result.get("value") if state is TrialState.COMPLETE else None
+        if state is TrialState.FAIL and (imputed := self._imputed()) is not None:
+            self._set(self._id(number), _IMPUTED, True)
+            state, value = TrialState.COMPLETE, imputed
+        values = None if value is None else [value]
+        try:
+            self._storage.set_trial_state_values(self._id(number), state=state, values=values)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return  # somebody else told it
+        self._end_at_target()
+
+    def _end_at_target(self) -> bool:
+        if (trial := self._target_reached_by()) is None:
+            return False
+        self.end(f"trial {trial.number} reached metric.target={self.spec.target:g} with {trial.value:.6g}")
+        return True
+
+    def end(self, reason: str) -> None:
+        """Mark a running sweep as finished: no rank begins another trial."""
+
+        def ended(state: dict[str, Any]) -> dict[str, Any]:
+            return {**state, "state": "finished", "reason": reason} if state["state"] == "running" else state
+
+        self.change_state(ended)
+
+    def end_if_finished(self) -> None:
+        """Mark the sweep as finished if every trial is final, also those that were added a moment ago."""
+
+        def ended(state: dict[str, Any]) -> dict[str, Any]:
+            if state["state"] != "running" or not self.is_finished():
+                return state
+            return {**state, "state": "finished", "reason": "every trial is final"}
+
+        self.change_state(ended)
+
+    def change_state(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+        """Change `state.json`, one process at a time; return what it holds then."""
+        with self._exclusive():
+            before = layout.read_json(self.folder.state)
+            after = change(before)
+            if after != before:
+                layout.write_json(self.folder.state, after)
+            return after
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Keep other processes from changing the state or the number of trials meanwhile."""
+        lock = storage.TailLock(str(self.folder.state.resolve()))
+        lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @_reaching
+    def is_target_reached(self) -> bool:
+        """Whether a trial has reached metric.target, and nobody asked for more trials since.
+
+        The rank of that trial may have died before it could end the sweep.
+        """
+        return self._target_reached_by() is not None
+
+    def _target_reached_by(self) -> FrozenTrial | None:
+        target = self.spec.target
+        if target is None or layout.read_json(self.folder.state).get("is_past_target", False):
+            return None
+        for trial in self._trials(TrialState.COMPLETE):
+            value = trial.value
+            if value is None or _IMPUTED in trial.user_attrs:
+                continue
+            if value <= target if self.spec.goal == "minimize" else value >= target:
+                return trial
+        return None
+
+    @_reaching
+    def add_slots(self, n_trials: int) -> int:
+        """Raise the number of trials to `n_trials`, repeated ones not counted; return how many were added."""
+        n_added = 0
+        while True:
+            # In parts, as a lock that is held for long is taken for that of a dead process.
+            with self._exclusive():
+                n_present = sum(_REPEATS not in trial.user_attrs for trial in self._trials())
+                part = range(n_present, min(n_trials, n_present + _PART))
+                for index in part:
+                    self._study.add_trial(waiting_slot(index))
+            if not part:
+                return n_added
+            n_added += len(part)
+
+    @_reaching
+    def retry_failed(self) -> list[int]:
+        """Add a waiting trial with the same point for each failed one; return the numbers of these."""
+        with self._exclusive():
+            trials = {trial.number: trial for trial in self._trials()}
+            failed = [slot for slot in self.slots() if slot.state == "failed"]
+            for slot in failed:
+                index = trials[slot.number].user_attrs[_INDEX]
+                self._study.add_trial(_waiting({_INDEX: index, _POINT: slot.params, _REPEATS: slot.number}))
+            return [slot.number for slot in failed]
+
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=states or None)
+
+    def _slot(self, trial: FrozenTrial, *, is_repeated: bool) -> Slot:
+        attributes = trial.user_attrs
+        is_imputed = attributes.get(_IMPUTED, False)
+        state = "failed" if is_imputed else _STATE_NAMES[trial.state]
+        value = trial.value if trial.values and not is_imputed else None
+        is_released = (
+            trial.state is TrialState.RUNNING
+            and _RELEASED in attributes
+            and attributes[_RELEASED] == self.folder.trial(trial.number).newest_generation()
+        )
+        return Slot(
+            trial.number,
+            "retried" if is_repeated and state == "failed" else state,
+            attributes.get(_POINT, {}),
+            value,
+            is_released,
+        )
+
+    def _point(self, trial: FrozenTrial) -> dict[str, Any]:
+        """Return the point of a claimed trial; the first claimant draws it and the study keeps it."""
+        point: dict[str, Any] | None = self._storage.get_trial(trial._trial_id).user_attrs.get(_POINT)
+        if point is None:
+            index = trial.user_attrs[_INDEX]
+            if self.spec.method == "bayes":
+                sampler = samplers.make_sampler(self.spec, index, self.spec.sampler)
+                # A new one: a study that was not asked keeps the trials that its sampler saw first.
+                study = optuna.load_study(study_name=self._study.study_name, storage=self._storage, sampler=sampler)
+                point = samplers.suggest(optuna.Trial(study, trial._trial_id), self.spec.searched)
+            else:
+                point = samplers.point_of(self.spec, index)
+            self._set(trial._trial_id, _POINT, point)
+        return point
+
+    def _imputed(self) -> float | None:
+        """Return the value that the search shall take for a failed trial; None if it shall take none."""
+        if self.spec.method != "bayes" or self.spec.impute is None:
+            return None
+        finished = [slot for slot in self.slots() if slot.value is not None]
+        if not finished:
+            return None
+        values = [slot.value for slot in finished if slot.value is not None]
+        if self.spec.impute == "latest":
+            return values[-1]
+        is_lowest = (self.spec.impute == "best") == (self.spec.goal == "minimize")
+        return min(values) if is_lowest else max(values)
+
+    def _set(self, trial_id: int, key: str, value: Any) -> None:
+        try:
+            self._storage.set_trial_user_attr(trial_id, key, value)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            logger.warning("a trial that is final keeps its %s", key)
+
+    def _id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
+
+
+def waiting_slot(index: int) -> FrozenTrial:
+    """Return a trial that waits to be claimed; its point is that of `index` in the order of the search."""
+    return _waiting({_INDEX: index})
+
+
+def _waiting(attributes: dict[str, Any]) -> FrozenTrial:
+    return optuna.create_trial(state=TrialState.WAITING, user_attrs=attributes)

@@ -1,0 +1,299 @@
+"""One trial: train the configuration of its point, from the newest checkpoint that an earlier owner left."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from glrnn_hpc.config import RunConfig
+from glrnn_hpc.data.ranks import Ranks
+from glrnn_hpc.data.shared import DemData
+from glrnn_hpc.errors import GlrnnError, ModelError, StorageError
+from glrnn_hpc.experiments.base import Preprocessor
+from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+from glrnn_hpc.gather import copies_on_gpu
+from glrnn_hpc.search import hyperband
+from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of, trial_config
+from glrnn_hpc.study.liveness import Watchdog
+from glrnn_hpc.study.study import Claim, SweepStudy
+from glrnn_hpc.surrogate.data_parallel import Left
+from glrnn_hpc.surrogate.model_cache import CompiledModels
+from glrnn_hpc.tracking.trial_tracker import TrialTracker, read_metrics
+from glrnn_hpc.train import Outcome, run_training
+from glrnn_hpc.worker.timeline import Timeline
+from glrnn_hpc.worker.trial_loop import Guard
+
+logger = logging.getLogger(__name__)
+
+
+class Trainer:
+    """Train claimed trials on data that stay in memory between them; the ranks of a trial group do it together.
+
+    Parameters
+    ----------
+    study : SweepStudy
+        The sweep.
+    data : DemData or None
+        Its data, None if its preprocessor has its own.
+    group : Ranks
+        The ranks that train each trial. Rank 0 calls the trainer and `dismiss`, the others `follow`.
+    watchdog : Watchdog
+        Told of every progress.
+    timeline : Timeline
+        Told how the time goes.
+    tracker : TrialTracker, optional
+        Told of each trial by rank 0.
+    trained_with : dict, optional
+        The software of this worker, for the results.
+    """
+
+    def __init__(
+        self,
+        study: SweepStudy,
+        data: DemData | None,
+        group: Ranks,
+        watchdog: Watchdog,
+        timeline: Timeline,
+        tracker: TrialTracker | None = None,
+        trained_with: dict[str, Any] | None = None,
+    ) -> None:
+        self._study = study
+        self._trained_with = trained_with
+        self._data = data
+        self._group = group
+        self._watchdog = watchdog
+        self._timeline = timeline
+        self._tracker = tracker or TrialTracker(study.folder, watchdog.progress)
+        self._models = CompiledModels(group)
+        self._copies = copies_on_gpu()
+
+    def __call__(self, claim: Claim, guard: Guard) -> dict[str, Any]:
+        """Train the trial and return its result; see `worker.trial_loop`. Collective: the others are in `follow`."""
+        spec = self._study.spec
+        pruning = Pruning(self._study, claim.number)
+        trial, generation = claim.lease.folder, claim.lease.generation
+        with self._timeline.during("track"):
+            self._tracker.begin(claim.number, generation, claim.point, trial_config(spec, claim.point).as_dict())
+        files = [trial.checkpoint_file(number) for number in range(generation - 1, 0, -1)]
+        order = _Order(claim.number, generation, claim.point, [file for file in files if file.exists()])
+        self._group.bcast_idle(order)
+        epochs = Epochs(self._tracker, self._timeline, trial.generation(generation).metrics)
+        outcome = self._train(order, [Guarding(guard), pruning, epochs])
+        value = outcome.metrics[spec.metric]
+        if not math.isfinite(value):
+            return {"state": "failed", "error": f"{spec.metric} is {value}", "metrics": outcome.metrics}
+        return {
+            "state": "pruned" if pruning.is_pruned else "finished",
+            "value": value,
+            "metrics": outcome.metrics,
+            "epochs": outcome.epochs,
+            "best_epoch": outcome.best_epoch,
+            "software": self._trained_with,
+        }
+
+    def conclude(self, claim: Claim, ending: dict[str, Any]) -> None:
+        """Tell W&B how a trial ended; see `worker.trial_loop`."""
+        with self._timeline.during("track"):
+            self._tracker.conclude(ending)
+
+    def dismiss(self) -> None:
+        """Tell the others that there are no more trials. Collective."""
+        self._group.bcast_idle(None)
+
+    def follow(self) -> None:
+        """Train what rank 0 of the group trains, until it dismisses this rank. Collective."""
+        self._timeline.begin("wait")
+        while (order := self._group.bcast_idle(None, self._watchdog.progress)) is not None:
+            self._timeline.begin("gap")
+            try:
+                self._train(order, [Following(self._watchdog)])
+            except (Left, GlrnnError):
+                pass  # the root tells why
+            except Exception as error:
+                logger.warning("trial %d ended on rank %d of its group: %r", order.number, self._group.rank, error)
+            self._timeline.begin("wait")
+
+    def _train(self, order: _Order, callbacks: list[keras.callbacks.Callback]) -> Outcome:
+        config, preprocessor = self._group.agreed(lambda: self._prepare(order))
+        trial = self._study.folder.trial(order.number)
+        arguments: dict[str, Any] = {
+            "callbacks": [Clock(self._timeline), *callbacks],
+            "model_folder": trial.generation(order.generation).root,
+            "checkpoint": trial.checkpoint_file(order.generation),
+            "group": self._group,
+            "models": self._models,
+            "copies": self._copies,
+        }
+        try:
+            for earlier in order.checkpoints:
+                try:
+                    return run_training(preprocessor, config, trial, resume_from=earlier, **arguments)
+                except ModelError as error:
+                    logger.warning("trial %d: %s; an older checkpoint is used, or none", order.number, error)
+            return run_training(preprocessor, config, trial, **arguments)
+        finally:
+            self._timeline.begin("gap")
+            self._timeline.write(order.number)
+
+    def _prepare(self, order: _Order) -> tuple[RunConfig, Preprocessor]:
+        spec = self._study.spec
+        config = trial_config(spec, order.point)
+        if preprocessor_of(spec) is None:
+            return config, PreprocessorTriaxialCompression(source=self._data, **config.as_dict())
+        return config, build_preprocessor(spec, order.point, self._data)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What the root of a trial group tells the others: which trial, and which checkpoints to try, the newest first."""
+
+    number: int
+    generation: int
+    point: dict[str, Any]
+    checkpoints: list[Path]
+
+
+class Guarding(keras.callbacks.Callback):
+    """Ask the guard after each batch and each epoch; what it raises ends the training."""
+
+    def __init__(self, guard: Guard) -> None:
+        super().__init__()
+        self._guard = guard
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Go on, or raise."""
+        self._guard.step()
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Go on, or raise."""
+        self._guard.step()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Look before the files of this epoch are written: a trial that was adopted is another rank's."""
+        self._guard.look()
+
+
+class Following(keras.callbacks.Callback):
+    """Tell the watchdog of a rank that follows that the training goes on."""
+
+    def __init__(self, watchdog: Watchdog) -> None:
+        super().__init__()
+        self._watchdog = watchdog
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Note it."""
+        self._watchdog.progress()
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Note it."""
+        self._watchdog.progress()
+
+
+class Clock(keras.callbacks.Callback):
+    """Tell the timeline what a training does. The first batch of its kind is traced and compiled: that is no work.
+
+    It comes first of the callbacks, so that what the others write at the end of an epoch counts as `checkpoint`.
+    """
+
+    def __init__(self, timeline: Timeline) -> None:
+        super().__init__()
+        self._timeline = timeline
+        self._traced: set[str] = set()
+
+    def _begin(self, kind: str) -> None:
+        self._timeline.begin(kind if kind in self._traced else "trace")
+
+    def _end_of_batch(self, kind: str) -> None:
+        if kind not in self._traced:
+            self._traced.add(kind)
+            self._timeline.begin(kind)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Train from here on."""
+        self._begin("fit")
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Count as work from the second one on."""
+        self._end_of_batch("fit")
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Evaluate from here on."""
+        self._begin("evaluate")
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Count as work from the second one on."""
+        self._end_of_batch("evaluate")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Write from here on."""
+        self._timeline.begin("checkpoint")
+
+
+class Epochs(keras.callbacks.Callback):
+    """Tell W&B of each epoch, those before the checkpoint too.
+
+    It comes after what may end the training, so that an epoch that does not count is not told.
+    """
+
+    def __init__(self, tracker: TrialTracker, timeline: Timeline, metrics: Path) -> None:
+        super().__init__()
+        self._tracker = tracker
+        self._timeline = timeline
+        self._metrics = metrics
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Tell of the epochs that are done: the file holds those of the checkpoint."""
+        with self._timeline.during("track"):
+            self._tracker.log(*read_metrics(self._metrics))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Tell of this epoch."""
+        with self._timeline.during("track"):
+            self._tracker.log({"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}})
+
+
+class Pruning(keras.callbacks.Callback):
+    """Report to the study at the bands of hyperband and stop the training where its rule says so.
+
+    Attributes
+    ----------
+    is_pruned : bool
+        Whether the rule stopped the training.
+    """
+
+    def __init__(self, study: SweepStudy, number: int) -> None:
+        super().__init__()
+        self._study = study
+        self._number = number
+        self._history: list[float] = []
+        self.is_pruned = False
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Report and decide, if this epoch is a band."""
+        spec = self._study.spec
+        if spec.early_terminate is None:
+            return
+        self._history.append(float((logs or {})[spec.metric]))
+        pruner = hyperband.HyperbandPruner(spec.early_terminate, spec.goal)
+        if not pruner.is_band(epoch + 1):
+            return
+        try:
+            self.is_pruned = self._study.report(self._number, epoch + 1, pruner.value_to_report(self._history))
+        except StorageError as error:
+            logger.warning("trial %d is not compared with others after epoch %d: %s", self._number, epoch + 1, error)
+        if self.is_pruned:
+            self.model.stop_training = True
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"history": self._history, "is_pruned": self.is_pruned}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self._history = list(state["history"])
+        self.is_pruned = bool(state["is_pruned"])
