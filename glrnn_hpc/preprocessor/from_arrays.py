@@ -58,7 +58,9 @@ class PreprocessorLSTM(ArrayPreprocessor, is_seed_free=True):
     ) -> None:
         keys = {"train_frac": train_frac, "val_frac": val_frac, "window_size": window_size, "window_step": window_step}
         keys |= {"pad_length": window_size, "standardize_outputs": standardize_outputs}
-        self.config = parse(PreprocessingConfig, {"raw_data": "arrays in memory", **keys}, "preprocessor")
+        self.config = parse(
+            PreprocessingConfig, {"raw_data": "arrays in memory", "experiment": "arrays", **keys}, "preprocessor"
+        )
         self._load = np.asarray(input_data, dtype="float32").reshape(-1, 1)
         self._params = np.asarray(param_data, dtype="float32")
         self._outputs = np.swapaxes(np.asarray(output_data, dtype="float32"), 1, 2)
