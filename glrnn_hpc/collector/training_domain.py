@@ -14,19 +14,16 @@ from numpy.typing import NDArray
 from glrnn_hpc import layout
 from glrnn_hpc.config import SPLIT_SEED, nearest
 from glrnn_hpc.errors import ConfigError, DataError, GlrnnError, ModelError, RecordError
-from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
+from glrnn_hpc.experiments.base import Experiment
+from glrnn_hpc.experiments.registry import experiment_of
+from glrnn_hpc.experiments.triaxial import TRIAXIAL
+from glrnn_hpc.preprocessor.from_file import preprocessor_of_file
 from glrnn_hpc.preprocessor.splits import split_ids
 
 logger = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 Range = tuple[float, float]
-
-#: What the preprocessor appends to the contact parameters.
-EXPERIMENT_TYPES = {"drained": 1.0, "undrained": 0.0}
-
-#: The load feature of a model with one, where its files do not name it.
-_ONE_INPUT = "e_z"
 
 #: Load sequences that differ by less, in parts of their range, are the same.
 _SAME_LOAD = 1e-6
@@ -60,6 +57,8 @@ class Trained:
         RMSE on the test split in original units; only where the model's provenance tells it.
     mean, std : list of float
         Of the labels; empty where they are not known.
+    experiment : Experiment
+        Of the training data.
     """
 
     folder: Path
@@ -79,6 +78,7 @@ class Trained:
     label_errors: dict[str, float] = field(default_factory=dict)
     mean: list[float] = field(default_factory=list)
     std: list[float] = field(default_factory=list)
+    experiment: Experiment = TRIAXIAL
 
     @property
     def first(self) -> int:
@@ -178,6 +178,7 @@ def describe(folder: Path, stats: Mapping[str, Any], config: Mapping[str, Any]) 
     """
     n_inputs, n_params, n_labels = (int(stats[name]) for name in ("num_input_features", "num_params", "num_labels"))
     pad_length = int(config.get("pad_length", 0))
+    experiment = experiment_of(config)
     told = _provenance(layout.RunFolder(folder).provenance)
     mean, std = (np.asarray(stats.get(key, []), "float64").tolist() for key in ("mean", "std"))
     bare = Trained(
@@ -188,9 +189,10 @@ def describe(folder: Path, stats: Mapping[str, Any], config: Mapping[str, Any]) 
         n_inputs=n_inputs,
         n_params=n_params,
         n_labels=n_labels,
-        input_names=list(stats.get("input_names", [_ONE_INPUT] if n_inputs == 1 else [])),
+        input_names=list(stats.get("input_names", [experiment.control] if n_inputs == 1 else [])),
         param_names=list(stats.get("param_names", [])),
         label_names=list(stats.get("label_names", [])),
+        experiment=experiment,
         mean=mean,
         std=std,
     )
@@ -284,7 +286,7 @@ def _from_data(trained: Trained, stats: Mapping[str, Any], config: Mapping[str, 
         logger.info("%s: is too large to be read for the steps of its load.", path)
         return {}
     try:
-        preprocessor = PreprocessorTriaxialCompression(**config)
+        preprocessor = preprocessor_of_file(config)
         if preprocessor.fingerprint() != stats["fingerprint"]:
             raise DataError(f"{path}: holds other sequences than the model was trained on.")
         sequences = preprocessor.all_sequences()

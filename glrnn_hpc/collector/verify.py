@@ -16,7 +16,7 @@ from glrnn_hpc.data.shared import DemData
 from glrnn_hpc.errors import DataError, GlrnnError, ModelError, RecordError
 from glrnn_hpc.predict import predict_sequences
 from glrnn_hpc.preprocessor.base import PreparedData, Preprocessor
-from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.from_file import FilePreprocessor, preprocessor_of_file
 from glrnn_hpc.preprocessor.splits import scaling_of
 from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of
 from glrnn_hpc.sequences import Scaling, Sequences
@@ -193,7 +193,7 @@ def _prepare(
     if not isinstance(seed, int):
         raise ModelError(f"train_stats.json: is broken: split_seed must be a whole number, it is {seed!r}.")
     if preprocessor_of(study.spec) is None:
-        preprocessor: Preprocessor = PreprocessorTriaxialCompression(source=source, **config.as_dict())
+        preprocessor: Preprocessor = preprocessor_of_file(config.as_dict(), source)
         _check_fingerprint(preprocessor, stats)
         return evaluate.prepared_for(preprocessor, config, seed)
     try:
@@ -208,7 +208,7 @@ def _prepare(
 
 def _check_fingerprint(preprocessor: Preprocessor, stats: dict[str, Any]) -> None:
     """Refuse data that have changed before a model is evaluated on them in vain."""
-    if not isinstance(preprocessor, PreprocessorTriaxialCompression):
+    if not isinstance(preprocessor, FilePreprocessor):
         return
     if stats.get("fingerprint", preprocessor.fingerprint()) != preprocessor.fingerprint():
         raise DataError(f"{preprocessor.config.raw_data}: holds other sequences than the model was trained on")

@@ -21,6 +21,7 @@ from glrnn_hpc.experiments.base import Experiment
 from glrnn_hpc.experiments.triaxial import TRIAXIAL
 
 DATASETS = ("contact_params", "inputs", "outputs")
+_UNITS = "outputs_units"
 _N_DIMENSIONS = {"contact_params": 2, "inputs": 3, "outputs": 3}
 
 Array = NDArray[Any]
@@ -43,7 +44,7 @@ class GroupShape:
 
 @dataclass(frozen=True)
 class Schema:
-    """What a file holds: the names of its columns and its groups in the order of their names."""
+    """Names of a file's columns, its groups in the order of their names, and the units of its responses."""
 
     path: Path
     contact_params: tuple[str, ...]
@@ -51,6 +52,7 @@ class Schema:
     outputs: tuple[str, ...]
     groups: tuple[GroupShape, ...]
     inputs_by_type: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
 
     def inputs_of(self, group: GroupShape) -> tuple[str, ...]:
         """Return the names of a group's inputs: a file of GrainLearning's may hold others for drained tests."""
@@ -95,7 +97,11 @@ def read_schema(path: str | Path, experiment: Experiment = TRIAXIAL) -> Schema:
             for group in groups
             if f"inputs_{group.experiment_type}" in file.attrs
         }
-    return Schema(path=path, groups=tuple(groups), inputs_by_type=by_type, **names)
+        units = experiment.units()
+        if _UNITS in file.attrs:
+            stored = zip(names["outputs"], _names_of(file.attrs[_UNITS]), strict=False)
+            units = {name: unit for name, unit in stored if unit}
+    return Schema(path=path, groups=tuple(groups), inputs_by_type=by_type, units=units, **names)
 
 
 @contextlib.contextmanager
@@ -249,6 +255,7 @@ def write_file(
     unused_constant: Sequence[str] = (),
     unused_sequence: Sequence[str] = (),
     dtype: str = "float32",
+    units: Mapping[str, str] | None = None,
     extra: Mapping[str, Mapping[str, Array]] | None = None,
 ) -> None:
     """Write a file; it replaces an older one only when it is complete.
@@ -263,6 +270,8 @@ def write_file(
         Names of the columns, stored as attributes of the file.
     dtype : str
         float32 or float64.
+    units : mapping of str to str, optional
+        Of the outputs; stored as an attribute.
     extra : mapping, optional
         Of a group, more data sets by name.
 
@@ -281,6 +290,8 @@ def write_file(
         "unused_keys_constant": unused_constant,
         "unused_keys_sequence": unused_sequence,
     }
+    if units is not None:
+        attributes[_UNITS] = [units.get(name, "") for name in outputs]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with layout.replacing(path) as partial, h5py.File(partial, "w", track_order=False) as file:

@@ -153,7 +153,7 @@ class Experiment:
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        if not hasattr(cls, "control") and getattr(cls, "inputs", ()):
+        if not hasattr(cls, "control") and getattr(cls, "inputs", None):
             cls.control = getattr(cls.inputs[-1], "name", "")
 
     def column_names(self, kind: str) -> tuple[str, ...]:
@@ -164,6 +164,12 @@ class Experiment:
     def units(self) -> Mapping[str, str]:
         """Return the units of responses, by name; those without a unit are left out."""
         return MappingProxyType({column.name: column.unit for column in self.outputs if column.unit})
+
+    def parameter_units(self) -> Mapping[str, str]:
+        """Return the units of contact parameters and extra parameters, by name; those without one are left out."""
+        units = {column.name: column.unit for column in self.contact_params}
+        units |= {parameter.name: parameter.unit for parameter in self.extra_parameters()}
+        return MappingProxyType({name: unit for name, unit in units.items() if unit})
 
     def input_label(self, name: str) -> str:
         """Return the text on the axis of a figure over the load feature `name`."""

@@ -41,7 +41,7 @@ class TriaxialCompression(Experiment):
     """
 
     name = "triaxial"
-    contact_params = (Column("E"), Column("v"), Column("kr"), Column("eta"), Column("mu"))
+    contact_params = (Column("E", "log10 Pa"), Column("v"), Column("kr"), Column("eta"), Column("mu", "degrees"))
     inputs = (Column("e_x"), Column("e_y"), Column("e_z", title="axial strain"))
     outputs = (
         Column("e"),
