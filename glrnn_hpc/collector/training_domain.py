@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from glrnn_hpc import layout
 from glrnn_hpc.config import SPLIT_SEED, nearest
 from glrnn_hpc.errors import ConfigError, DataError, GlrnnError, ModelError, RecordError
+from glrnn_hpc.experiments.fingerprint import check_fingerprint
 from glrnn_hpc.experiments.splits import split_ids
 from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
 
@@ -285,8 +286,7 @@ def _from_data(trained: Trained, stats: Mapping[str, Any], config: Mapping[str, 
         return {}
     try:
         preprocessor = PreprocessorTriaxialCompression(**config)
-        if preprocessor.fingerprint() != stats["fingerprint"]:
-            raise DataError(f"{path}: holds other sequences than the model was trained on.")
+        check_fingerprint(path, preprocessor.fingerprint(), stats["fingerprint"])
         sequences = preprocessor.all_sequences()
         seed = stats.get("split_seed", SPLIT_SEED)
         fractions = config["train_frac"], config["val_frac"]
