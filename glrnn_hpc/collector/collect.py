@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from glrnn_hpc import layout
+from glrnn_hpc import layout, processes
 from glrnn_hpc.collector.provenance import Checksums, provenance_of
 from glrnn_hpc.collector.verify import Disagreement, Verified, verify
 from glrnn_hpc.config import RUN_KEYS, RunConfig
@@ -19,7 +19,6 @@ from glrnn_hpc.data.shared import DemData, read_data
 from glrnn_hpc.errors import ConfigError, GlrnnError, SweepError
 from glrnn_hpc.records.provenance import Provenance, write_provenance
 from glrnn_hpc.search.sweep import PREPROCESSOR, group_choices
-from glrnn_hpc.study import processes
 from glrnn_hpc.study.ranking import best_first
 from glrnn_hpc.study.study import STATES, Slot, SweepStudy
 from glrnn_hpc.summary.cost import account, group_errors

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from glrnn_hpc.processes import seconds_since_start
 from glrnn_hpc.worker import trainer
-from glrnn_hpc.worker.timeline import Timeline, age_of_process
+from glrnn_hpc.worker.timeline import Timeline
 
 
 class Clock:
@@ -113,13 +114,13 @@ def test_time_before_the_timeline_counts_from_the_start_of_the_process(tmp_path:
 
 
 def test_the_age_of_a_process_is_what_its_parent_sees():
-    program = "import time; from glrnn_hpc.worker.timeline import age_of_process; time.sleep(0.5)"
+    program = "import time; from glrnn_hpc.processes import seconds_since_start; time.sleep(0.5)"
     started = time.monotonic()
-    command = [sys.executable, "-c", f"{program}; print(age_of_process())"]
+    command = [sys.executable, "-c", f"{program}; print(seconds_since_start())"]
     age = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     # The kernel counts in hundredths of a second.
     assert 0.5 <= age <= time.monotonic() - started + 0.02
-    assert age_of_process() > age
+    assert seconds_since_start() > age
 
 
 def test_the_first_batches_of_a_training_are_no_work(tmp_path: Path):

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from glrnn_hpc import layout
+from glrnn_hpc import layout, processes
 from glrnn_hpc.launch import local
-from glrnn_hpc.study import liveness, processes
+from glrnn_hpc.study import liveness
 from glrnn_hpc.study.leases import Owner
 
 

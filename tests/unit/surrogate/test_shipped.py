@@ -20,7 +20,7 @@ from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.surrogate import shipped
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 NAMES = ["dem-all", "dem-drained", "dem-undrained"]
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from glrnn_hpc import layout
+from glrnn_hpc import layout, processes
 from glrnn_hpc.errors import ModelError
-from glrnn_hpc.study import leases, liveness, processes, study
+from glrnn_hpc.study import leases, liveness, study
 from glrnn_hpc.worker import trial_loop
 from glrnn_hpc.worker.preemption import Notice
-from tests.unit.test_study import make, owner
+from tests.unit.study.test_study import make, owner
 
 FINISHED = {"state": "finished", "value": 0.5, "metrics": {"val_loss": 0.5}}
 

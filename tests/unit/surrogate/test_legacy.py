@@ -117,7 +117,7 @@ def test_the_models_of_grainlearnings_wheel_load_and_predict_what_their_weights_
 
 
 def test_the_page_on_grainlearning_lists_the_models_of_the_wheel():
-    page = (Path(__file__).parents[2] / "docs" / "grainlearning.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "grainlearning.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(rnn_\S+)` \| ([^|]+) \| [^|]+ \| (\d+) \|$", page, flags=re.MULTILINE)
     assert {name: (len(inputs.split(",")), int(window)) for name, inputs, window in rows} == {
         name: (n_inputs, window) for name, (n_inputs, _, window) in MODELS.items()

@@ -16,7 +16,7 @@ from glrnn_hpc.doctor import examine, probe
 from glrnn_hpc.doctor.checks import SLOW_IMPORT, SLOW_LOCK, Asked, Check, judge
 from glrnn_hpc.launch import local
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 #: What may be slow on a busy machine, which is a warning.
 TIMED = ("TensorFlow", "lock")
 SITE = Asked(nodes=1, ranks_per_node=2, cpus_per_rank=4, mpi="pmix")

@@ -15,7 +15,7 @@ from glrnn_hpc.data.hdf5 import write_file
 from glrnn_hpc.data.inspect import inspect, render
 from glrnn_hpc.errors import DataError
 
-REAL = Path(__file__).parents[1] / "data" / "triaxial.hdf5"
+REAL = Path(__file__).parents[2] / "data" / "triaxial.hdf5"
 NAMES: dict[str, Any] = {"contact_params": ["E", "v"], "inputs": ["e_x", "e_y", "e_z"], "outputs": ["e", "p", "q"]}
 Arrays = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 

@@ -186,7 +186,7 @@ import json, os, signal, sys
 from pathlib import Path
 import keras
 from glrnn_hpc.config import RunConfig, parse
-from tests.unit.test_checkpoint import train
+from tests.unit.surrogate.test_checkpoint import train
 
 config = parse(RunConfig, json.loads(sys.argv[1]))
 root, file = Path(sys.argv[2]), Path(sys.argv[3])

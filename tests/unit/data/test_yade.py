@@ -17,7 +17,7 @@ from glrnn_hpc.data import hdf5, shared, simulation, yade
 from glrnn_hpc.data.unpickle import load_npy
 from glrnn_hpc.errors import DataError
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 RAW = DATA / "raw"
 GROUPS = [f"{pressure}/{kind}" for pressure in ("0.2e6", "0.5e6", "1.0e6") for kind in ("drained", "undrained")]
 

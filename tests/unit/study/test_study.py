@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glrnn_hpc import layout
+from glrnn_hpc import layout, processes
 from glrnn_hpc.errors import SweepError
 from glrnn_hpc.search import samplers
 from glrnn_hpc.search.sweep import load_sweep
-from glrnn_hpc.study import creation, leases, processes, study
+from glrnn_hpc.study import creation, leases, study
 
 
 def sweep(**other: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.launch.slurm import batch_script
 from glrnn_hpc.launch.slurm.profile import Profile, load_profile
 
-PROFILES = Path(__file__).parents[2] / "slurm/profiles"
+PROFILES = Path(__file__).parents[4] / "slurm/profiles"
 
 
 @pytest.mark.parametrize("path", sorted(PROFILES.glob("*.yaml")), ids=lambda path: path.stem)

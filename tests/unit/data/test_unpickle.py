@@ -14,7 +14,7 @@ import pytest
 from glrnn_hpc.data.unpickle import load_npy
 from glrnn_hpc.errors import DataError
 
-RAW = Path(__file__).parents[1] / "data" / "raw"
+RAW = Path(__file__).parents[2] / "data" / "raw"
 
 
 class _Payload:
