@@ -54,7 +54,9 @@ KEYS = {
     "log_normal": DistributionKeys(defaults={"mu": 0.0, "sigma": 1.0}),
     "beta": DistributionKeys(defaults={"a": 1, "b": 1}),
 }
-KEYS |= {name: DistributionKeys(KEYS[base].required, {**KEYS[base].defaults, "q": 1}) for name, base in QUANTISED.items()}
+KEYS |= {
+    name: DistributionKeys(KEYS[base].required, {**KEYS[base].defaults, "q": 1}) for name, base in QUANTISED.items()
+}
 
 #: W&B's other name of categorical with probabilities.
 _ALIASES = {"categorical_w_probabilities": "categorical"}

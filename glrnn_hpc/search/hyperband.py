@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial
 
 from glrnn_hpc.search.early_terminate import EarlyTerminate
 
+
 def bands(early_terminate: Mapping[str, object]) -> list[int]:
     """Return the epochs, counted from 1, at which runs are compared, in ascending order.
 

@@ -180,9 +180,7 @@ def _probabilities(where: str, probabilities: object, n_values: int) -> tuple[fl
         return ()
     if not isinstance(probabilities, list) or len(probabilities) != n_values:
         raise ConfigError(f"{where}.probabilities: a list of {n_values} numbers is needed, one for each value.")
-    numbers = tuple(
-        distributions.finite_number(f"{where}.probabilities", probability) for probability in probabilities
-    )
+    numbers = tuple(distributions.finite_number(f"{where}.probabilities", probability) for probability in probabilities)
     if min(numbers) < 0:
         raise ConfigError(f"{where}.probabilities: {min(numbers):g} is negative.")
     if abs(sum(numbers) - 1) > 1e-6:

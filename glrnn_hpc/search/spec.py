@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from glrnn_hpc.errors import ConfigError
-from glrnn_hpc.records import JsonObject, JsonValue
+from glrnn_hpc.records.json_types import JsonObject, JsonValue
 from glrnn_hpc.search.early_terminate import EarlyTerminate
 from glrnn_hpc.search.grid import grid_size
 from glrnn_hpc.search.parameter import Parameter, ParameterValue
@@ -72,9 +72,22 @@ class SweepSpec:
         return {parameter.name: parameter.values[0] for parameter in self.parameters if parameter.is_constant}
 
     @property
+    def data_file(self) -> str:
+        """Path of the HDF5 file that all trials read.
+
+        Raises
+        ------
+        KeyError
+            If there is none, as in a sweep whose own preprocessor reads something else.
+        """
+        return str(self.constants["raw_data"])
+
+    @property
     def ranks_per_trial(self) -> int:
         """MPI ranks that train a trial together."""
-        return int(self.constants.get("ranks_per_trial", 1))
+        n_ranks = self.constants.get("ranks_per_trial", 1)
+        assert isinstance(n_ranks, int | float | str)  # checked when the sweep was read
+        return int(n_ranks)
 
     def n_trials(self, wanted: int | None = None) -> int:
         """Return how many trials the sweep has: `wanted`, else `run_cap`, at most the size of a grid.

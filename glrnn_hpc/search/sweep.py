@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from glrnn_hpc import config
 from glrnn_hpc.errors import ConfigError
-from glrnn_hpc.records import JsonObject, JsonValue
+from glrnn_hpc.records.json_types import JsonObject, JsonValue
 from glrnn_hpc.references import import_reference
 from glrnn_hpc.search.distributions import finite_number
 from glrnn_hpc.search.early_terminate import EarlyTerminate
 from glrnn_hpc.search.grid import grid_size
-from glrnn_hpc.search.parameter import Parameter
+from glrnn_hpc.search.parameter import Parameter, ParameterValue
 from glrnn_hpc.search.samplers import check_sampler
 from glrnn_hpc.search.spec import SweepSpec
 
@@ -150,8 +150,8 @@ def build_preprocessor(spec: SweepSpec, point: Mapping[str, Any], source: Any = 
     return own(**keys)
 
 
-def _union(choices: list[str | float | list[str | float]]) -> str | list[str | float]:
-    names: list[str | float] = []
+def _union(choices: Sequence[ParameterValue]) -> ParameterValue:
+    names: list[ParameterValue] = []
     for choice in choices:
         if choice == "All":
             return "All"
