@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from glrnn_hpc import layout
+from glrnn_hpc import layout, processes
 from glrnn_hpc.collector.provenance import Checksums, provenance_of
 from glrnn_hpc.collector.verify import Disagreement, Verified, verify
 from glrnn_hpc.config import RUN_KEYS, RunConfig
@@ -19,7 +19,6 @@ from glrnn_hpc.data.shared import DemData, read_data
 from glrnn_hpc.errors import ConfigError, GlrnnError, SweepError
 from glrnn_hpc.records.provenance import Provenance, write_provenance
 from glrnn_hpc.search.sweep import PREPROCESSOR, group_choices
-from glrnn_hpc.study import processes
 from glrnn_hpc.study.ranking import best_first
 from glrnn_hpc.study.study import STATES, Slot, SweepStudy
 from glrnn_hpc.summary.cost import account, group_errors
@@ -201,7 +200,7 @@ def _groups(study: SweepStudy, decided: dict[str, Any]) -> list[str] | None:
     is_swept = any(isinstance(value, dict) for value in choice.values())
     if is_swept or "raw_data" not in study.spec.constants:
         return None
-    groups = select_groups(read_schema(Path(study.spec.constants["raw_data"])), **choice)
+    groups = select_groups(read_schema(Path(study.spec.data_file)), **choice)
     return [group.name for group in groups]
 
 
@@ -218,7 +217,7 @@ def _read(study: SweepStudy) -> DemData | None:
     """Read the groups that trials can select; None if the sweep has a preprocessor with data of its own."""
     if "raw_data" not in study.spec.constants:
         return None
-    return read_data(study.spec.constants["raw_data"], *group_choices(study.spec))
+    return read_data(study.spec.data_file, *group_choices(study.spec))
 
 
 def _verify(
@@ -263,13 +262,13 @@ def _none_of(ranking: list[_Candidate], reasons: list[tuple[_Candidate, str]]) -
 def _hint_at_the_data(candidate: _Candidate) -> str:
     study = candidate.sweep.study
     try:
-        changed = Path(study.spec.constants["raw_data"]).stat().st_mtime
+        changed = Path(study.spec.data_file).stat().st_mtime
     except (KeyError, OSError):
         return ""
     if changed <= study.folder.read_state()["created"]:
         return ""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(changed))
-    return f". {study.spec.constants['raw_data']} was changed after the sweep began ({when})."
+    return f". {study.spec.data_file} was changed after the sweep began ({when})."
 
 
 def _export(verified: Verified, provenance: Provenance, target: Path) -> None:

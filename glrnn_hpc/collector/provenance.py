@@ -17,8 +17,8 @@ from glrnn_hpc.collector.verify import Verified, errors_per_label
 from glrnn_hpc.config import SPLIT_SEED
 from glrnn_hpc.data.hdf5 import read_schema, select_groups
 from glrnn_hpc.errors import DataError
-from glrnn_hpc.experiments.base import PreparedData
 from glrnn_hpc.predict import LABEL_UNITS
+from glrnn_hpc.preprocessor.base import PreparedData
 from glrnn_hpc.records.provenance import (
     FORMAT,
     Column,
@@ -141,7 +141,7 @@ def _data_origin(study: SweepStudy, verified: Verified, checksums: Checksums) ->
     fingerprint = verified.stats.get("fingerprint")
     path = checksum = size = groups = sequences = None
     if "raw_data" in study.spec.constants:
-        path = Path(study.spec.constants["raw_data"])
+        path = Path(study.spec.data_file)
         checksum, size = checksums.of(path), path.stat().st_size
         if fingerprint is not None:
             chosen = select_groups(read_schema(path), verified.config.pressure, verified.config.experiment_type)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from glrnn_hpc import layout
 from glrnn_hpc.config import SPLIT_SEED, nearest
 from glrnn_hpc.errors import ConfigError, DataError, GlrnnError, ModelError, RecordError
-from glrnn_hpc.experiments.fingerprint import check_fingerprint
-from glrnn_hpc.experiments.splits import split_ids
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.splits import split_ids
 from glrnn_hpc.records.provenance import Column, Provenance, read_provenance
 
 logger = logging.getLogger(__name__)
