@@ -56,7 +56,7 @@ class Trainer:
         self._timeline.begin("fit")
         for epoch in range(done + 1, epochs + 1):
             self._sleep(guard)
-            guard.look()
+            guard.check()
             with trial.generation(generation).metrics.open("a", encoding="utf-8") as metrics:
                 metrics.write(f"{epoch},{claim.number}\n")
             layout.write_json(trial.checkpoint_file(generation), {"epochs": epoch})

@@ -130,7 +130,7 @@ def test_run_sweep_comes_back_and_goes_on_with_the_same_trials(happens: Callable
 def test_a_cancelled_run_sweep_stays_away_until_its_folder_is_submitted(site: Site):
     sweep_file, _ = site.write(3, 300)
     options = ("--nodes=1", "--ntasks-per-node=2")
-    job = submit(site, "run_sweep", sweep_file, "sweep", "--heartbeat", "0.5", options=options)
+    submit(site, "run_sweep", sweep_file, "sweep", "--heartbeat", "0.5", options=options)
     numbers = {number for number, _ in site.until(site.training, PATIENCE)}
     site.cancel_all()
     again = submit(site, "run_sweep", "sweep", options=options)
