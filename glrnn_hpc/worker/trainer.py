@@ -21,7 +21,7 @@ from glrnn_hpc.search import hyperband
 from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of, trial_config
 from glrnn_hpc.study.liveness import Watchdog
 from glrnn_hpc.study.study import Claim, SweepStudy
-from glrnn_hpc.surrogate.data_parallel import Left
+from glrnn_hpc.surrogate.data_parallel import EndedByOtherRank
 from glrnn_hpc.surrogate.model_cache import CompiledModels
 from glrnn_hpc.tracking.trial_tracker import TrialTracker, read_metrics
 from glrnn_hpc.train import Outcome, run_training
@@ -112,7 +112,7 @@ class Trainer:
             self._timeline.begin("gap")
             try:
                 self._train(order, [Following(self._watchdog)])
-            except (Left, GlrnnError):
+            except (EndedByOtherRank, GlrnnError):
                 pass  # the root tells why
             except Exception as error:
                 logger.warning("trial %d ended on rank %d of its group: %r", order.number, self._group.rank, error)
