@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from glrnn_hpc import layout
-from glrnn_hpc.config import parse, say_defaults, split_sizes
+from glrnn_hpc.config import log_defaults, parse, split_sizes
 from glrnn_hpc.data.hdf5 import check_same_shapes, read_schema, select_groups
 from glrnn_hpc.errors import ConfigError, LaunchError, SweepError, WindowError
 from glrnn_hpc.launch import local
 from glrnn_hpc.launch.slurm.profile import Profile
 from glrnn_hpc.search.space import Parameter
 from glrnn_hpc.search.spec import SweepSpec
-from glrnn_hpc.search.sweep import preprocessor_of, trial_config
+from glrnn_hpc.search.sweep import experiment_of, preprocessor_of, trial_config
 from glrnn_hpc.study import creation, study
 from glrnn_hpc.study.liveness import Timing
 from glrnn_hpc.tracking.settings import tracking_of
@@ -114,7 +114,7 @@ def run_sweep(
     if preprocessor_of(spec) is None:
         check_data(spec)
     point = {parameter.name: parameter.extremes()[0] for parameter in spec.searched}
-    say_defaults(trial_config(spec, point), {*spec.constants, *point}, "parameters")
+    log_defaults(trial_config(spec, point), {*spec.constants, *point}, "parameters")
     n_ranks = _ranks(spec, ranks_per_worker, n_slots, cluster if n_workers else None, profile)
     launch = {
         "workers": n_workers,
@@ -280,7 +280,7 @@ def check_data(spec: SweepSpec) -> None:
         sequences.
     """
     by_name = {parameter.name: parameter for parameter in spec.parameters}
-    schema = read_schema(spec.constants["raw_data"])
+    schema = read_schema(spec.data_file, experiment_of(spec))
     for pressure in _values(by_name, "pressure"):
         for experiment_type in _values(by_name, "experiment_type"):
             groups = select_groups(schema, pressure, experiment_type)
@@ -311,7 +311,7 @@ def _with_absolute_data(spec: SweepSpec) -> SweepSpec:
             return spec
         raise ConfigError("parameters.raw_data: one file for the whole sweep is needed; give it as a value.")
     try:
-        path = Path(spec.constants["raw_data"]).resolve()
+        path = Path(spec.data_file).resolve()
     except (ValueError, RuntimeError) as error:  # a zero byte, a loop of links
         raise ConfigError(f"parameters.raw_data: no path of a file: {error}") from error
     absolute = Parameter("raw_data", "constant", (str(path),))

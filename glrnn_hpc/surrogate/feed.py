@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from glrnn_hpc.batches import WHOLE, Share, ordered_batches, shuffled_batches
 from glrnn_hpc.config import RunConfig
-from glrnn_hpc.experiments.base import PreparedData, Preprocessor, gives_arrays
-from glrnn_hpc.experiments.splits import scaling_of
 from glrnn_hpc.gather import DeviceCopies, Gather
+from glrnn_hpc.preprocessor.base import PreparedData, Preprocessor, gives_arrays
+from glrnn_hpc.preprocessor.splits import scaling_of
 from glrnn_hpc.sequences import Sequences
 
 #: Names of the elements in GrainLearning's older data sets.
