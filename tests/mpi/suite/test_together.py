@@ -14,6 +14,7 @@ from glrnn_hpc.data import ranks
 from glrnn_hpc.data.shared import read_data
 from glrnn_hpc.errors import ModelError, TrainingDiverged
 from glrnn_hpc.gather import DeviceCopies
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.surrogate.data_parallel import EndedByOtherRank
 
 DATA = Path(__file__).parents[2] / "data/triaxial.hdf5"
