@@ -56,8 +56,8 @@ def parse(
     rows = [[name, *map(str, vars(group).values())] for name, group in report.groups.items()]
     totals = [sum(column) for column in zip(*(vars(group).values() for group in report.groups.values()), strict=True)]
     rows.append(["all", *map(str, totals)])
-    table = tables.table(["group", "files", "good", "trimmed", "short", "corrupt"], rows)
-    tables.show(
+    table = tables.Table(["group", "files", "good", "trimmed", "short", "corrupt"], rows)
+    tables.print_result(
         as_json, report.as_dict(), [*report.problems, table, f"{report.sequence_length} steps each -> {report.output}"]
     )
     if report.problems:
@@ -71,8 +71,8 @@ def inspect(
     """Show groups, shapes, attributes, ranges and problems of a data file."""
     from glrnn_hpc.data import inspect as inspection
 
-    found = inspection.inspect(file)
-    tables.show(as_json, found, [inspection.render(found)])
+    summary = inspection.inspect(file)
+    tables.print_result(as_json, summary, [inspection.render(summary)])
 
 
 def _names(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ def check_data(spec: SweepSpec) -> None:
         If the file or a group is missing, merged groups differ, a split is empty, or a window is as long as the
         sequences.
     """
-    schema = read_schema(spec.constants["raw_data"])
+    schema = read_schema(spec.data_file)
     for pressure in _extremes(spec, "pressure"):
         for experiment_type in _extremes(spec, "experiment_type"):
             groups = select_groups(schema, pressure, experiment_type)
@@ -56,7 +56,7 @@ def with_absolute_data(spec: SweepSpec) -> SweepSpec:
             return spec
         raise ConfigError("parameters.raw_data: one file for the whole sweep is needed; give it as a value.")
     try:
-        path = Path(spec.constants["raw_data"]).resolve()
+        path = Path(spec.data_file).resolve()
     except (ValueError, RuntimeError) as error:  # a zero byte, a loop of links
         raise ConfigError(f"parameters.raw_data: no path of a file: {error}") from error
     absolute = Parameter("raw_data", "constant", (str(path),))
