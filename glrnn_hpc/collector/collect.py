@@ -143,7 +143,7 @@ def _target(folders: list[Path], out: Path | None) -> Path:
     target = layout.SweepFolder(folders[0]).best if out is None else layout.RunFolder(out)
     if out is None:
         return target.root
-    if out.exists() and not (target.provenance.exists() or (out.is_dir() and not any(out.iterdir()))):
+    if out.exists() and not (target.provenance.exists() or layout.is_empty(out)):
         raise ConfigError(
             f"--out {out}: is there and no earlier export, which would be replaced; choose another folder."
         )

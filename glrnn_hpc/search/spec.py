@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.search.goal import Goal
 from glrnn_hpc.search.space import Parameter, grid_size
 
 #: More trials, or points of a grid, are a mistake more often than a wish.
@@ -46,7 +47,7 @@ class SweepSpec:
 
     method: Literal["grid", "random", "bayes"]
     metric: str
-    goal: Literal["minimize", "maximize"]
+    goal: Goal
     parameters: tuple[Parameter, ...]
     run_cap: int | None = None
     seed: int = 42

@@ -61,7 +61,7 @@ def _saying_errors(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except GlrnnError as error:
-        logs.say(error)
+        logs.print_error(error)
         sys.exit(WRONG_INPUT)
 
 
