@@ -17,8 +17,8 @@ from glrnn_hpc.collector.verify import Verified, errors_per_label
 from glrnn_hpc.config import SPLIT_SEED
 from glrnn_hpc.data.hdf5 import read_schema, select_groups
 from glrnn_hpc.errors import DataError
-from glrnn_hpc.experiments.base import PreparedData
 from glrnn_hpc.predict import LABEL_UNITS
+from glrnn_hpc.preprocessor.base import PreparedData
 from glrnn_hpc.records.provenance import (
     FORMAT,
     Column,

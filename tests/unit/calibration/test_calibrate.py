@@ -20,8 +20,8 @@ from glrnn_hpc import cli, layout, predict
 from glrnn_hpc.calibration.calibrate import calibrate, surrogate_callback
 from glrnn_hpc.config import RunConfig
 from glrnn_hpc.errors import ConfigError, DataError, ModelError
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
 from glrnn_hpc.models.lstm import rnn_model
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.surrogate import artifact
 from tests import grainlearning_loop as loop
 from tests.conftest import DATA

@@ -9,9 +9,9 @@ import pytest
 from glrnn_hpc.data.hdf5 import INPUT_KEYS, write_file
 from glrnn_hpc.data.shared import read_data
 from glrnn_hpc.errors import ConfigError, DataError, WindowError
-from glrnn_hpc.experiments.arrays import PreprocessorLSTM
-from glrnn_hpc.experiments.splits import split_ids
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.from_arrays import PreprocessorLSTM
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.splits import split_ids
 from tests.conftest import write_steps
 
 

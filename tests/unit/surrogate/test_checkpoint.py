@@ -16,8 +16,8 @@ import pytest
 from glrnn_hpc import layout
 from glrnn_hpc.config import RunConfig, parse
 from glrnn_hpc.errors import ModelError
-from glrnn_hpc.experiments.base import Preprocessor
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.base import Preprocessor
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.surrogate import checkpoint as checkpoints
 from glrnn_hpc.surrogate.artifact import find_model, load_model
 from glrnn_hpc.train import Outcome, run_training

@@ -13,10 +13,10 @@ from glrnn_hpc import layout, predict, train, windows
 from glrnn_hpc.config import RunConfig
 from glrnn_hpc.data.hdf5 import write_file
 from glrnn_hpc.errors import ConfigError, ModelError, OutOfMemory, TrainingDiverged
-from glrnn_hpc.experiments.arrays import PreprocessorLSTM
-from glrnn_hpc.experiments.base import Preprocessor
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
 from glrnn_hpc.models.lstm import rnn_model
+from glrnn_hpc.preprocessor.base import Preprocessor
+from glrnn_hpc.preprocessor.from_arrays import PreprocessorLSTM
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.surrogate import artifact, fit
 
 

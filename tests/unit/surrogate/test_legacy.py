@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from glrnn_hpc import cli, predict
 from glrnn_hpc.errors import ConfigError, GlrnnError, ModelError
-from glrnn_hpc.experiments.arrays import PreprocessorLSTM
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
 from glrnn_hpc.models.lstm import rnn_model
+from glrnn_hpc.preprocessor.from_arrays import PreprocessorLSTM
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.surrogate.keras_weights import read_weights
 from tests.conftest import DATA
 

@@ -11,8 +11,8 @@ import pytest
 
 from glrnn_hpc import layout, train
 from glrnn_hpc.config import RunConfig, parse
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
 from glrnn_hpc.gather import DeviceCopies
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.surrogate import model_cache
 from glrnn_hpc.surrogate.model_cache import CompiledModels
 

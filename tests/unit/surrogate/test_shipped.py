@@ -16,7 +16,7 @@ from glrnn_hpc import cli, layout, predict
 from glrnn_hpc.calibration.surrogate import Surrogate
 from glrnn_hpc.config import load_yaml
 from glrnn_hpc.errors import ModelError
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.surrogate import shipped
 

@@ -15,7 +15,7 @@ import yaml
 
 from glrnn_hpc import layout, predict, train
 from glrnn_hpc.errors import ConfigError, TrackingError, TrainingDiverged
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.tracking import bounded_calls
 from glrnn_hpc.tracking.offline_log import read_log
 from glrnn_hpc.tracking.run import tracked

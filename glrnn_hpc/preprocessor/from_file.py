@@ -14,16 +14,16 @@ from glrnn_hpc.config import (
     RUN_KEYS,
     SPLIT_SEED,
     PreprocessingConfig,
+    log_defaults,
     parse,
-    say_defaults,
     unknown_key,
     without_always,
 )
 from glrnn_hpc.data.hdf5 import GroupShape, check_same_shapes, select_groups
 from glrnn_hpc.data.shared import Block, DemData, read_data
 from glrnn_hpc.errors import DataError
-from glrnn_hpc.experiments.base import ArrayPreprocessor, PreparedData, sequence_dataset
-from glrnn_hpc.experiments.splits import split_and_scale
+from glrnn_hpc.preprocessor.base import ArrayPreprocessor, PreparedData, sequence_dataset
+from glrnn_hpc.preprocessor.splits import split_and_scale
 from glrnn_hpc.sequences import Sequences
 
 Array = NDArray[Any]
@@ -53,7 +53,7 @@ class PreprocessorTriaxialCompression(ArrayPreprocessor, is_seed_free=True):
         known = {key: value for key, value in config.items() if key in PREPROCESSING_KEYS}
         self.config = parse(PreprocessingConfig, known, "preprocessor")
         if source is None:
-            say_defaults(self.config, known, "preprocessor")
+            log_defaults(self.config, known, "preprocessor")
         self._source = source
 
     @classmethod

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from glrnn_hpc.experiments.arrays import PreprocessorLSTM
-from glrnn_hpc.experiments.base import (
+from glrnn_hpc.preprocessor.base import (
     ArrayPreprocessor,
     PreparedData,
     Preprocessor,
     gives_arrays,
     sequence_dataset,
 )
-from glrnn_hpc.experiments.splits import scaling_of, split_and_scale, split_ids
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.from_arrays import PreprocessorLSTM
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.splits import scaling_of, split_and_scale, split_ids
 
 __all__ = [
     "ArrayPreprocessor",

@@ -19,8 +19,8 @@ from glrnn_hpc.config import (
 )
 from glrnn_hpc.data.shared import Block, block_of
 from glrnn_hpc.errors import ConfigError, DataError
-from glrnn_hpc.experiments.base import ArrayPreprocessor, PreparedData, sequence_dataset
-from glrnn_hpc.experiments.splits import split_and_scale
+from glrnn_hpc.preprocessor.base import ArrayPreprocessor, PreparedData, sequence_dataset
+from glrnn_hpc.preprocessor.splits import split_and_scale
 from glrnn_hpc.sequences import Sequences
 
 Array = NDArray[Any]

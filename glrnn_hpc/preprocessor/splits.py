@@ -16,7 +16,7 @@ from glrnn_hpc.config import (
 )
 from glrnn_hpc.data.shared import Block, Moments
 from glrnn_hpc.errors import ModelError
-from glrnn_hpc.experiments.base import PreparedData
+from glrnn_hpc.preprocessor.base import PreparedData
 from glrnn_hpc.sequences import Scaling, Sequences
 
 Array = NDArray[Any]
