@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ def _try_tensorflow(node: ranks.Ranks) -> dict[str, Any]:
     n_threads = devices.threads_per_rank(node.allgather(devices.cpus()), node.rank)
     prepared = devices.prepare(n_threads, node.rank)
     gpus = [gpu.name for gpu in tf.config.list_physical_devices("GPU")]
-    return {"version": tf.__version__, "seconds": round(seconds, 2), "gpus": gpus, **prepared}
+    return {"version": tf.__version__, "seconds": round(seconds, 2), "gpus": gpus, **asdict(prepared)}
 
 
 if __name__ == "__main__":

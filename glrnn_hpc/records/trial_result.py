@@ -118,12 +118,12 @@ def read_trial_result(folder: layout.TrialFolder) -> TrialResult:
     metrics = content.get("metrics")
     if metrics is not None and not _is_numbers(metrics):
         raise RecordError(f"{path}: is broken: metrics must be numbers by name, they are {metrics!r}.")
-    optional = {name: None if content.get(name) is None else integer_at(path, content, name) for name in ("epochs", "best_epoch")}
     return TrialResult(
         state=content["state"],
         value=None if content.get("value") is None else number_at(path, content, "value"),
         metrics=metrics,
-        **optional,
+        epochs=integer_at(path, content, "epochs") if content.get("epochs") is not None else None,
+        best_epoch=integer_at(path, content, "best_epoch") if content.get("best_epoch") is not None else None,
         software=content.get("software"),
         error=content.get("error"),
         traceback=content.get("traceback"),

@@ -6,12 +6,11 @@ import contextlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import SweepError
-from glrnn_hpc.records.provenance import Provenance, read_provenance
 from glrnn_hpc.records.json_types import Point
+from glrnn_hpc.records.provenance import Provenance, read_provenance
 from glrnn_hpc.search.goal import Goal, sign_of
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.study.study import Slot, SweepStudy

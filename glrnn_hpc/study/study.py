@@ -172,9 +172,7 @@ class SweepStudy:
         """
         return self._adopt(self._trials(TrialState.RUNNING), owner, is_dead)
 
-    def _adopt(
-        self, trials: list[FrozenTrial], owner: Owner, is_dead: Callable[[Owner], bool]
-    ) -> Claim | None:
+    def _adopt(self, trials: list[FrozenTrial], owner: Owner, is_dead: Callable[[Owner], bool]) -> Claim | None:
         for trial in trials:
             folder = self.folder.trial(trial.number)
             generation = folder.newest_generation()
@@ -202,7 +200,8 @@ class SweepStudy:
 
     def _fail_lethal(self, claim: Claim) -> None:
         error = (
-            f"its worker died {_MOST_DEATHS} times before an epoch was done; the network may need more memory than there is"
+            f"its worker died {_MOST_DEATHS} times before an epoch was done; "
+            "the network may need more memory than there is"
         )
         outcome = TrialOutcome(state="failed", error=error)
         if claim.lease.publish(claim.result_of(outcome, started=time.time(), seconds=0.0)):

@@ -102,9 +102,7 @@ def _leave_if_requested(world: ranks.Ranks, root: Path, preemption: PreemptionNo
         os._exit(MORE_TO_DO)
 
 
-def _work(
-    world: ranks.Ranks, root: Path, job: str | None, n_ranks: int | None, preemption: PreemptionNotice
-) -> None:
+def _work(world: ranks.Ranks, root: Path, job: str | None, n_ranks: int | None, preemption: PreemptionNotice) -> None:
     if n_ranks is not None and world.size != n_ranks:
         raise LaunchError(
             f"{n_ranks} ranks were asked for, but this worker has {world.size}: mpiexec and mpi4py use different "
@@ -146,9 +144,7 @@ def _work(
     if group.rank == 0:
         owner = Owner(name, world.rank, processes.this_process())
         is_leaving_requested = preemption.is_leaving_requested
-        work_on_trials(
-            study, owner, timing, trainer, watchdog, timeline.begin, is_leaving_requested, trainer.log_end
-        )
+        work_on_trials(study, owner, timing, trainer, watchdog, timeline.begin, is_leaving_requested, trainer.log_end)
         trainer.dismiss()
         tracker.close()
     else:

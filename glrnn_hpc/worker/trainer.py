@@ -15,11 +15,11 @@ from glrnn_hpc.data.ranks import Ranks
 from glrnn_hpc.data.shared import DemData
 from glrnn_hpc.errors import GlrnnError, ModelError, StorageError
 from glrnn_hpc.gather import copies_on_gpu
+from glrnn_hpc.preprocessor.base import Preprocessor
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.records.json_types import JsonObject, Point
 from glrnn_hpc.records.metrics import read_metrics
 from glrnn_hpc.records.trial_result import TrialEnding, TrialOutcome
-from glrnn_hpc.preprocessor.base import Preprocessor
-from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.search import hyperband
 from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of, trial_config
 from glrnn_hpc.study.liveness import Watchdog

@@ -34,7 +34,7 @@ class Interrupted(Exception):
 
 
 class Guard:
-    """Check between the steps of a training: is the trial still this rank's, and does the sweep still run?"""
+    """Check between the steps of a training whether the trial is still this rank's and the sweep still runs."""
 
     def __init__(
         self,
@@ -147,7 +147,9 @@ def work_on_trials(
         claim = claim or study.claim(owner) or adopt()
         if claim is not None:
             begin("gap")
-            run(study, claim, train, Guard(study, claim, timing.heartbeat, watchdog, is_leaving_requested), on_trial_end)
+            run(
+                study, claim, train, Guard(study, claim, timing.heartbeat, watchdog, is_leaving_requested), on_trial_end
+            )
         elif study.is_finished():
             study.end_if_finished()
             clean_up(study.folder)

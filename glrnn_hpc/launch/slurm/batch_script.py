@@ -16,7 +16,7 @@ from glrnn_hpc import layout, logs
 from glrnn_hpc.errors import WRONG_INPUT, GlrnnError
 from glrnn_hpc.keras_import import import_keras
 from glrnn_hpc.launch.slurm.profile import Profile
-from glrnn_hpc.worker.preemption import Notice
+from glrnn_hpc.worker.preemption import PreemptionNotice
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +35,12 @@ _PARAMETERS = (
 def work(root: str, n_ranks: int) -> None:
     """Work on a sweep: what submitit calls in every rank of a job."""
     # Before the imports, which take seconds: until then submitit would take the signal for itself.
-    notice = Notice()
+    preemption = PreemptionNotice()
     # Here, as an h5py that reads by MPI-IO starts MPI when it is imported: not on the login node.
     from glrnn_hpc.worker import main
 
     logs.to_stderr()
-    _saying_errors(lambda: main.run(Path(root), job_name(), n_ranks, notice))
+    _saying_errors(lambda: main.run(Path(root), job_name(), n_ranks, preemption))
 
 
 def collect_best(root: str) -> None:

@@ -19,6 +19,7 @@ from glrnn_hpc import layout, logs
 from glrnn_hpc.errors import LaunchError, SweepError
 from glrnn_hpc.launch.slurm import batch_script
 from glrnn_hpc.launch.slurm.profile import Profile
+from glrnn_hpc.records.sweep_state import read_sweep_state
 from glrnn_hpc.study import liveness
 from glrnn_hpc.study.study import SweepStudy
 
@@ -173,7 +174,7 @@ class SlurmLauncher:
             time.sleep(POLL_SECONDS)
         self._wait_for_collector()
         liveness.clean_up(self.folder)
-        if self.folder.current_state() == "running":
+        if read_sweep_state(self.folder).state == "running":
             if not study.is_finished():
                 raise SweepError(
                     f"{self.folder.root}: every job has ended, but trials are left; {self._last_words()}"
