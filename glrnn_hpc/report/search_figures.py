@@ -14,8 +14,10 @@ from matplotlib.ticker import MaxNLocator
 
 from glrnn_hpc.report import plot_style
 from glrnn_hpc.report.plot_style import Drawing, NothingToDraw
-from glrnn_hpc.report.trials import Trial, best_of, finished
+from glrnn_hpc.report.trials import Trial, best_trial_of, finished
 from glrnn_hpc.search import hyperband
+from glrnn_hpc.search.early_terminate import EarlyTerminate
+from glrnn_hpc.search.goal import sign_of
 from glrnn_hpc.search.importance import LEAST_TRIALS, importances
 from glrnn_hpc.search.spec import SweepSpec
 
@@ -42,9 +44,9 @@ def draw_history(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
     done = finished(list(trials))
     handles = []
     if done:
-        better = min if spec.goal == "minimize" else max
+        sign = sign_of(spec.goal)
         numbers = [trial.number for trial in done]
-        best = list(accumulate((trial.value or 0.0 for trial in done), better))
+        best = [sign * value for value in accumulate((sign * (trial.value or 0.0) for trial in done), min)]
         last = max(trial.number for trial in trials)
         handles += axis.step(
             [*numbers, last], [*best, best[-1]], where="post", color="0.25", lw=1.4, label="best so far", zorder=2
@@ -72,7 +74,7 @@ def draw_history(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     plot_style.legend_below(figure, handles)
-    top = best_of(list(trials), spec.goal)
+    top = best_trial_of(list(trials), spec.goal)
     words = f"Value of {spec.metric} of {len(shown)} trials in the order of their numbers ({_counts(trials)})"
     words += f"; the best, {top.value:.4g}, is trial {top.number}." if top else "; none has finished yet."
     caption = "Of trials that have not finished the best value so far; those without any stand on the lower edge."
@@ -105,7 +107,7 @@ def draw_learning_curves(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
         handles.append(
             Line2D([], [], label=f"{state} ({len(curves)})", **{**plot_style.marker_of(state), "ls": dashes})
         )
-    top = best_of(list(trials), spec.goal)
+    top = best_trial_of(list(trials), spec.goal)
     if top is not None and top.history:
         epochs = range(1, len(top.history) + 1)
         handles += axis.plot(epochs, top.history, color="black", lw=2.0, zorder=5, label=f"best: trial {top.number}")
@@ -123,18 +125,19 @@ def draw_learning_curves(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
     if spec.early_terminate is None:
         caption = "The sweep has no early_terminate: no trial was compared with others before its end."
     else:
-        handles += _draw_bands(axis, trials, spec, last)
-        reached = [band for band in hyperband.bands(spec.early_terminate) if band <= last]
+        handles += _draw_bands(axis, trials, spec, spec.early_terminate, last)
+        reached = [band for band in spec.early_terminate.bands() if band <= last]
         words += f"; hyperband compares after the epochs {', '.join(map(str, reached)) or 'beyond those shown'}"
         caption = "A trial that is worse than the cutoff at a band is stopped; the cutoff falls as trials come in."
     plot_style.legend_below(figure, handles)
     return Drawing(figure, f"{words}.", caption)
 
 
-def _draw_bands(axis: Any, trials: Sequence[Trial], spec: SweepSpec, last: int) -> list[Line2D]:
+def _draw_bands(
+    axis: Any, trials: Sequence[Trial], spec: SweepSpec, early_terminate: EarlyTerminate, last: int
+) -> list[Line2D]:
     """Mark the epochs of hyperband and its cutoffs as they are now; name the epochs above where there is room."""
-    early_terminate = spec.early_terminate or {}
-    bands = [band for band in hyperband.bands(early_terminate) if band <= last]
+    bands = [band for band in early_terminate.bands() if band <= last]
     if not bands:
         return []
     for band in bands:

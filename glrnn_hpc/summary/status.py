@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from glrnn_hpc import layout
@@ -62,7 +63,7 @@ def seconds_by_kind(folder: layout.SweepFolder) -> dict[str, float]:
     return dict(seconds)
 
 
-def utilisation_of(seconds: dict[str, float]) -> float | None:
+def utilisation_of(seconds: Mapping[str, float]) -> float | None:
     """Return the part of the time in fit and evaluate; None if no time is recorded."""
     total = sum(seconds.values())
     return (seconds.get("fit", 0.0) + seconds.get("evaluate", 0.0)) / total if total else None
