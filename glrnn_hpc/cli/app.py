@@ -33,7 +33,7 @@ def main() -> None:
     except GlrnnError as error:
         # An error that every MPI rank raises is printed by one of them.
         if not error.is_agreed or _rank() == 0:
-            logs.say(error)
+            logs.print_error(error)
         sys.exit(WRONG_INPUT)
 
 

@@ -60,7 +60,7 @@ def calibrate(
         n_components=components,
         seed=seed,
     )
-    tables.show(as_json, found, _lines(found))
+    tables.print_result(as_json, found, _lines(found))
 
 
 def _assignments(option: str, given: list[str] | None, form: str, convert: Any) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def _range(text: str) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
+def _lines(found: dict[str, Any]) -> tables.Output:
     rows = [
         [
             name,
@@ -92,7 +92,10 @@ def _lines(found: dict[str, Any]) -> list[str]:
         ]
         for name in found["most_probable"]
     ]
-    lines = [tables.table(["parameter", "most probable", "spread", "mean", "deviation", "90 % within"], rows), ""]
+    lines: tables.Output = [
+        tables.Table(["parameter", "most probable", "spread", "mean", "deviation", "90 % within"], rows),
+        "",
+    ]
     rows = [
         [
             name,
@@ -103,7 +106,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         for name, row in found["errors"].items()
     ]
     lines.append(
-        tables.table(
+        tables.Table(
             ["label", "unit", "RMSE to the observation", "of the surrogate on its tests", "expected here"], rows
         )
     )

@@ -41,6 +41,8 @@ class SweepProgress:
             _log_to(sys.stderr)
 
     def __call__(self, study: SweepStudy) -> None:
+        from glrnn_hpc.search.goal import best_of
+
         slots = study.slots()
         counts = {state: sum(slot.state == state for slot in slots) for state in ("waiting", "failed", "running")}
         n_done = len(slots) - counts["waiting"] - counts["running"]
@@ -48,8 +50,7 @@ class SweepProgress:
         line = f"{n_done}/{len(slots)} trials done, {counts['running']} running"
         line += f", {counts['failed']} failed" if counts["failed"] else ""
         if values:
-            best = min(values) if study.spec.goal == "minimize" else max(values)
-            line += f", best {study.spec.metric} {best:.6g}"
+            line += f", best {study.spec.metric} {best_of(values, study.spec.goal):.6g}"
         if self._is_quiet or line == self._last_line:
             return
         self._last_line = line

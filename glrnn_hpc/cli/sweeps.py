@@ -25,7 +25,9 @@ MAX_SECONDS = 3.2e7
 def sweep(
     sweep_file: Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="W&B sweep configuration.")],
     out: Annotated[Path, typer.Option(help="Folder of the sweep; must not exist, or be empty.")],
-    cluster: Annotated[str, typer.Option(help="local: this machine; slurm: jobs; debug: this process; or module:Class.")] = "local",
+    cluster: Annotated[
+        str, typer.Option(help="local: this machine; slurm: jobs; debug: this process; or module:Class.")
+    ] = "local",
     profile: Annotated[Path | None, typer.Option(help="Of --cluster slurm: the site's YAML file.")] = None,
     workers: Annotated[
         int, typer.Option(min=0, help="Workers to start; 0: only make the folder, for scripts that start glrnn worker.")
@@ -59,8 +61,8 @@ def sweep(
 ) -> None:
     """Search for the best model: make the sweep's folder, start workers, wait for the trials."""
     from glrnn_hpc.launch import run_sweep
+    from glrnn_hpc.records.sweep_state import Timing
     from glrnn_hpc.search.sweep import load_sweep
-    from glrnn_hpc.study.liveness import Timing
 
     if dead_after < 2 * heartbeat:
         raise ConfigError(f"--dead-after {dead_after:g} must be at least twice --heartbeat {heartbeat:g}.")
@@ -95,7 +97,9 @@ def resume(
     ranks_per_worker: Annotated[int | None, typer.Option(min=1, help="MPI ranks of each new worker.")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="A larger number of trials than before.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
-    cluster: Annotated[str | None, typer.Option(help="local, slurm, debug or module:Class; default: as at the start.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="local, slurm, debug or module:Class; default: as at the start.")
+    ] = None,
     profile: Annotated[Path | None, typer.Option(help="The site's YAML file; default: as at the start.")] = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Start what is missing and return.")] = False,
     as_json: Json = False,

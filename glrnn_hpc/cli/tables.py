@@ -51,7 +51,9 @@ class Table:
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        table = RichTable(*map(Text, self.header), box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        table = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        for title in self.header:
+            table.add_column(Text(title))
         for row in self.rows:
             table.add_row(*map(Text, row))
         return table

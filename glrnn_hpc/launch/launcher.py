@@ -18,8 +18,8 @@ OnProgress: TypeAlias = Callable[[SweepStudy], None]
 class Launcher(ABC):
     """Launcher of the workers of one sweep; `--cluster module:Class` takes a subclass of the user's own.
 
-    Each worker is one start of `python -m glrnn_hpc worker FOLDER --job NAME --ranks N`, in N MPI ranks; NAME is new for
-    each worker. Workers end by themselves when the sweep is finished or cancelled.
+    Each worker is one start of `python -m glrnn_hpc worker FOLDER --job NAME --ranks N`, in N MPI ranks; no two workers
+    have the same NAME. Workers end by themselves when the sweep is finished or cancelled.
 
     Parameters
     ----------

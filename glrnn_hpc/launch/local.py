@@ -15,7 +15,8 @@ from pathlib import Path
 from glrnn_hpc import layout, logs, processes
 from glrnn_hpc.errors import WRONG_INPUT, LaunchError, SweepError
 from glrnn_hpc.launch.launcher import Launcher, OnProgress
-from glrnn_hpc.records.sweep_state import LaunchPlan
+from glrnn_hpc.records.ownership import write_started
+from glrnn_hpc.records.sweep_state import LaunchPlan, read_sweep_state
 from glrnn_hpc.study import liveness
 from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.worker import devices
@@ -28,8 +29,8 @@ POLL_SECONDS = 0.5
 GRACE_SECONDS = 30
 
 #: Command in front of a worker's: it waits for a line on stdin, which is sent when the worker's folder names the
-#: process. A worker whose launcher was killed before that ends: nobody would know of it, and `resume` would start another
-#: one in its place.
+#: process. A worker whose launcher was killed before that ends: nobody would know of it, and `resume` would start
+#: another one in its place.
 START_GATE = ("/bin/sh", "-c", 'read -r word && exec "$@" </dev/null', "worker")
 
 
@@ -159,7 +160,7 @@ class LocalLauncher(Launcher):
                     break
             time.sleep(POLL_SECONDS)
         liveness.clean_up(self.folder)
-        if self.folder.current_state() == "running":
+        if read_sweep_state(self.folder).state == "running":
             if not study.is_finished():
                 raise SweepError(
                     f"{self.folder.root}: every worker has ended, but trials are left; {self._last_error()}"
@@ -206,7 +207,7 @@ class LocalLauncher(Launcher):
             layout.write_json(worker.folder.ended, {"status": status, "time": time.time()})
         if status in (0, WRONG_INPUT) or worker.restarts == MAX_RESTARTS:
             return False
-        if self.folder.current_state() != "running" or study.is_finished():
+        if read_sweep_state(self.folder).state != "running" or study.is_finished():
             return False
         logger.warning("worker %s died with status %s; it is started again", worker.folder.root.name, status)
         worker.folder, worker.process = self._start_one()

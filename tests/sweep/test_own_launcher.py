@@ -140,9 +140,7 @@ def test_the_command_needs_slurm_for_a_profile_and_says_so(folder: Path):
     (folder / "s.yaml").write_text(config.dump_yaml(spec_of(write_steps(folder / "a.hdf5")).as_dict()))
     (folder / "site.yaml").write_text("partition: main\n")
     for cluster in ("local", "debug", CLUSTER):
-        done = glrnn(
-            *("sweep", "s.yaml", "--out", "sweep", "--cluster", cluster, "--profile", "site.yaml"), cwd=folder
-        )
+        done = glrnn(*("sweep", "s.yaml", "--out", "sweep", "--cluster", cluster, "--profile", "site.yaml"), cwd=folder)
         assert (done.returncode, done.stdout) == (2, "")
         assert "--profile: belongs to --cluster slurm" in done.stderr
     assert not (folder / "sweep").exists()

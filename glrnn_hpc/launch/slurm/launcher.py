@@ -17,7 +17,7 @@ from glrnn_hpc.launch.launcher import Launcher, OnProgress
 from glrnn_hpc.launch.slurm import batch_script, commands, submission
 from glrnn_hpc.launch.slurm.commands import COMPLETING, run_command
 from glrnn_hpc.launch.slurm.profile import Profile
-from glrnn_hpc.records.sweep_state import LaunchPlan
+from glrnn_hpc.records.sweep_state import LaunchPlan, read_sweep_state
 from glrnn_hpc.study import liveness
 from glrnn_hpc.study.study import SweepStudy
 
@@ -90,15 +90,16 @@ class SlurmLauncher(Launcher):
                 )
         if "%" in str(self.folder.root):
             raise LaunchError(f"{self.folder.root}: Slurm expands % in the names of its files; choose another --out.")
-        if self.plan.ranks_per_worker % self.profile.nodes:
+        n_ranks, n_nodes = self.plan.ranks_per_worker, self.profile.nodes
+        if n_ranks % n_nodes:
             raise LaunchError(
-                f"--ranks-per-worker {self.plan.ranks_per_worker}: these ranks cannot be spread evenly over the "
-                f"{self.profile.nodes} nodes of a worker (`nodes` of the profile)."
+                f"--ranks-per-worker {n_ranks}: these ranks cannot be spread evenly over the {n_nodes} nodes of a "
+                "worker (`nodes` of the profile)."
             )
-        if self.profile.mpi == "none" and self.plan.ranks_per_worker > 1:
+        if self.profile.mpi == "none" and n_ranks > 1:
             raise LaunchError(
-                f"--ranks-per-worker {self.plan.ranks_per_worker}: with `mpi: none` in the profile these ranks would not see each "
-                "other; set it to pmix or pmi2, or use --ranks-per-worker 1."
+                f"--ranks-per-worker {n_ranks}: with `mpi: none` in the profile these ranks would not see each other; "
+                "set it to pmix or pmi2, or use --ranks-per-worker 1."
             )
         self.profile.check_lines()
 
@@ -176,7 +177,7 @@ class SlurmLauncher(Launcher):
             time.sleep(POLL_SECONDS)
         self._wait_for_collector()
         liveness.clean_up(self.folder)
-        if self.folder.current_state() == "running":
+        if read_sweep_state(self.folder).state == "running":
             if not study.is_finished():
                 raise SweepError(
                     f"{self.folder.root}: every job has ended, but trials are left; {self._last_error()}"
