@@ -21,28 +21,7 @@ export PATH := $(BIN):$(PATH)
 .PHONY: run test system-packages bench clean
 
 run: $(VENV)/.installed
-	@set -e; \
-	if [ -e $(OUT) ]; then \
-	  k=1; while [ -e $(OUT)-$$k ]; do k=$$((k + 1)); done; \
-	  mv $(OUT) $(OUT)-$$k; echo "The earlier $(OUT) is now $(OUT)-$$k."; \
-	fi; \
-	mkdir -p $(OUT); \
-	done_or_left_out() { status=0; "$$@" || status=$$?; [ $$status = 0 ] || [ $$status = 3 ] || exit $$status; }; \
-	echo "== 1/5 parse (one file of the sample is broken on purpose: it is named and left out)"; \
-	done_or_left_out glrnn parse tests/data/raw $(OUT)/sample.hdf5; \
-	echo "== 2/5 inspect"; glrnn inspect $(OUT)/sample.hdf5; \
-	echo "== 3/5 sweep on 2 MPI ranks"; \
-	done_or_left_out glrnn sweep sweeps/main_job.yaml --out $(OUT)/sweep --ranks-per-worker 2; \
-	echo "== 4/5 collect"; done_or_left_out glrnn collect $(OUT)/sweep; \
-	echo "== 5/5 predict the test split"; \
-	glrnn predict $(OUT)/sweep/best tests/data/triaxial.hdf5 \
-	  --out $(OUT)/predictions.hdf5 --figure $(OUT)/predictions.png; \
-	echo; \
-	echo "Everything lies in $(CURDIR)/$(OUT):"; \
-	echo "  sample.hdf5       what glrnn parse made of the sample in tests/data/raw"; \
-	echo "  sweep/            the sweep: one folder per trial in trials/, the best model in best/"; \
-	echo "  predictions.hdf5  predicted and simulated sequences of the test split"; \
-	echo "  predictions.png   the figure"
+	scripts/main_job.sh $(OUT)
 
 test: $(VENV)/.installed-dev system-packages
 	$(MAKE) --no-print-directory $(MPIO)/.installed $(OPENWANDB)/.installed

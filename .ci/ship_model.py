@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import sys
 from pathlib import Path
-from typing import Any
 
 from glrnn_hpc import layout
 from glrnn_hpc.predict import get_pretrained_model
+from glrnn_hpc.records.provenance import ModelFile, Provenance, read_provenance, write_provenance
 from glrnn_hpc.surrogate import artifact, shipped
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,28 +23,29 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def without_machine(provenance: dict[str, Any]) -> dict[str, Any]:
+def without_machine(provenance: Provenance) -> Provenance:
     """Return a provenance whose data lie in this repository, and that names no host and no commit of elsewhere."""
-    if provenance["data"]["sha256"] != sha256(ROOT / DATA):
+    if provenance.data.sha256 != sha256(ROOT / DATA):
         raise SystemExit(f"the model was trained on other data than {DATA}")
-    sweep = {**provenance["sweep"], "folder": None}
-    data = {**provenance["data"], "path": DATA}
-    return {**provenance, "sweep": sweep, "data": data, "trained_on": None, "host": None, "git": None}
+    sweep = provenance.sweep.model_copy(update={"folder": None})
+    data = provenance.data.model_copy(update={"path": DATA})
+    nowhere = {"trained_on": None, "host": None, "git": None}
+    return provenance.model_copy(update={"sweep": sweep, "data": data, **nowhere})
 
 
 def main(best: str, name: str) -> None:
     """Write the folder of a shipped model; an earlier one goes."""
     source, target = layout.RunFolder(Path(best)), layout.RunFolder(shipped.FOLDER / name)
-    provenance = without_machine(layout.read_json(source.provenance))
+    provenance = without_machine(read_provenance(source.provenance))
     model, stats, config = get_pretrained_model(source.root)
     layout.remove_folder(target.root)
     target.root.mkdir(parents=True)
-    ranges = {f"params_{end}": [row[end] for row in provenance["parameters"]] for end in ("min", "max")}
+    ranges = {f"params_{end}": [getattr(column, end) for column in provenance.parameters] for end in ("min", "max")}
     artifact.save_description(target, {**config, "raw_data": DATA, "save_weights_only": True}, {**stats, **ranges})
     file = target.model(weights_only=True)
     artifact.save_model(model, file)
-    provenance["model"] = {**provenance["model"], "file": file.name, "sha256": sha256(file)}
-    layout.write_json(target.provenance, provenance)
+    described = ModelFile(file=file.name, sha256=sha256(file), weights=model.count_params())
+    write_provenance(target.provenance, provenance.model_copy(update={"model": described}))
     total = sum(path.stat().st_size for path in shipped.FOLDER.rglob("*") if path.is_file())
     sys.stdout.write(f"{target.root.relative_to(ROOT)}; all shipped models together {total / 1e6:.2f} MB\n")
 

@@ -13,8 +13,8 @@ import tensorflow as tf
 from glrnn_hpc import layout
 from glrnn_hpc.config import SPLIT_SEED, load_yaml
 from glrnn_hpc.errors import DataError, ModelError
-from glrnn_hpc.experiments.base import Preprocessor
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.base import Preprocessor
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.search.sweep import PREPROCESSOR, build_preprocessor, preprocessor_of
 from glrnn_hpc.study import ranking
 from glrnn_hpc.tracking.download import download_best

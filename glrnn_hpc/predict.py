@@ -18,10 +18,10 @@ from glrnn_hpc.config import SPLIT_SEED
 from glrnn_hpc.data.hdf5 import GroupShape, write_file
 from glrnn_hpc.data.shared import DemData
 from glrnn_hpc.errors import ConfigError, DataError, ModelError, WindowError
-from glrnn_hpc.experiments.base import sequence_dataset
-from glrnn_hpc.experiments.splits import scaling_of, split_ids
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
 from glrnn_hpc.gather import take_windows
+from glrnn_hpc.preprocessor.base import sequence_dataset
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.splits import scaling_of, split_ids
 from glrnn_hpc.surrogate import artifact, evaluate, legacy, shipped
 from glrnn_hpc.surrogate.fit import with_new_names
 

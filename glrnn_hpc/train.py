@@ -19,15 +19,15 @@ from glrnn_hpc.config import (
     PreprocessingConfig,
     RunConfig,
     TrainingConfig,
+    log_defaults,
     parse,
-    say_defaults,
     unknown_key,
     without_always,
 )
 from glrnn_hpc.data.ranks import Ranks
 from glrnn_hpc.errors import ConfigError, OutOfMemory
-from glrnn_hpc.experiments.base import Preprocessor
 from glrnn_hpc.gather import DeviceCopies, copies_on_gpu
+from glrnn_hpc.preprocessor.base import Preprocessor
 from glrnn_hpc.surrogate import artifact
 from glrnn_hpc.surrogate.checkpoint import Checkpoint, load
 from glrnn_hpc.surrogate.fit import FitData, fit, prepare
@@ -297,7 +297,7 @@ def full_config(preprocessor: Preprocessor, config: Mapping[str, Any] | None) ->
             f"config.ranks_per_trial: a single run trains on one rank, {full.ranks_per_trial} were asked for; "
             "the trials of a sweep train on several."
         )
-    say_defaults(full, {**given, **decided})
+    log_defaults(full, {**given, **decided})
     return full
 
 

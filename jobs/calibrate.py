@@ -8,8 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from glrnn_hpc import layout, logs
-from glrnn_hpc.calibration.calibrate import calibrate
+from glrnn_hpc import calibrate, layout, logs
 
 MODEL = "runs/sweep/best"
 DATA, GROUP, SAMPLE = "tests/data/triaxial.hdf5", "0.2e6/drained", 0
@@ -32,9 +31,9 @@ def main() -> None:
     np.savetxt(OBSERVATION, columns, header=" ".join(names))
     layout.keep_aside(Path(OUT))
     settings = {"known": KNOWN, "experiment_type": EXPERIMENT_TYPE, "observed": OBSERVED}
-    found = calibrate(MODEL, OBSERVATION, RANGES, OUT, n_samples=NUM_SAMPLES, n_iterations=ITERATIONS, **settings)
-    for name, value in found["most_probable"].items():
-        print(f"{name}: {value:.4g} +- {found['spread'][name]:.2g}")
+    result = calibrate(MODEL, OBSERVATION, RANGES, OUT, n_samples=NUM_SAMPLES, n_iterations=ITERATIONS, **settings)
+    for name, value in result["most_probable"].items():
+        print(f"{name}: {value:.4g} +- {result['spread'][name]:.2g}")
 
 
 if __name__ == "__main__":

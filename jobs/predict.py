@@ -5,7 +5,7 @@ python jobs/predict.py
 
 from pathlib import Path
 
-from glrnn_hpc import logs, predict
+from glrnn_hpc import logs, predict_file
 from glrnn_hpc.report.prediction_figures import plot_predictions
 
 MODEL = "runs/sweep/best"  # or outputs, where jobs/train.py put it
@@ -18,12 +18,12 @@ FIGURE = "runs/predictions.png"
 def main() -> None:
     """Write the predictions in the groups of the data, from step window_size on, and a figure."""
     logs.to_stderr()
-    found = predict.predict_file(MODEL, DATA, OUT, SPLIT)
-    for label, errors in found["metrics"].items():
-        unit = found["units"].get(label, "-")
+    summary = predict_file(MODEL, DATA, OUT, SPLIT)
+    for label, errors in summary["metrics"].items():
+        unit = summary["units"].get(label, "-")
         print(f"{label} [{unit}]: MAE {errors['mae']:.4g}, RMSE {errors['rmse']:.4g}, R2 {errors['r2']:.3f}")
-    plot_predictions(Path(OUT), Path(FIGURE), found["metrics"])
-    print(f"{found['n_sequences']} sequences -> {OUT}, {FIGURE}")
+    plot_predictions(Path(OUT), Path(FIGURE), summary["metrics"])
+    print(f"{summary['n_sequences']} sequences -> {OUT}, {FIGURE}")
 
 
 if __name__ == "__main__":

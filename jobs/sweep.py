@@ -4,10 +4,7 @@ On a cluster, run it on the login node: it submits the jobs and waits for them. 
 `glrnn status` shows how far they are, `glrnn resume` submits what is missing.
 """
 
-from glrnn_hpc import logs
-from glrnn_hpc.launch import run_sweep
-from glrnn_hpc.launch.slurm.profile import load_profile
-from glrnn_hpc.search.sweep import load_sweep
+from glrnn_hpc import load_profile, load_sweep, logs, run_sweep
 
 SWEEP = "sweeps/example_sweep.yaml"
 OUT = "runs/sweep"  # must not exist, or be empty

@@ -33,8 +33,9 @@ class _Scheduling(LoadScopeScheduling):
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        path = Path(nodeid.partition("::")[0])
-        return path.parent.name if path.parent.name in SHARING else str(path)
+        path = nodeid.partition("::")[0]
+        folder = Path(path).parent
+        return str(folder) if folder in (Path("tests") / name for name in SHARING) else path
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
@@ -64,7 +65,7 @@ def write_steps(
 def _unmeasured(request: pytest.FixtureRequest) -> Iterator[None]:
     """Start the processes of some tests without coverage."""
     with pytest.MonkeyPatch.context() as patch:
-        if request.path.parent.name in UNMEASURED:
+        if request.path.parent in (DATA.parent / name for name in UNMEASURED):
             patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
         yield
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from glrnn_hpc.calibration.posterior import ImportanceSamples, Interval, LogDensity
 from glrnn_hpc.collector.training_domain import describe
 from glrnn_hpc.errors import DataError, ModelError, WindowError
-from glrnn_hpc.experiments.splits import scaling_of
 from glrnn_hpc.predict import get_pretrained_model, predict_sequences
+from glrnn_hpc.preprocessor.splits import scaling_of
 from glrnn_hpc.surrogate.kernels import one_load_kernel
 from glrnn_hpc.surrogate.legacy import run_folder
 from glrnn_hpc.surrogate.shipped import folder_of

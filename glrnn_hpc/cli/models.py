@@ -35,10 +35,10 @@ def train(
             raise ConfigError(f"--set {setting}: KEY=VALUE is needed, such as --set epochs=20.")
         keys[key] = config.parse_yaml(value, f"--set {setting}")
     full = config.parse(config.RunConfig, keys)
-    config.say_defaults(full, keys)
+    config.log_defaults(full, keys)
 
     import_keras()
-    from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+    from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
     from glrnn_hpc.train import train_tracked
 
     preprocessor = PreprocessorTriaxialCompression(None, **full.as_dict())

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from glrnn_hpc import layout
+from glrnn_hpc import layout, processes
 from glrnn_hpc.collector.provenance import Checksums, provenance_of
 from glrnn_hpc.collector.verify import Disagreement, Verified, verify
 from glrnn_hpc.config import RUN_KEYS, RunConfig
 from glrnn_hpc.data.hdf5 import read_schema, select_groups
 from glrnn_hpc.data.shared import DemData, read_data
 from glrnn_hpc.errors import ConfigError, GlrnnError, SweepError
+from glrnn_hpc.records.provenance import Provenance, write_provenance
 from glrnn_hpc.search.sweep import PREPROCESSOR, group_choices
-from glrnn_hpc.study import processes
 from glrnn_hpc.study.ranking import best_first
 from glrnn_hpc.study.study import STATES, Slot, SweepStudy
 from glrnn_hpc.summary.cost import account, group_errors
@@ -117,7 +117,8 @@ def collect(
     for sweep in sweeps:
         sweep.summary |= account(sweep.study, sweep.summary)
     found = sweeps[0].summary if len(sweeps) == 1 else _together(sweeps)
-    found["best"] = {**rows[0], "errors": provenance["errors"]["test"], "path": str(target)}
+    errors = {name: error.as_json() for name, error in provenance.errors["test"].items()}
+    found["best"] = {**rows[0], "errors": errors, "path": str(target)}
     found["top"] = rows
     found["refused"] = [row for sweep in sweeps for row in sweep.refused]
     return found
@@ -270,7 +271,7 @@ def _hint_at_the_data(candidate: _Candidate) -> str:
     return f". {study.spec.constants['raw_data']} was changed after the sweep began ({when})."
 
 
-def _export(verified: Verified, provenance: dict[str, Any], target: Path) -> None:
+def _export(verified: Verified, provenance: Provenance, target: Path) -> None:
     trial = verified.folder
     partial = layout.RunFolder(layout.partial_folder(target))
     try:
@@ -279,7 +280,7 @@ def _export(verified: Verified, provenance: dict[str, Any], target: Path) -> Non
         partial.root.mkdir()
         for path in (trial.config, trial.train_stats, trial.metrics, find_model(trial.root)):
             layout.copy_file(path, partial.root / path.name)
-        layout.write_json(partial.provenance, provenance)
+        write_provenance(partial.provenance, provenance)
         layout.replace_folder(partial.root, target)
     except OSError as error:
         layout.remove_folder(partial.root)

@@ -1,4 +1,4 @@
-"""Where an exported model comes from, for what it holds and how good it is: `provenance.json`."""
+"""Provenance of a verified trial, composed for its export: origin, ranges of the training, errors."""
 
 from __future__ import annotations
 
@@ -17,8 +17,18 @@ from glrnn_hpc.collector.verify import Verified, errors_per_label
 from glrnn_hpc.config import SPLIT_SEED
 from glrnn_hpc.data.hdf5 import read_schema, select_groups
 from glrnn_hpc.errors import DataError
-from glrnn_hpc.experiments.base import PreparedData
 from glrnn_hpc.predict import LABEL_UNITS
+from glrnn_hpc.preprocessor.base import PreparedData
+from glrnn_hpc.records.provenance import (
+    FORMAT,
+    Column,
+    DataOrigin,
+    LabelColumn,
+    ModelFile,
+    Owner,
+    Provenance,
+    SweepOrigin,
+)
 from glrnn_hpc.sequences import Sequences
 from glrnn_hpc.study import leases
 from glrnn_hpc.study.study import SweepStudy
@@ -27,10 +37,7 @@ from glrnn_hpc.versions import software
 
 Array = NDArray[Any]
 
-#: Of this file's form.
-FORMAT = 1
-
-#: Sequences whose least and greatest values are looked for at once, which bounds the memory.
+#: Sequences whose extremes are taken at once, which bounds the memory.
 _PART = 4096
 
 
@@ -63,8 +70,8 @@ class Checksums:
         return self._known[key]
 
 
-def provenance_of(study: SweepStudy, verified: Verified, refused: list[int], checksums: Checksums) -> dict[str, Any]:
-    """Return what `provenance.json` tells of a verified trial.
+def provenance_of(study: SweepStudy, verified: Verified, refused: list[int], checksums: Checksums) -> Provenance:
+    """Return the provenance of a verified trial.
 
     Parameters
     ----------
@@ -75,110 +82,122 @@ def provenance_of(study: SweepStudy, verified: Verified, refused: list[int], che
     refused : list of int
         Trials of the same sweep whose files could not be verified.
     checksums : Checksums
-        Those that are known already.
-
-    Returns
-    -------
-    dict
-        What the documentation (docs/sweeps.md) describes; plain types only.
+        Checksums that are known already.
     """
     spec, result, stats, config = study.spec, verified.result, verified.stats, verified.config
     errors, mse = errors_per_label(verified)
     model_file = find_model(verified.folder.root)
-    return {
-        "format": FORMAT,
-        "sweep": {
-            "name": str(spec.labels.get("name", study.folder.root.resolve().name)),
-            "folder": str(study.folder.root.resolve()),
-            **{"method": spec.method, "metric": spec.metric, "goal": spec.goal, "seed": spec.seed},
-            "n_trials": len(study.slots()),
-        },
-        "trial": result["number"],
-        "generation": result["generation"],
-        "refused": refused,
-        "point": result["point"],
-        "seed": config.seed,
-        "split_seed": stats.get("split_seed", SPLIT_SEED),
-        **{key: result[key] for key in ("epochs", "best_epoch", "metrics")},
-        "recomputed": verified.recomputed,
-        "errors": errors,
-        "mse_standardised": mse,
-        "data": _data(study, verified, checksums),
-        "sequence_length": stats.get("sequence_length"),
-        "window_size": config.window_size,
-        "pad_length": config.pad_length,
-        **_columns(verified),
-        "model": {
-            "file": model_file.name,
-            "sha256": checksums.of(model_file),
-            "weights": int(verified.model.count_params()),
-        },
-        "trained_on": _owner(verified),
-        "trained_with": result.get("software"),
-        "exported": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "host": socket.gethostname(),
+    load_features, parameters, labels = _columns(verified)
+    return Provenance(
+        format=FORMAT,
+        sweep=SweepOrigin(
+            name=str(spec.labels.get("name", study.folder.root.resolve().name)),
+            folder=str(study.folder.root.resolve()),
+            method=spec.method,
+            metric=spec.metric,
+            goal=spec.goal,
+            seed=spec.seed,
+            n_trials=len(study.slots()),
+        ),
+        trial=result["number"],
+        generation=result["generation"],
+        refused=refused,
+        point=result["point"],
+        seed=config.seed,
+        split_seed=stats.get("split_seed", SPLIT_SEED),
+        epochs=result["epochs"],
+        best_epoch=result["best_epoch"],
+        metrics=result["metrics"],
+        recomputed=verified.recomputed,
+        errors=errors,
+        mse_standardised=mse,
+        data=_data_origin(study, verified, checksums),
+        sequence_length=stats.get("sequence_length"),
+        window_size=config.window_size,
+        pad_length=config.pad_length,
+        load_features=load_features,
+        parameters=parameters,
+        labels=labels,
+        model=ModelFile(
+            file=model_file.name, sha256=checksums.of(model_file), weights=int(verified.model.count_params())
+        ),
+        trained_on=_last_owner(verified),
+        trained_with=result.get("software"),
+        exported=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        host=socket.gethostname(),
         **software(),
-    }
+    )
 
 
-def _owner(verified: Verified) -> dict[str, Any] | None:
-    """Return the worker that trained the last epochs."""
+def _last_owner(verified: Verified) -> Owner | None:
+    """Return the rank that trained the last epochs; None where its lease is gone or broken."""
     with contextlib.suppress(FileNotFoundError):
         owner = leases.owner_of(verified.folder, verified.result["generation"])
-        return None if owner is None else {"host": owner.process.host, "job": owner.job, "rank": owner.rank}
+        return None if owner is None else Owner(host=owner.process.host, job=owner.job, rank=owner.rank)
     return None
 
 
-def _data(study: SweepStudy, verified: Verified, checksums: Checksums) -> dict[str, Any]:
-    found: dict[str, Any] = dict.fromkeys(("path", "sha256", "bytes", "groups", "sequences"))
-    found["fingerprint"] = verified.stats.get("fingerprint")
+def _data_origin(study: SweepStudy, verified: Verified, checksums: Checksums) -> DataOrigin:
+    fingerprint = verified.stats.get("fingerprint")
+    path = checksum = size = groups = sequences = None
     if "raw_data" in study.spec.constants:
         path = Path(study.spec.constants["raw_data"])
-        found |= {"path": str(path), "sha256": checksums.of(path), "bytes": path.stat().st_size}
-        if found["fingerprint"] is not None:
-            groups = select_groups(read_schema(path), verified.config.pressure, verified.config.experiment_type)
-            found["groups"] = [group.name for group in groups]
+        checksum, size = checksums.of(path), path.stat().st_size
+        if fingerprint is not None:
+            chosen = select_groups(read_schema(path), verified.config.pressure, verified.config.experiment_type)
+            groups = [group.name for group in chosen]
     if isinstance(verified.data, PreparedData):
-        found["sequences"] = {name: len(split) for name, split in verified.data.splits.items()}
-    return found
-
-
-def _columns(verified: Verified) -> dict[str, list[dict[str, Any]]]:
-    """Return the columns of the model in its order, with their ranges in the training split, in original units."""
-    stats, data = verified.stats, verified.data
-    inputs, params, labels = (
-        _inputs_params_labels(data.splits["train"]) if isinstance(data, PreparedData) else [None] * 3
+        sequences = {name: len(split) for name, split in verified.data.splits.items()}
+    return DataOrigin(
+        path=None if path is None else str(path),
+        sha256=checksum,
+        bytes=size,
+        groups=groups,
+        sequences=sequences,
+        fingerprint=fingerprint,
     )
-    columns = {
-        "load_features": _ranges(_names(stats, "input", "num_input_features"), inputs),
-        "parameters": _ranges(_names(stats, "param", "num_params"), params),
-        "labels": _ranges(verified.label_names(), labels),
-    }
-    for k, label in enumerate(columns["labels"]):
-        label["unit"] = LABEL_UNITS.get(label["name"])
-        label |= {kind: float(stats[kind][k]) if kind in stats else None for kind in ("mean", "std")}
-    return columns
 
 
-def _names(stats: dict[str, Any], kind: str, count: str) -> list[str]:
-    return list(stats.get(f"{kind}_names") or (f"{kind}_{k}" for k in range(stats[count])))
+def _columns(verified: Verified) -> tuple[list[Column], list[Column], list[LabelColumn]]:
+    """Return load features, parameters and labels of the model, with their ranges in the training split."""
+    stats, data = verified.stats, verified.data
+    inputs, params, labels = _extremes_of(data.splits["train"]) if isinstance(data, PreparedData) else [None] * 3
+    input_names = list(stats.get("input_names") or (f"input_{k}" for k in range(stats["num_input_features"])))
+    param_names = list(stats.get("param_names") or (f"param_{k}" for k in range(stats["num_params"])))
+    return (
+        [Column(name=name, min=low, max=high) for name, low, high in _ranges(input_names, inputs)],
+        [Column(name=name, min=low, max=high) for name, low, high in _ranges(param_names, params)],
+        [
+            LabelColumn(
+                name=name,
+                min=low,
+                max=high,
+                unit=LABEL_UNITS.get(name),
+                mean=float(stats["mean"][k]) if "mean" in stats else None,
+                std=float(stats["std"][k]) if "std" in stats else None,
+            )
+            for k, (name, low, high) in enumerate(_ranges(verified.label_names(), labels))
+        ],
+    )
 
 
-def _ranges(names: list[str], ranges: Array | None) -> list[dict[str, Any]]:
-    least, greatest = [[None] * len(names)] * 2 if ranges is None else ranges.tolist()
-    return [{"name": name, "min": low, "max": high} for name, low, high in zip(names, least, greatest, strict=True)]
+def _ranges(names: list[str], extremes: Array | None) -> list[tuple[str, float | None, float | None]]:
+    """Return each name with its least and greatest value, None where the arrays are not there."""
+    if extremes is None:
+        return [(name, None, None) for name in names]
+    return list(zip(names, *extremes.tolist(), strict=True))
 
 
-def _inputs_params_labels(sequences: Sequences) -> list[Array]:
+def _extremes_of(sequences: Sequences) -> list[Array]:
     """Return the least and greatest values, (2, n_columns), of inputs, parameters and labels, part by part."""
-    found = []
-    for values in (sequences.inputs, sequences.labels):
-        parts = [_extremes(values[rows], (0, 1)) for rows in _rows(sequences)]
-        found.append(_extremes(np.concatenate(parts), (0,)))
-    return [found[0], _extremes(sequences.params, (0,)), found[1]]
+    inputs, labels = (
+        _extremes(np.concatenate([_extremes(values[rows], (0, 1)) for rows in _parts_of(sequences)]), (0,))
+        for values in (sequences.inputs, sequences.labels)
+    )
+    return [inputs, _extremes(sequences.params, (0,)), labels]
 
 
-def _rows(sequences: Sequences) -> Iterator[Array]:
+def _parts_of(sequences: Sequences) -> Iterator[Array]:
     rows = np.sort(sequences.rows)
     for start in range(0, len(rows), _PART):
         yield rows[start : start + _PART]

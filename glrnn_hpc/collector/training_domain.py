@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from glrnn_hpc import layout
 from glrnn_hpc.config import SPLIT_SEED, nearest
 from glrnn_hpc.errors import ConfigError, DataError, GlrnnError, ModelError, RecordError
-from glrnn_hpc.experiments.splits import split_ids
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.splits import split_ids
 
 logger = logging.getLogger(__name__)
 

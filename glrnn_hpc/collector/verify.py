@@ -14,10 +14,10 @@ from glrnn_hpc import layout
 from glrnn_hpc.config import RUN_KEYS, SPLIT_SEED, RunConfig, parse
 from glrnn_hpc.data.shared import DemData
 from glrnn_hpc.errors import DataError, GlrnnError, ModelError, RecordError
-from glrnn_hpc.experiments.base import PreparedData, Preprocessor
-from glrnn_hpc.experiments.splits import scaling_of
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
 from glrnn_hpc.predict import predict_sequences
+from glrnn_hpc.preprocessor.base import PreparedData, Preprocessor
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.splits import scaling_of
 from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of
 from glrnn_hpc.sequences import Scaling, Sequences
 from glrnn_hpc.study.study import Slot, SweepStudy

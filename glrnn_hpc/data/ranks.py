@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-import re
-import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from glrnn_hpc import processes
 from glrnn_hpc.errors import GlrnnError, LaunchError
 
 #: Set by MPICH's and Slurm's PMI, by PMIx, and by Open MPI; SLURM_JOB_ID alone says nothing about MPI.
@@ -245,8 +243,7 @@ def library() -> dict[str, str]:
     """Return the `version` of the MPI library and the `file` it was loaded from; MPI must have been started."""
     from mpi4py import MPI
 
-    lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines() if sys.platform == "linux" else []
-    files = [line.split()[-1] for line in lines if re.search(r"/libmpi(ch)?\.[^/]*$", line)]
+    files = processes.mapped_files(r"/libmpi(ch)?\.[^/]*$")
     return {"version": MPI.Get_library_version().splitlines()[0].strip(" \t\0"), "file": files[0] if files else "?"}
 
 

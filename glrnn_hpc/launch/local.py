@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from glrnn_hpc import layout, logs
+from glrnn_hpc import layout, logs, processes
 from glrnn_hpc.errors import WRONG_INPUT, LaunchError, SweepError
-from glrnn_hpc.study import liveness, processes
+from glrnn_hpc.study import liveness
 from glrnn_hpc.study.study import SweepStudy
 
 logger = logging.getLogger(__name__)

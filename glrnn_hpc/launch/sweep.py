@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from glrnn_hpc import layout
-from glrnn_hpc.config import parse, say_defaults, split_sizes
+from glrnn_hpc.config import log_defaults, parse, split_sizes
 from glrnn_hpc.data.hdf5 import check_same_shapes, read_schema, select_groups
 from glrnn_hpc.errors import ConfigError, LaunchError, SweepError, WindowError
 from glrnn_hpc.launch import local
@@ -114,7 +114,7 @@ def run_sweep(
     if preprocessor_of(spec) is None:
         check_data(spec)
     point = {parameter.name: parameter.extremes()[0] for parameter in spec.searched}
-    say_defaults(trial_config(spec, point), {*spec.constants, *point}, "parameters")
+    log_defaults(trial_config(spec, point), {*spec.constants, *point}, "parameters")
     n_ranks = _ranks(spec, ranks_per_worker, n_slots, cluster if n_workers else None, profile)
     launch = {
         "workers": n_workers,

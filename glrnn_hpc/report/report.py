@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import GlrnnError, SweepError
+from glrnn_hpc.records.provenance import read_provenance
 from glrnn_hpc.report import html, plot_style
 from glrnn_hpc.report.parallel_coordinates import draw_parallel
 from glrnn_hpc.report.plot_style import Drawing, NothingToDraw
@@ -214,16 +214,15 @@ def _failures(cost: dict[str, Any]) -> str:
 
 
 def _provenance(study: SweepStudy, summary: dict[str, Any]) -> str:
-    content: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
-        content = layout.read_record(study.folder.best.provenance)
-    if not content:
+    try:
+        provenance = read_provenance(study.folder.best.provenance)
+    except (OSError, ValueError):
         return html.note("Nothing is exported yet; `glrnn collect` verifies the best trial and exports it.")
     best, note = summary["best"], ""
-    if best is not None and content.get("trial") != best["number"]:
+    if best is not None and provenance.trial != best["number"]:
         note = html.note(
-            f"The export is of trial {content.get('trial')}; trial {best['number']} has a better value: it finished "
+            f"The export is of trial {provenance.trial}; trial {best['number']} has a better value: it finished "
             "since, or its files were refused."
         )
-    rows = html.flattened(content)
+    rows = html.flattened(provenance.as_json())
     return note + html.table("Provenance of the export", ["key", "value"], rows, texts=[1])

@@ -40,6 +40,8 @@ class SweepSpec:
         Of method bayes: tpe, gp or cmaes.
     labels : dict
         name, description, project, entity, program, command and the like as given.
+    directory : str
+        Folder from which the user's own code is imported; not part of the sweep file. Empty for the current folder.
     """
 
     method: Literal["grid", "random", "bayes"]
@@ -54,6 +56,7 @@ class SweepSpec:
     early_terminate: dict[str, Any] | None = None
     sampler: str = "tpe"
     labels: dict[str, Any] = field(default_factory=dict)
+    directory: str = field(default="", compare=False)
 
     @property
     def searched(self) -> tuple[Parameter, ...]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import logging
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from glrnn_hpc import config
 from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.references import import_reference
 from glrnn_hpc.search import hyperband
 from glrnn_hpc.search.space import Parameter, finite_number, grid_size
 from glrnn_hpc.search.spec import SweepSpec
@@ -44,7 +43,7 @@ def load_sweep(
     sampler : str, optional
         Of method bayes, in place of the file's.
     directory : str, optional
-        Where a preprocessor of the user's own lies; by default the current folder.
+        Folder of the user's own code, such as a preprocessor; by default the current folder.
 
     Raises
     ------
@@ -56,9 +55,6 @@ def load_sweep(
     else:
         content = config.load_yaml(path_or_mapping)
     folder = directory or str(Path.cwd())
-    if folder not in sys.path:
-        # `python script.py` finds modules beside the script; the command glrnn finds those of the sweep's folder.
-        sys.path.insert(0, folder)
     for key in content:
         if key not in _KEYS:
             raise config.unknown_key(str(key), _KEYS)
@@ -68,7 +64,7 @@ def load_sweep(
         method=cast(Literal["grid", "random", "bayes"], method),
         metric=metric["name"],
         goal=metric["goal"],
-        parameters=_parameters(content),
+        parameters=_parameters(content, folder),
         run_cap=_integer(content, "run_cap", 1),
         seed=42 if content.get("seed") is None else cast(int, _integer(content, "seed", 0)),
         target=metric.get("target"),
@@ -77,6 +73,7 @@ def load_sweep(
         early_terminate=None if content.get("early_terminate") is None else hyperband.check(content["early_terminate"]),
         sampler=_sampler(method, content, sampler),
         labels=_labels(content),
+        directory=folder,
     )
     if method == "grid":
         grid_size(spec.searched)
@@ -118,7 +115,7 @@ def preprocessor_of(spec: SweepSpec) -> type[Any] | None:
         If it cannot be imported, or has no `get_default_config`.
     """
     reference = spec.constants.get(PREPROCESSOR)
-    return None if reference is None else _import(reference)
+    return None if reference is None else _import_preprocessor(reference, spec.directory)
 
 
 def build_preprocessor(spec: SweepSpec, point: Mapping[str, Any], source: Any = None) -> Any:
@@ -152,23 +149,12 @@ def _union(choices: list[str | float | list[str | float]]) -> str | list[str | f
     return list(dict.fromkeys(names))
 
 
-def _import(reference: Any) -> type[Any]:
+def _import_preprocessor(reference: object, directory: str) -> type[Any]:
     where = f"parameters.{PREPROCESSOR}"
-    module, colon, name = str(reference).partition(":")
-    if not (module and colon and name):
-        raise ConfigError(f"{where}: module:Class is needed, such as my_data:MyPreprocessor; {reference!r} was given.")
-    try:
-        loaded = importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(f"{where}: {module} cannot be imported from {sys.path[0]}: {error}") from error
-    except Exception as error:
-        raise ConfigError(f"{where}: {module} cannot be imported: {type(error).__name__}: {error}") from error
-    found = getattr(loaded, name, None)
-    if found is None:
-        raise ConfigError(f"{where}: {module} has no {name}.")
-    if not isinstance(found, type) or not callable(getattr(found, "get_default_config", None)):
+    own = import_reference(reference, where, directory=directory or None)
+    if not isinstance(own, type) or not callable(getattr(own, "get_default_config", None)):
         raise ConfigError(f"{where}: {reference} is no class with get_default_config(); subclass Preprocessor.")
-    return found
+    return own
 
 
 def _one_of(where: str, value: Any, allowed: tuple[str, ...]) -> str:
@@ -218,7 +204,7 @@ def _labels(content: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _parameters(content: Mapping[str, Any]) -> tuple[Parameter, ...]:
+def _parameters(content: Mapping[str, Any], directory: str) -> tuple[Parameter, ...]:
     parameters = content.get("parameters")
     if not isinstance(parameters, Mapping) or not parameters:
         raise ConfigError(
@@ -231,7 +217,7 @@ def _parameters(content: Mapping[str, Any]) -> tuple[Parameter, ...]:
             own = Parameter.from_config(name, mapping)
             if not own.is_constant:
                 raise ConfigError(f"parameters.{PREPROCESSOR}: one class for the whole sweep is needed.")
-            known |= set(_import(own.values[0]).get_default_config())
+            known |= set(_import_preprocessor(own.values[0], directory).get_default_config())
     found: dict[str, Parameter] = {}
     for where, name, mapping in leaves:
         if name in config.ALWAYS and name not in known:

@@ -9,10 +9,10 @@ from typing import Any
 
 import optuna
 
-from glrnn_hpc import config, layout
+from glrnn_hpc import config, layout, processes
 from glrnn_hpc.errors import SweepError
 from glrnn_hpc.search.spec import SweepSpec
-from glrnn_hpc.study import processes, storage
+from glrnn_hpc.study import storage
 from glrnn_hpc.study.study import waiting_slot
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import RecordError
-from glrnn_hpc.study.processes import Process
+from glrnn_hpc.processes import Process
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glrnn_hpc import layout
+from glrnn_hpc.processes import SHARED_MEMORY, Process, is_gone_here
 from glrnn_hpc.study import storage
-from glrnn_hpc.study.processes import SHARED_MEMORY, Process, is_gone_here
 
 if TYPE_CHECKING:
     from glrnn_hpc.study.leases import Owner

@@ -10,6 +10,7 @@ from typing import Any
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import SweepError
+from glrnn_hpc.records.provenance import Provenance, read_provenance
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.study.study import Slot, SweepStudy
 
@@ -63,15 +64,15 @@ def best_trial(root: Path) -> BestTrial:
     """
     study = SweepStudy(layout.SweepFolder(root))
     exported = study.folder.best
-    provenance: dict[str, Any] = {}
+    provenance = Provenance()
     with contextlib.suppress(OSError, ValueError):  # nothing is exported yet, or just now, or it is damaged
-        provenance = layout.read_record(exported.provenance)
-    # Trials whose files do not give the loss that they logged.
-    refused = provenance.get("refused", [])
-    ranking = [slot for slot in best_first(study.slots(), study.spec.goal) if slot.number not in refused]
+        provenance = read_provenance(exported.provenance)
+    # The files of a refused trial do not give the loss that was logged.
+    finished = best_first(study.slots(), study.spec.goal)
+    ranking = [slot for slot in finished if slot.number not in provenance.refused]
     if not ranking:
         raise SweepError(f"{root}: no trial has finished yet; `glrnn status {root}` shows how far they are.")
     best = ranking[0]
     # The study is told of a trial after its files were brought up.
-    folder = exported if provenance.get("trial") == best.number else study.folder.trial(best.number)
+    folder = exported if provenance.trial == best.number else study.folder.trial(best.number)
     return BestTrial(best.number, best.params, folder, study.spec)

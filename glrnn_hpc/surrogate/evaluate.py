@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glrnn_hpc.config import SPLIT_SEED, RunConfig
-from glrnn_hpc.experiments.base import PreparedData, Preprocessor, gives_arrays
+from glrnn_hpc.preprocessor.base import PreparedData, Preprocessor, gives_arrays
 from glrnn_hpc.surrogate.fit import FitData, ordered, prepare
 
 Array = NDArray[Any]

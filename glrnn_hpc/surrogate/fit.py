@@ -19,9 +19,9 @@ from glrnn_hpc import layout, windows
 from glrnn_hpc.batches import WHOLE, Share, ordered_batches, shuffled_batches
 from glrnn_hpc.config import RunConfig
 from glrnn_hpc.errors import TrainingDiverged
-from glrnn_hpc.experiments.base import PreparedData, Preprocessor, gives_arrays
-from glrnn_hpc.experiments.splits import scaling_of
 from glrnn_hpc.gather import DeviceCopies, taking_on_device
+from glrnn_hpc.preprocessor.base import PreparedData, Preprocessor, gives_arrays
+from glrnn_hpc.preprocessor.splits import scaling_of
 from glrnn_hpc.sequences import Sequences
 from glrnn_hpc.surrogate.artifact import save_model
 from glrnn_hpc.surrogate.checkpoint import Checkpoint, Saving, Stopping, restore

@@ -11,15 +11,15 @@ import keras
 import numpy as np
 
 from glrnn_hpc import layout
-from glrnn_hpc.config import RUN_KEYS, RunConfig, load_yaml, parse, say_defaults, without_always
+from glrnn_hpc.config import RUN_KEYS, RunConfig, load_yaml, log_defaults, parse, without_always
 from glrnn_hpc.data.hdf5 import CONTACT_KEYS, INPUT_KEYS, OUTPUT_KEYS
 from glrnn_hpc.data.unpickle import load_npy
 from glrnn_hpc.errors import DataError, ModelError
-from glrnn_hpc.experiments.splits import scaling_of
 from glrnn_hpc.layout import GRAINLEARNING_CONFIGS as CONFIGS
 from glrnn_hpc.layout import GRAINLEARNING_MODELS as MODELS
 from glrnn_hpc.layout import GRAINLEARNING_STATS as STATS
 from glrnn_hpc.models.lstm import rnn_model
+from glrnn_hpc.preprocessor.splits import scaling_of
 from glrnn_hpc.surrogate import artifact
 from glrnn_hpc.surrogate.keras_weights import read_weights
 
@@ -80,7 +80,7 @@ def load(folder: Path) -> tuple[keras.Model, dict[str, Any], dict[str, Any]]:
     # Where the configuration left the units to a default, that may have been another one then.
     known = {"lstm_units": len(weights["lstm"][1]), "dense_units": len(weights["dense"][1]), **known}
     parsed = parse(RunConfig, known, str(config_file))
-    say_defaults(parsed, known, str(config_file))
+    log_defaults(parsed, known, str(config_file))
     config = parsed.as_dict()
     if config["standardize_outputs"]:
         _check_scaling(stats_file, stats)

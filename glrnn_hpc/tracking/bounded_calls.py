@@ -15,9 +15,9 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from glrnn_hpc import processes
 from glrnn_hpc.errors import TrackingError
 
 _SERVICE = "wandb-core"
@@ -125,17 +125,7 @@ def _forget() -> None:
 
 def services() -> list[int]:
     """Return the processes of W&B's service that this process has started and that live."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            # The command's name stands in parentheses; state and parent follow.
-            before, _, after = (path / "stat").read_text(encoding="utf-8").rpartition(")")
-        except OSError:
-            continue  # it ended meanwhile
-        state, parent = after.split()[:2]
-        if before.partition("(")[2] == _SERVICE and int(parent) == os.getpid() and state != "Z":
-            found.append(int(path.name))
-    return found
+    return processes.children(_SERVICE)
 
 
 def end_service() -> None:

@@ -10,14 +10,14 @@ import sys
 import traceback
 from pathlib import Path
 
-from glrnn_hpc import layout, logs
+from glrnn_hpc import layout, logs, processes
 from glrnn_hpc.data import ranks
 from glrnn_hpc.data.shared import DemData, read_data
 from glrnn_hpc.data.staging import staged
 from glrnn_hpc.errors import WRONG_INPUT, GlrnnError, LaunchError, StorageError
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.sweep import group_choices
-from glrnn_hpc.study import liveness, processes
+from glrnn_hpc.study import liveness
 from glrnn_hpc.study.leases import Owner
 from glrnn_hpc.study.liveness import Timing
 from glrnn_hpc.study.study import SweepStudy
@@ -25,7 +25,7 @@ from glrnn_hpc.tracking.trial_tracker import TrialTracker
 from glrnn_hpc.versions import software
 from glrnn_hpc.worker import devices
 from glrnn_hpc.worker.preemption import AGAIN, Notice
-from glrnn_hpc.worker.timeline import Timeline, age_of_process
+from glrnn_hpc.worker.timeline import Timeline
 from glrnn_hpc.worker.trial_loop import pull
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def _work(world: ranks.Ranks, root: Path, job: str | None, n_ranks: int | None, 
     folder = study.folder.worker(name)
     _register(world, study.folder, folder)
     timeline = Timeline(folder.utilisation, world.rank)
-    timeline.begin("import", ago=age_of_process())
+    timeline.begin("import", ago=processes.seconds_since_start())
     heart = liveness.Heart(folder, timing.heartbeat)
     if world.rank == 0:
         heart.beat()

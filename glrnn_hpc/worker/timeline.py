@@ -21,16 +21,6 @@ _SPANS = 32
 _SECONDS_UNTIL_WRITTEN = 60.0
 
 
-def age_of_process() -> float:
-    """Return the seconds since this process was started, as the kernel counts them; 0 where it does not tell."""
-    try:
-        # The command's name stands in parentheses and may itself hold blanks and parentheses.
-        fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK"))
-
-
 class Timeline:
     """Write how the time of one rank goes, a line of JSON per trial, into a file that the ranks of a worker share.
 

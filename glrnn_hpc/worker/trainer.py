@@ -14,9 +14,9 @@ from glrnn_hpc.config import RunConfig
 from glrnn_hpc.data.ranks import Ranks
 from glrnn_hpc.data.shared import DemData
 from glrnn_hpc.errors import GlrnnError, ModelError, StorageError
-from glrnn_hpc.experiments.base import Preprocessor
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
 from glrnn_hpc.gather import copies_on_gpu
+from glrnn_hpc.preprocessor.base import Preprocessor
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.search import hyperband
 from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of, trial_config
 from glrnn_hpc.study.liveness import Watchdog

@@ -32,7 +32,7 @@ def ours(path: str) -> None:
     from glrnn_hpc import batches
     from glrnn_hpc.data import ranks
     from glrnn_hpc.data.shared import read_data
-    from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+    from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 
     world = ranks.world()
     tf.constant(1.0)

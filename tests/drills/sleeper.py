@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from glrnn_hpc import layout
-from glrnn_hpc.study import liveness, processes
+from glrnn_hpc import layout, processes
+from glrnn_hpc.study import liveness
 from glrnn_hpc.study.leases import Owner
 from glrnn_hpc.study.study import Claim, SweepStudy
 from glrnn_hpc.worker import trial_loop

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from glrnn_hpc import config, layout
+from glrnn_hpc import config, layout, processes
 from glrnn_hpc.collector.collect import collect
 from glrnn_hpc.launch import run_sweep
 from glrnn_hpc.search import samplers
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.sweep import load_sweep
-from glrnn_hpc.study import leases, liveness, processes
+from glrnn_hpc.study import leases, liveness
 from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.summary.status import summarize
 from tests.conftest import write_steps

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from glrnn_hpc.config import SPLIT_SEED
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression
 
 #: Seconds of an epoch.
 EPOCH = 1.0

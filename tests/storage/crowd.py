@@ -7,8 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from glrnn_hpc import layout
-from glrnn_hpc.study import processes
+from glrnn_hpc import layout, processes
 from glrnn_hpc.study.leases import Owner
 from glrnn_hpc.study.study import SweepStudy
 

@@ -22,7 +22,7 @@ from glrnn_hpc import layout
 from glrnn_hpc.errors import StorageError, SweepError
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import creation, liveness, storage, study
-from tests.unit.test_study import owner, settle, sweep
+from tests.unit.study.test_study import owner, settle, sweep
 
 
 def make(root: Path, n_trials: int, url: str | None = None, **other: Any) -> study.SweepStudy:

@@ -19,9 +19,9 @@ from glrnn_hpc.collector.collect import collect
 from glrnn_hpc.data import shared
 from glrnn_hpc.data.hdf5 import write_file
 from glrnn_hpc.errors import ConfigError, DataError, RecordError, StorageError, SweepError
-from glrnn_hpc.experiments.splits import split_ids
 from glrnn_hpc.launch import resume_sweep, run_sweep
 from glrnn_hpc.models.lstm import rnn_model
+from glrnn_hpc.preprocessor.splits import split_ids
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import creation, liveness

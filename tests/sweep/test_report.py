@@ -22,12 +22,12 @@ from glrnn_hpc.collector.collect import collect
 from glrnn_hpc.data.hdf5 import CONTACT_KEYS, INPUT_KEYS, OUTPUT_KEYS, write_file
 from glrnn_hpc.errors import SweepError
 from glrnn_hpc.launch import run_sweep
+from glrnn_hpc.processes import this_process
 from glrnn_hpc.report.report import FIGURES, write_report
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import creation
 from glrnn_hpc.study.leases import Owner
-from glrnn_hpc.study.processes import this_process
 from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.summary.status import summarize
 from tests.conftest import DATA, write_steps

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from glrnn_hpc import config, layout, predict
+from glrnn_hpc import config, layout, predict, processes
 from glrnn_hpc.launch import resume_sweep
-from glrnn_hpc.study import liveness, processes
+from glrnn_hpc.study import liveness
 from glrnn_hpc.tracking.trial_tracker import Tracking, read_metrics
 from tests.conftest import write_steps
 from tests.offline import OfflineRun, metrics_of, newest

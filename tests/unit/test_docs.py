@@ -22,12 +22,22 @@ from glrnn_hpc.search import space
 from glrnn_hpc.search.sweep import load_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-FORMAT = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
-SWEEPS = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
-CALIBRATION = (ROOT / "docs" / "calibration.md").read_text(encoding="utf-8")
-GRAINLEARNING = (ROOT / "docs" / "grainlearning.md").read_text(encoding="utf-8")
-MODELS = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+README, STUDY, CLUSTER, CONFIGURATION, FORMAT, SWEEPS, CALIBRATION = (
+    (ROOT / name).read_text(encoding="utf-8")
+    for name in (
+        "README.md",
+        "docs/study.md",
+        "docs/cluster.md",
+        "docs/configuration.md",
+        "docs/format.md",
+        "docs/sweeps.md",
+        "docs/calibration.md",
+    )
+)
+
+#: The README is one page that one reads.
+MOST_LINES = 150
 
 #: The sample has a broken file on purpose, which `glrnn parse` reports by this status.
 LEFT_SOMETHING_OUT = 3
@@ -37,14 +47,14 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
-def commands() -> list[list[str]]:
-    lines = "".join(blocks(README, "bash")).splitlines()
+def commands(page: str) -> list[list[str]]:
+    lines = "".join(blocks(page, "bash")).splitlines()
     return [shlex.split(line, comments=True) for line in lines if line.startswith("glrnn ")]
 
 
 def other_commands(program: str) -> list[list[str]]:
     """Return the words after `program` in every line of code or inline code of the documents that starts with it."""
-    texts = [README, (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")]
+    texts = [page.read_text(encoding="utf-8") for page in PAGES]
     found = [line for text in texts for line in re.findall(rf"(?:^|`){program} ([^`\n]+)", text, flags=re.MULTILINE)]
     return [shlex.split(line, comments=True) for line in found]
 
@@ -69,20 +79,20 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of what the README's commands need, with the files it tells the reader to write."""
+    """Return a copy of what the commands of the pages need, with the files that these tell the reader to write."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "sweeps", folder / "sweeps")
     shutil.copytree(ROOT / "tests" / "data", folder / "tests" / "data")
-    for block in blocks(README, "yaml"):
+    for block in blocks(STUDY + CLUSTER, "yaml"):
         name = re.match(r"# (\S+\.yaml)\n", block)
         assert name, f"the first line of a YAML block must name its file: {block!r}"
         (folder / name[1]).write_text(block, encoding="utf-8")
     return folder
 
 
-def test_the_commands_and_the_code_of_the_readme_run_in_their_order(project: Path) -> None:
-    names = [command[1] for command in commands()]
-    expected = [
+def test_the_commands_and_the_code_of_the_readme_and_of_the_study_run_in_their_order(project: Path) -> None:
+    names = [command[1] for command in commands(STUDY)]
+    assert names == [
         "init",
         "parse",
         "inspect",
@@ -94,10 +104,12 @@ def test_the_commands_and_the_code_of_the_readme_run_in_their_order(project: Pat
         "report",
         "predict",
         "calibrate",
-        "doctor",
     ]
-    assert names == expected
-    for command in commands():
+    # The README's commands are some of these, in the same order: what runs here is what both show.
+    assert [command for command in commands(STUDY) if command in commands(README)] == commands(README)
+    assert len(commands(README)) == 6
+    assert commands(CLUSTER) == [["glrnn", "doctor"]]
+    for command in commands(STUDY) + commands(CLUSTER):
         done = run(project, sys.executable, "-m", "glrnn_hpc", *command[1:])
         allowed = (0, LEFT_SOMETHING_OUT) if command[1] == "parse" else (0,)
         assert done.returncode in allowed, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
@@ -105,10 +117,28 @@ def test_the_commands_and_the_code_of_the_readme_run_in_their_order(project: Pat
     assert (project / "runs" / "project" / "jobs" / "train.py").is_file()
     assert (project / "runs" / "calibration" / "posterior.png").stat().st_size > 0
 
-    (code,) = blocks(README, "python")
+    (code,) = blocks(STUDY, "python")
     done = run(project, sys.executable, "-c", code)
     assert done.returncode == 0, f"it needs `pip install '.[calibration]'`\n{done.stderr}"
     assert set(re.findall(r"'(\w+)':", done.stdout)) == set(hdf5.CONTACT_KEYS)
+
+    (code,) = blocks(README, "python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    (project / "from_python.py").write_text(code, encoding="utf-8")
+    done = run(project, sys.executable, "from_python.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("best trial:")
+    assert set(re.findall(r"'(\w+)':", done.stdout)) == set(hdf5.OUTPUT_KEYS)
+
+
+def test_the_readme_is_a_page_that_one_reads() -> None:
+    assert len(README.splitlines()) <= MOST_LINES
+
+
+def test_the_index_of_the_documentation_names_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    linked = set(re.findall(r"\]\(([a-z]+\.md)\)", index))
+    assert linked == {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
 
 
 def test_every_make_target_that_the_documents_name_exists() -> None:
@@ -123,7 +153,7 @@ def test_every_extra_that_the_documents_install_exists() -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("[project.optional-dependencies]\n")[1]
     extras = set(re.findall(r"^([a-z-]+) = ", project.split("\n[")[0], flags=re.MULTILINE))
     installed = {extra for words in other_commands("pip") for extra in re.findall(r"\[(.+)\]", words[-1])}
-    assert installed == {"embedded-mpi", "calibration"}
+    assert installed >= {"embedded-mpi", "calibration"}
     assert installed <= extras
 
 
@@ -150,8 +180,8 @@ def test_the_format_page_names_the_default_columns_in_their_order() -> None:
     assert {name: documented[name] for name in expected} == expected
 
 
-def test_the_readme_lists_every_key_of_a_configuration_with_its_default() -> None:
-    documented = {row[0].strip("`"): row[1] for row in table(section(README, "Keys of a configuration"))}
+def test_the_page_on_configurations_lists_every_key_with_its_default() -> None:
+    documented = {row[0].strip("`"): row[1] for row in table(CONFIGURATION)}
     assert sorted(documented) == sorted(RunConfig.model_fields)
     for name, field in RunConfig.model_fields.items():
         if field.is_required():
@@ -167,7 +197,7 @@ def test_every_shipped_sweep_file_is_valid(path: Path) -> None:
     assert load_sweep(path).n_trials() >= 2
 
 
-def test_the_profile_in_the_readme_is_valid(project: Path) -> None:
+def test_the_profile_in_the_page_on_clusters_is_valid(project: Path) -> None:
     site = load_profile(project / "site.yaml")
     assert (site.partition, site.sbatch) == ("rome", {"exclusive": True})
 
@@ -236,11 +266,11 @@ def test_the_sweeps_page_names_every_distribution_and_its_keys() -> None:
         ("status", ["--watch"]),
     ],
 )
-def test_the_options_that_the_sweeps_page_names_exist(command: str, options: list[str]) -> None:
+def test_the_options_that_the_pages_on_sweeps_name_exist(command: str, options: list[str]) -> None:
     (found,) = [each for each in typer.main.get_command(cli.app).commands.values() if each.name == command]
     names = {name for parameter in found.params for name in parameter.opts}
     assert set(options) <= names
-    assert all(option in SWEEPS + README + (ROOT / "CHANGELOG.md").read_text() for option in options)
+    assert all(option in SWEEPS + STUDY + (ROOT / "CHANGELOG.md").read_text() for option in options)
 
 
 def test_the_calibration_page_names_every_option_of_the_command_and_what_it_writes() -> None:
@@ -261,19 +291,13 @@ def test_the_slurm_page_names_every_script_with_its_usage_and_every_profile() ->
     assert profiles == {path.name for path in (ROOT / "slurm" / "profiles").glob("*.yaml")}
 
 
-@pytest.mark.parametrize(
-    "page",
-    [README, FORMAT, SWEEPS, GRAINLEARNING, MODELS, CALIBRATION],
-    ids=[
-        "README.md",
-        "docs/format.md",
-        "docs/sweeps.md",
-        "docs/grainlearning.md",
-        "docs/models.md",
-        "docs/calibration.md",
-    ],
-)
-def test_links_lead_to_files_of_the_project(page: str) -> None:
-    folder = ROOT if page is README else ROOT / "docs"
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", page) if not link.startswith("https://")]
-    assert [link for link in links if not (folder / link).is_file()] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_lead_to_files_and_sections_of_the_project(page: Path) -> None:
+    links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+    for link in (each for each in links if not each.startswith("https://")):
+        name, _, title = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        if title:
+            headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert title in {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}, link

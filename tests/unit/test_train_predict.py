@@ -15,10 +15,10 @@ from glrnn_hpc.config import RunConfig, parse
 from glrnn_hpc.data import hdf5, shared
 from glrnn_hpc.data.hdf5 import read_schema
 from glrnn_hpc.errors import ConfigError, DataError, ModelError, TrainingDiverged, WindowError
-from glrnn_hpc.experiments.base import Preprocessor
-from glrnn_hpc.experiments.splits import split_ids
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
 from glrnn_hpc.models.lstm import rnn_model
+from glrnn_hpc.preprocessor.base import Preprocessor
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.splits import split_ids
 from tests.losses import losses_of
 
 

@@ -50,7 +50,7 @@ def files(folder: Path, *patterns: str) -> set[str]:
 
 
 def test_the_wheel_holds_every_module_every_shipped_model_and_every_template_and_nothing_else(unpacked: Path) -> None:
-    modules = files(ROOT, "glrnn_hpc/**/*.py")
+    modules = files(ROOT, "glrnn_hpc/**/*.py", "glrnn_hpc/py.typed")
     templates = files(ROOT, "jobs/*", "sweeps/*", "slurm/*.*", "slurm/profiles/*")
     assert len(modules) > 50
     assert {"jobs/train.py", "sweeps/smoke.yaml", "slurm/profiles/test-cluster.yaml"} <= templates
@@ -67,7 +67,7 @@ def test_the_sdist_holds_the_templates_where_the_repository_has_them(dist: Path)
     (sdist,) = dist.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    sources = files(ROOT, "glrnn_hpc/**/*.py", "glrnn_hpc/pretrained/*/*")
+    sources = files(ROOT, "glrnn_hpc/**/*.py", "glrnn_hpc/py.typed", "glrnn_hpc/pretrained/*/*")
     assert files(ROOT, "jobs/*", "sweeps/*", "slurm/*.*", "slurm/profiles/*") | sources <= names
 
 

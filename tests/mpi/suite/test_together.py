@@ -13,8 +13,8 @@ from glrnn_hpc.config import RunConfig, parse
 from glrnn_hpc.data import ranks
 from glrnn_hpc.data.shared import read_data
 from glrnn_hpc.errors import ModelError, TrainingDiverged
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
 from glrnn_hpc.gather import DeviceCopies
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.surrogate.data_parallel import Left
 
 DATA = Path(__file__).parents[2] / "data/triaxial.hdf5"

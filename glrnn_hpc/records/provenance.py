@@ -1,0 +1,218 @@
+"""Provenance of an exported model (`provenance.json`): its sweep, its data, its columns, its errors, its software.
+
+A file without `format` is read as format 1, which version 0.1.0 wrote. A part that a file does not have is None or
+empty in the record, so that files with a part of the record can be read, too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from glrnn_hpc import layout
+from glrnn_hpc.errors import RecordError
+
+#: Format of the files that are written.
+FORMAT = 1
+
+
+class _Part(BaseModel):
+    # Entries that a user or a later version added stay in the record, and are written again.
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=(), ser_json_inf_nan="constants")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the file holds: the entries that were given or read, in the order of the record."""
+        return self.model_dump(exclude_unset=True)
+
+
+class SweepOrigin(_Part):
+    """Sweep that an exported model comes from; `folder` is None in models that are passed on."""
+
+    name: str = ""
+    folder: str | None = None
+    method: str = ""
+    metric: str = ""
+    goal: str = ""
+    seed: int | None = None
+    n_trials: int = 0
+
+
+class DataOrigin(_Part):
+    """Data of a training; None where a preprocessor of the user's own does not tell it.
+
+    Attributes
+    ----------
+    path : str or None
+        Of the file.
+    sha256 : str or None
+        Checksum of the file.
+    bytes : int or None
+        Size of the file.
+    groups : list of str or None
+        Merged groups, in their order.
+    sequences : dict of str to int, or None
+        Number of sequences in each split.
+    fingerprint : str or None
+        Hash of the chosen sequences.
+    """
+
+    path: str | None = None
+    sha256: str | None = None
+    bytes: int | None = None
+    groups: list[str] | None = None
+    sequences: dict[str, int] | None = None
+    fingerprint: str | None = None
+
+
+class Column(_Part):
+    """Column of a model: its name, and its least and greatest value in the training split in original units."""
+
+    name: str
+    min: float | None = None
+    max: float | None = None
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """The least and the greatest value; None if one of them is not known."""
+        return None if self.min is None or self.max is None else (self.min, self.max)
+
+
+class LabelColumn(Column):
+    """Column of a label, with its unit and what standardises it."""
+
+    unit: str | None = None
+    mean: float | None = None
+    std: float | None = None
+
+
+class LabelError(_Part):
+    """Errors of one label on a split, in its unit and in standardised units; `r2` has none."""
+
+    mae: float | None = None
+    rmse: float
+    r2: float | None = None
+    mae_standardised: float | None = None
+    rmse_standardised: float | None = None
+
+
+class ModelFile(_Part):
+    """File of an exported model and the number of its weights."""
+
+    file: str
+    sha256: str
+    weights: int
+
+
+class Owner(_Part):
+    """Rank that trained the last epochs of a trial, with its host and its job."""
+
+    host: str
+    job: str
+    rank: int
+
+
+class Provenance(_Part):
+    """Provenance of an exported model.
+
+    Attributes
+    ----------
+    format : int
+        Format of the file.
+    sweep : SweepOrigin
+        Sweep that the model comes from.
+    trial, generation : int or None
+        Number of the trial and its last generation.
+    refused : list of int
+        Trials of the same sweep whose files could not be verified.
+    point : dict
+        Searched parameters of the trial.
+    seed, split_seed : int or None
+        Seeds of the training and of the split.
+    epochs, best_epoch : int or None
+        Epochs of the training, and the one whose weights are exported.
+    metrics, recomputed : dict of str to float
+        Metrics as logged, and as computed again from the files.
+    errors : dict
+        Errors by split and by label.
+    mse_standardised : dict of str to float
+        Mean squared error of standardised labels by split.
+    data : DataOrigin
+        Data of the training.
+    sequence_length, window_size, pad_length : int or None
+        Steps.
+    load_features, parameters, labels : list of Column
+        Columns of the model in its order.
+    model : ModelFile or None
+        File of the model.
+    trained_on : Owner or None
+        Rank that trained the last epochs.
+    trained_with : dict or None
+        Software of the training.
+    exported : str
+        Time of the export.
+    host : str or None
+        Where it was exported.
+    python, versions, git
+        Software of the export.
+    """
+
+    format: int = Field(FORMAT, ge=1, le=FORMAT)
+    sweep: SweepOrigin = SweepOrigin()
+    trial: int | None = None
+    generation: int | None = None
+    refused: list[int] = []
+    point: dict[str, Any] = {}
+    seed: int | None = None
+    split_seed: int | None = None
+    epochs: int | None = None
+    best_epoch: int | None = None
+    metrics: dict[str, float] = {}
+    recomputed: dict[str, float] = {}
+    errors: dict[str, dict[str, LabelError]] = {}
+    mse_standardised: dict[str, float] = {}
+    data: DataOrigin = DataOrigin()
+    sequence_length: int | None = None
+    window_size: int | None = None
+    pad_length: int | None = None
+    load_features: list[Column] = []
+    parameters: list[Column] = []
+    labels: list[LabelColumn] = []
+    model: ModelFile | None = None
+    trained_on: Owner | None = None
+    trained_with: dict[str, Any] | None = None
+    exported: str = ""
+    host: str | None = None
+    python: str = ""
+    versions: dict[str, Any] = {}
+    git: Any = None
+
+
+def read_provenance(path: Path) -> Provenance:
+    """Read `provenance.json` of an export.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    RecordError
+        If it is broken, or a later version wrote it in another format.
+    """
+    content = layout.read_record(path)
+    if isinstance(content.get("format"), int) and content["format"] > FORMAT:
+        raise RecordError(
+            f"{path}: has format {content['format']}, this version reads formats up to {FORMAT}; "
+            "install a later version of glrnn_hpc, or export the model again with `glrnn collect`."
+        )
+    try:
+        return Provenance.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise RecordError(f"{path}: is broken: {key}: {first['msg']}; `glrnn collect` writes it anew.") from error
+
+
+def write_provenance(path: Path, provenance: Provenance) -> None:
+    """Write `provenance.json` so that a reader sees the whole file or none."""
+    layout.write_json(path, provenance.as_json())

@@ -1,0 +1,124 @@
+"""Models that a worker keeps between trials train as new ones would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from glrnn_hpc import layout, train
+from glrnn_hpc.config import RunConfig, parse
+from glrnn_hpc.gather import DeviceCopies
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
+from glrnn_hpc.surrogate import model_cache
+from glrnn_hpc.surrogate.model_cache import CompiledModels
+
+
+class Broken(Exception):
+    pass
+
+
+class Break(keras.callbacks.Callback):
+    def on_test_end(self, logs: dict[str, float] | None = None) -> None:
+        raise Broken
+
+
+@pytest.fixture
+def trained(tmp_path: Path, tiny: Any) -> Any:
+    """Return a function that trains a configuration and returns its final weights and losses."""
+
+    def run(
+        models: CompiledModels, folder: str, callbacks: Any = (), copies: Any = None, **keys: Any
+    ) -> tuple[list[Any], list[float]]:
+        config = parse(RunConfig, tiny(**keys))
+        preprocessor = PreprocessorTriaxialCompression(**config.as_dict())
+        root = layout.RunFolder(tmp_path / folder)
+        outcome = train.run_training(preprocessor, config, root, models=models, callbacks=callbacks, copies=copies)
+        return outcome.history.model.get_weights(), outcome.history.history["val_loss"]
+
+    return run
+
+
+def assert_equal(found: tuple[list[Any], list[float]], expected: tuple[list[Any], list[float]]) -> None:
+    assert found[1] == expected[1]
+    assert all(np.array_equal(a, b) for a, b in zip(found[0], expected[0], strict=True))
+
+
+def count(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    made: list[Any] = []
+
+    class Counted(model_cache.Compiled):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(self)
+
+    monkeypatch.setattr(model_cache, "Compiled", Counted)
+    return made
+
+
+def test_a_kept_model_trains_to_the_same_bits_as_a_new_one(trained: Any, monkeypatch):
+    keys = {"seed": 7, "learning_rate": 0.01, "beta_1": 0.8, "amsgrad": True}
+    expected = trained(CompiledModels(), "new", **keys)
+    made = count(monkeypatch)
+    kept = CompiledModels()
+    trained(kept, "before", **{**keys, "seed": 1, "learning_rate": 0.5, "batch_size": 7, "window_step": 2})
+    assert_equal(trained(kept, "after", **keys), expected)
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"lstm_units": 5}, {"window_size": 4}, {"dense_units": 3}, {"beta_1": 0.5}, {"add_pressure": False}],
+)
+def test_what_a_trace_holds_is_not_shared(other: dict[str, Any], trained: Any, monkeypatch):
+    expected = trained(CompiledModels(), "new", **other)
+    made = count(monkeypatch)
+    kept = CompiledModels()
+    trained(kept, "before")
+    assert_equal(trained(kept, "after", **other), expected)
+    assert len(made) == 2
+
+
+def test_a_training_that_was_broken_off_leaves_nothing_to_the_next(trained: Any, monkeypatch):
+    expected = trained(CompiledModels(), "new", train_frac=0.5)
+    made = count(monkeypatch)
+    kept = CompiledModels()
+    with pytest.raises(Broken):
+        trained(kept, "broken", [Break()])
+    assert_equal(trained(kept, "after", train_frac=0.5), expected)
+    assert len(made) == 2
+
+
+def test_a_moving_average_of_weights_is_not_kept(trained: Any, monkeypatch):
+    expected = trained(CompiledModels(), "new", use_ema=True)
+    made = count(monkeypatch)
+    kept = CompiledModels()
+    trained(kept, "before", use_ema=True, seed=1)
+    assert_equal(trained(kept, "after", use_ema=True), expected)
+    assert len(made) == 2
+
+
+def test_only_so_many_are_kept_the_latest_ones(trained: Any, monkeypatch):
+    monkeypatch.setattr(model_cache, "_CAPACITY", 2)
+    made = count(monkeypatch)
+    kept = CompiledModels()
+    for number, units in enumerate((2, 3, 2, 4, 2, 3)):
+        trained(kept, str(number), lstm_units=units)
+    # 3 had to go when 4 came: 2 was used after it.
+    assert len(made) == 4
+
+
+def test_a_model_trains_on_batches_of_a_device_to_the_same_bits(trained: Any, monkeypatch):
+    keys = {"seed": 3, "standardize_inputs": True, "batch_size": 7}
+    expected = trained(CompiledModels(), "memory", **keys)
+    made = count(monkeypatch)
+    kept, copies = CompiledModels(), DeviceCopies("CPU:0")
+    # Of other sequences, so that a trace that held them would be found out.
+    trained(kept, "before", copies=copies, **{**keys, "train_frac": 0.5, "seed": 1})
+    assert_equal(trained(kept, "device", copies=copies, **keys), expected)
+    # And back: the kept model takes whole batches again.
+    assert_equal(trained(kept, "after", **keys), expected)
+    assert len(made) == 1
