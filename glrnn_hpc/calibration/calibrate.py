@@ -234,7 +234,7 @@ def _read_problem(
     known = dict(given.values)
     if "e0" in domain.param_names and "e0" not in {**ranges, **known} and observation.e0 is not None:
         known["e0"] = observation.e0
-    domain.order(list(ranges), known)  # refuses names that are unknown, missing or given twice
+    domain.parameter_order(list(ranges), known)  # refuses names that are unknown, missing or given twice
     outside_training = input_checks.check_ranges(domain, ranges, known)
     input_checks.warn_of_pressure(observation, known)
     input_checks.warn_of_type(observation, given.experiment_type)

@@ -12,7 +12,7 @@ import numpy as np
 
 from glrnn_hpc.calibration.observation import Observation
 from glrnn_hpc.calibration.surrogate import Surrogate
-from glrnn_hpc.collector.training_domain import EXPERIMENT_TYPES, Range, Trained, check_unit, outside
+from glrnn_hpc.collector.training_domain import EXPERIMENT_TYPES, Range, TrainingDomain, check_unit, list_extrapolations
 from glrnn_hpc.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ def known_parameters(
     return KnownParameters({**given, "experiment_type": code} if is_needed else dict(given), code)
 
 
-def check_ranges(domain: Trained, ranges: Mapping[str, Range], known: Mapping[str, float]) -> list[str]:
+def check_ranges(domain: TrainingDomain, ranges: Mapping[str, Range], known: Mapping[str, float]) -> list[str]:
     """Return and log the parameters outside of the ranges of the training, where the surrogate extrapolates.
 
     Raises
@@ -135,7 +135,7 @@ def check_ranges(domain: Trained, ranges: Mapping[str, Range], known: Mapping[st
                 f"{name}={least:g}:{greatest:g}: the model was trained with {name} in "
                 f"{low:.4g}..{high:.4g} and knows nothing of this range. Is it in another unit?"
             )
-    outside_training = outside(
+    outside_training = list_extrapolations(
         {**ranges, **{name: (value, value) for name, value in known.items()}}, domain.param_ranges
     )
     for each in outside_training:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glrnn_hpc.calibration.observation_table import read_table
-from glrnn_hpc.collector.training_domain import EXPERIMENT_TYPES, Range, Trained, check_unit
+from glrnn_hpc.collector.training_domain import EXPERIMENT_TYPES, Range, TrainingDomain, check_unit
 from glrnn_hpc.errors import ConfigError, DataError
 from glrnn_hpc.predict import LABEL_UNITS
 
@@ -90,7 +90,7 @@ class _Resampled:
 
 def read_observation(
     path: Path,
-    domain: Trained,
+    domain: TrainingDomain,
     labels: Sequence[str] | None = None,
     control: str | None = None,
     experiment_type: float | None = None,
@@ -101,7 +101,7 @@ def read_observation(
     ----------
     path : Path
         A table as `read_table` takes it: the controlled strain and labels of the model, in its units.
-    domain : Trained
+    domain : TrainingDomain
         Columns, ranges and load steps of the model's training.
     labels : sequence of str, optional
         The labels to compare; all that the table has by default.
@@ -159,7 +159,7 @@ def read_observation(
 
 
 def _choose_labels(
-    path: Path, table: Mapping[str, Array], domain: Trained, labels: Sequence[str] | None, control: str
+    path: Path, table: Mapping[str, Array], domain: TrainingDomain, labels: Sequence[str] | None, control: str
 ) -> _Labels:
     if control not in table:
         raise DataError(
@@ -178,7 +178,7 @@ def _choose_labels(
     absent = [name for name in names if name not in table]
     if absent:
         raise DataError(f"{path}: has no column {', '.join(absent)}; it has {', '.join(table)}.")
-    domain.columns(names)  # refuses a name that is no label of the model
+    domain.label_columns(names)  # refuses a name that is no label of the model
     constant = [name for name in names if np.ptp(table[name]) <= _VALUE_TOLERANCE * np.abs(table[name]).max()]
     if constant and (labels is not None or len(constant) == len(names)):
         raise ConfigError(
@@ -188,7 +188,7 @@ def _choose_labels(
     return _Labels([name for name in names if name not in constant], constant, notes)
 
 
-def _check_units(path: Path, table: Mapping[str, Array], labels: Sequence[str], domain: Trained) -> None:
+def _check_units(path: Path, table: Mapping[str, Array], labels: Sequence[str], domain: TrainingDomain) -> None:
     for name in (name for name in dict.fromkeys(labels) if name in table):
         usual = domain.usual_range(name)
         check_unit(str(path), name, table[name], usual, LABEL_UNITS.get(name, "[-]"))
@@ -207,7 +207,7 @@ def _check_sign(path: Path, name: str, values: Array, usual: Range | None) -> No
         )
 
 
-def _check_strains(path: Path, table: Mapping[str, Array], control: str, domain: Trained) -> None:
+def _check_strains(path: Path, table: Mapping[str, Array], control: str, domain: TrainingDomain) -> None:
     """Refuse load features in percent."""
     for name in (name for name in dict.fromkeys((control, *domain.input_names)) if name in table):
         usual = domain.input_ranges.get(name)
@@ -220,7 +220,7 @@ def _check_strains(path: Path, table: Mapping[str, Array], control: str, domain:
             )
 
 
-def _resample(path: Path, columns: dict[str, Array], control: str, domain: Trained) -> _Resampled:
+def _resample(path: Path, columns: dict[str, Array], control: str, domain: TrainingDomain) -> _Resampled:
     """Interpolate all columns along the control to the load steps of the training."""
     strains = columns[control]
     training_steps, notes = _training_steps(domain, control)
@@ -261,7 +261,7 @@ def _resample(path: Path, columns: dict[str, Array], control: str, domain: Train
     return _Resampled(resampled, method, notes)
 
 
-def _training_steps(domain: Trained, control: str) -> tuple[Array | None, list[str]]:
+def _training_steps(domain: TrainingDomain, control: str) -> tuple[Array | None, list[str]]:
     """Return the load steps of the training, evenly spaced ones where only their range is known; and notes."""
     if control in domain.grid:
         return np.asarray(domain.grid[control], "float64"), []

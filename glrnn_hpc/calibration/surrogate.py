@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glrnn_hpc.calibration.posterior import ImportanceSamples, Interval, LogDensity
-from glrnn_hpc.collector.training_domain import describe
+from glrnn_hpc.collector.training_domain import read_training_domain
 from glrnn_hpc.errors import DataError, ModelError, WindowError
 from glrnn_hpc.predict import get_pretrained_model, predict_sequences
 from glrnn_hpc.preprocessor.splits import scaling_of
@@ -38,7 +38,7 @@ class Surrogate:
 
     Attributes
     ----------
-    domain : Trained
+    domain : TrainingDomain
         Columns, ranges and load steps of its training.
     config : dict
         Configuration of the training.
@@ -52,7 +52,7 @@ class Surrogate:
     def __init__(self, folder: str | Path) -> None:
         root = run_folder(folder_of(folder))
         self._model, self._stats, self.config = get_pretrained_model(root)
-        self.domain = describe(root, self._stats, self.config)
+        self.domain = read_training_domain(root, self._stats, self.config)
         self._kernel = one_load_kernel(self._model, self.domain.window_size)
         if self._kernel is None:
             logger.info("%s: the network has another structure; Keras runs it, which is slower.", root)
@@ -183,10 +183,10 @@ class SurrogateCallback:
         sought = dict(zip(names, np.asarray(params, "float64").T, strict=True))
         columns = [
             sought[name] if name in sought else np.full(len(params), self._extra[name])
-            for name in domain.order(names, self._extra)
+            for name in domain.parameter_order(names, self._extra)
         ]
         responses = self._surrogate.respond(self._load, np.column_stack(columns))
-        return responses[:, :, domain.columns(labels)].transpose(0, 2, 1)
+        return responses[:, :, domain.label_columns(labels)].transpose(0, 2, 1)
 
     def _trim_observation(self, system: Any, n_steps: int) -> None:
         """Remove the steps before the first predicted one from `obs_data`, unless it begins there already."""

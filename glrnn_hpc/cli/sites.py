@@ -41,13 +41,16 @@ def doctor(
 
     Exit status: 0 all works, there may be warnings; 2 there is a problem; 3 the job did not begin in time.
     """
-    from glrnn_hpc.doctor import examine as launch_doctor
-    from glrnn_hpc.launch.slurm.profile import load_profile
-
     if profile is None:
-        report = launch_doctor.examine_machine()
+        from glrnn_hpc.doctor.machine import examine_machine
+
+        report = examine_machine()
     else:
-        report = launch_doctor.examine_site(load_profile(profile), 60 * timeout)
+        # Here, as submitit and what it loads are of no use on a machine without Slurm.
+        from glrnn_hpc.doctor.site_job import examine_site
+        from glrnn_hpc.launch.slurm.profile import load_profile
+
+        report = examine_site(load_profile(profile), 60 * timeout)
     tables.show(as_json, report.as_dict(), tables.check_lines(report.as_dict()))
     if report.count("problem"):
         raise typer.Exit(WRONG_INPUT)

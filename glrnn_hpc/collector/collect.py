@@ -200,7 +200,7 @@ def _groups(study: SweepStudy, decided: dict[str, Any]) -> list[str] | None:
     is_swept = any(isinstance(value, dict) for value in choice.values())
     if is_swept or "raw_data" not in study.spec.constants:
         return None
-    groups = select_groups(read_schema(Path(study.spec.constants["raw_data"])), **choice)
+    groups = select_groups(read_schema(Path(study.spec.data_file)), **choice)
     return [group.name for group in groups]
 
 
@@ -217,7 +217,7 @@ def _read(study: SweepStudy) -> DemData | None:
     """Read the groups that trials can select; None if the sweep has a preprocessor with data of its own."""
     if "raw_data" not in study.spec.constants:
         return None
-    return read_data(study.spec.constants["raw_data"], *group_choices(study.spec))
+    return read_data(study.spec.data_file, *group_choices(study.spec))
 
 
 def _verify(
@@ -262,13 +262,13 @@ def _none_of(ranking: list[_Candidate], reasons: list[tuple[_Candidate, str]]) -
 def _hint_at_the_data(candidate: _Candidate) -> str:
     study = candidate.sweep.study
     try:
-        changed = Path(study.spec.constants["raw_data"]).stat().st_mtime
+        changed = Path(study.spec.data_file).stat().st_mtime
     except (KeyError, OSError):
         return ""
     if changed <= study.folder.read_state()["created"]:
         return ""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(changed))
-    return f". {study.spec.constants['raw_data']} was changed after the sweep began ({when})."
+    return f". {study.spec.data_file} was changed after the sweep began ({when})."
 
 
 def _export(verified: Verified, provenance: Provenance, target: Path) -> None:

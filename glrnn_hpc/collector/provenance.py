@@ -141,7 +141,7 @@ def _data_origin(study: SweepStudy, verified: Verified, checksums: Checksums) ->
     fingerprint = verified.stats.get("fingerprint")
     path = checksum = size = groups = sequences = None
     if "raw_data" in study.spec.constants:
-        path = Path(study.spec.constants["raw_data"])
+        path = Path(study.spec.data_file)
         checksum, size = checksums.of(path), path.stat().st_size
         if fingerprint is not None:
             chosen = select_groups(read_schema(path), verified.config.pressure, verified.config.experiment_type)

@@ -280,7 +280,7 @@ def check_data(spec: SweepSpec) -> None:
         sequences.
     """
     by_name = {parameter.name: parameter for parameter in spec.parameters}
-    schema = read_schema(spec.constants["raw_data"])
+    schema = read_schema(spec.data_file)
     for pressure in _values(by_name, "pressure"):
         for experiment_type in _values(by_name, "experiment_type"):
             groups = select_groups(schema, pressure, experiment_type)
@@ -311,7 +311,7 @@ def _with_absolute_data(spec: SweepSpec) -> SweepSpec:
             return spec
         raise ConfigError("parameters.raw_data: one file for the whole sweep is needed; give it as a value.")
     try:
-        path = Path(spec.constants["raw_data"]).resolve()
+        path = Path(spec.data_file).resolve()
     except (ValueError, RuntimeError) as error:  # a zero byte, a loop of links
         raise ConfigError(f"parameters.raw_data: no path of a file: {error}") from error
     absolute = Parameter("raw_data", "constant", (str(path),))

@@ -155,7 +155,7 @@ def _predict(study: SweepStudy, out: Path) -> dict[str, Any]:
     # Only now: importing TensorFlow takes seconds, and a report without predictions needs none of it.
     from glrnn_hpc.predict import predict_file
 
-    return predict_file(best.folder.root, study.spec.constants["raw_data"], out)
+    return predict_file(best.folder.root, study.spec.data_file, out)
 
 
 def _saved(drawing: Drawing, file: Path) -> bytes:

@@ -16,6 +16,7 @@ from glrnn_hpc.report import plot_style
 from glrnn_hpc.report.plot_style import Drawing, NothingToDraw
 from glrnn_hpc.report.trials import Trial, best_of, finished
 from glrnn_hpc.search import hyperband
+from glrnn_hpc.search.early_terminate import EarlyTerminate
 from glrnn_hpc.search.importance import LEAST_TRIALS, importances
 from glrnn_hpc.search.spec import SweepSpec
 
@@ -123,18 +124,19 @@ def draw_learning_curves(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
     if spec.early_terminate is None:
         caption = "The sweep has no early_terminate: no trial was compared with others before its end."
     else:
-        handles += _draw_bands(axis, trials, spec, last)
-        reached = [band for band in hyperband.bands(spec.early_terminate) if band <= last]
+        handles += _draw_bands(axis, trials, spec, spec.early_terminate, last)
+        reached = [band for band in spec.early_terminate.bands() if band <= last]
         words += f"; hyperband compares after the epochs {', '.join(map(str, reached)) or 'beyond those shown'}"
         caption = "A trial that is worse than the cutoff at a band is stopped; the cutoff falls as trials come in."
     plot_style.legend_below(figure, handles)
     return Drawing(figure, f"{words}.", caption)
 
 
-def _draw_bands(axis: Any, trials: Sequence[Trial], spec: SweepSpec, last: int) -> list[Line2D]:
+def _draw_bands(
+    axis: Any, trials: Sequence[Trial], spec: SweepSpec, early_terminate: EarlyTerminate, last: int
+) -> list[Line2D]:
     """Mark the epochs of hyperband and its cutoffs as they are now; name the epochs above where there is room."""
-    early_terminate = spec.early_terminate or {}
-    bands = [band for band in hyperband.bands(early_terminate) if band <= last]
+    bands = [band for band in early_terminate.bands() if band <= last]
     if not bands:
         return []
     for band in bands:

@@ -1,18 +1,23 @@
-"""The sweep file: a W&B sweep configuration, read and validated."""
+"""Sweep file: a W&B sweep configuration, read and validated."""
 
 from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from glrnn_hpc import config
 from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.records.json_types import JsonObject, JsonValue
 from glrnn_hpc.references import import_reference
-from glrnn_hpc.search import hyperband
-from glrnn_hpc.search.space import Parameter, finite_number, grid_size
+from glrnn_hpc.search.distributions import finite_number
+from glrnn_hpc.search.early_terminate import EarlyTerminate
+from glrnn_hpc.search.grid import grid_size
+from glrnn_hpc.search.parameter import Parameter, ParameterValue
+from glrnn_hpc.search.samplers import check_sampler
 from glrnn_hpc.search.spec import SweepSpec
 
 logger = logging.getLogger(__name__)
@@ -62,15 +67,15 @@ def load_sweep(
     metric = _metric(content, method)
     spec = SweepSpec(
         method=cast(Literal["grid", "random", "bayes"], method),
-        metric=metric["name"],
-        goal=metric["goal"],
+        metric=metric.name,
+        goal=metric.goal,
         parameters=_parameters(content, folder),
         run_cap=_integer(content, "run_cap", 1),
         seed=42 if content.get("seed") is None else cast(int, _integer(content, "seed", 0)),
-        target=metric.get("target"),
-        impute=metric["impute"],
-        impute_while_running=metric["impute_while_running"],
-        early_terminate=None if content.get("early_terminate") is None else hyperband.check(content["early_terminate"]),
+        target=metric.target,
+        impute=metric.impute,
+        impute_while_running=metric.impute_while_running,
+        early_terminate=_early_terminate(content),
         sampler=_sampler(method, content, sampler),
         labels=_labels(content),
         directory=folder,
@@ -78,16 +83,21 @@ def load_sweep(
     if method == "grid":
         grid_size(spec.searched)
     _check_points(spec)
-    # Said when the user's file is read, not each time that a rank or a command reads the folder of the sweep.
-    is_first = directory is None and not isinstance(path_or_mapping, Mapping)
-    for parameter in spec.parameters if is_first else ():
+    # Only for the user's file, not each time that a rank or a command reads the folder of the sweep.
+    if directory is None and not isinstance(path_or_mapping, Mapping):
+        _log_surprises(spec)
+    return spec
+
+
+def _log_surprises(spec: SweepSpec) -> None:
+    """Log what a user of W&B may expect to be otherwise."""
+    for parameter in spec.parameters:
         if parameter.distribution.endswith("log_uniform"):
-            ends = sorted(parameter.ppf(u) for u in (0.0, 1.0))
+            ends = sorted(parameter.number_at(u) for u in (0.0, 1.0))
             logger.info("parameters.%s: min and max are exponents of e: from %.4g to %.4g", parameter.name, *ends)
     for key in ("program", "command"):
-        if key in spec.labels and is_first:
+        if key in spec.labels:
             logger.info("%s is kept for W&B and not executed: a trial is a training of this package", key)
-    return spec
 
 
 def trial_config(spec: SweepSpec, point: Mapping[str, Any]) -> config.RunConfig:
@@ -140,8 +150,8 @@ def build_preprocessor(spec: SweepSpec, point: Mapping[str, Any], source: Any = 
     return own(**keys)
 
 
-def _union(choices: list[str | float | list[str | float]]) -> str | list[str | float]:
-    names: list[str | float] = []
+def _union(choices: Sequence[ParameterValue]) -> ParameterValue:
+    names: list[ParameterValue] = []
     for choice in choices:
         if choice == "All":
             return "All"
@@ -157,7 +167,7 @@ def _import_preprocessor(reference: object, directory: str) -> type[Any]:
     return own
 
 
-def _one_of(where: str, value: Any, allowed: tuple[str, ...]) -> str:
+def _one_of(where: str, value: object, allowed: tuple[str, ...]) -> str:
     if value is None:
         raise ConfigError(f"{where}: this key is required; one of {', '.join(allowed)}.")
     if value not in allowed:
@@ -167,14 +177,25 @@ def _one_of(where: str, value: Any, allowed: tuple[str, ...]) -> str:
     return str(value)
 
 
-def _metric(content: Mapping[str, Any], method: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Metric:
+    """The key `metric` of a sweep file."""
+
+    name: str = "val_loss"
+    goal: Literal["minimize", "maximize"] = "minimize"
+    target: float | None = None
+    impute: str | None = None
+    impute_while_running: str | None = None
+
+
+def _metric(content: Mapping[str, object], method: str) -> _Metric:
     metric = content.get("metric")
     if metric is None:
         if method == "bayes" or content.get("early_terminate") is not None:
             raise ConfigError(
                 "metric: bayes and early_terminate need it; give name and goal, such as val_loss, minimize."
             )
-        metric = {"name": "val_loss"}
+        return _Metric()
     if not isinstance(metric, Mapping):
         raise ConfigError(f"metric: a mapping with name and goal is needed, {metric!r} was given.")
     allowed = ("name", "goal", "target", "impute", "impute_while_running")
@@ -187,24 +208,30 @@ def _metric(content: Mapping[str, Any], method: str) -> dict[str, Any]:
     target = metric.get("target")
     if target is not None:
         finite_number("metric.target", target)
-    for key in ("impute", "impute_while_running"):
-        # false turns it off; W&B's schema has it as a text for impute_while_running.
-        if metric.get(key) not in (None, False, "false"):
-            _one_of(f"metric.{key}", metric[key], _IMPUTE)
+    imputed = {key: _imputed(f"metric.{key}", metric.get(key)) for key in ("impute", "impute_while_running")}
     goal = _one_of("metric.goal", metric.get("goal", "minimize"), ("minimize", "maximize"))
-    imputed = {key: metric[key] if metric.get(key) in _IMPUTE else None for key in ("impute", "impute_while_running")}
-    return {"name": name, "goal": goal, "target": target, **imputed}
+    return _Metric(name, cast(Literal["minimize", "maximize"], goal), target, **imputed)
 
 
-def _labels(content: Mapping[str, Any]) -> dict[str, Any]:
-    found = {key: content[key] for key in _LABELS if content.get(key) is not None}
+def _imputed(where: str, value: object) -> str | None:
+    # false turns it off; W&B's schema has it as a text for impute_while_running.
+    return None if value in (None, False, "false") else _one_of(where, value, _IMPUTE)
+
+
+def _early_terminate(content: Mapping[str, object]) -> EarlyTerminate | None:
+    given = content.get("early_terminate")
+    return None if given is None else EarlyTerminate.from_config(given)
+
+
+def _labels(content: JsonObject) -> dict[str, JsonValue]:
+    labels = {key: content[key] for key in _LABELS if content.get(key) is not None}
     for key in _TEXTS:
-        if key in found and (isinstance(found[key], bool) or not isinstance(found[key], str | int | float)):
-            raise ConfigError(f"{key}: a text is needed, {found[key]!r} was given.")
-    return found
+        if key in labels and (isinstance(labels[key], bool) or not isinstance(labels[key], str | int | float)):
+            raise ConfigError(f"{key}: a text is needed, {labels[key]!r} was given.")
+    return labels
 
 
-def _parameters(content: Mapping[str, Any], directory: str) -> tuple[Parameter, ...]:
+def _parameters(content: Mapping[str, object], directory: str) -> tuple[Parameter, ...]:
     parameters = content.get("parameters")
     if not isinstance(parameters, Mapping) or not parameters:
         raise ConfigError(
@@ -218,7 +245,7 @@ def _parameters(content: Mapping[str, Any], directory: str) -> tuple[Parameter, 
             if not own.is_constant:
                 raise ConfigError(f"parameters.{PREPROCESSOR}: one class for the whole sweep is needed.")
             known |= set(_import_preprocessor(own.values[0], directory).get_default_config())
-    found: dict[str, Parameter] = {}
+    parameters_by_name: dict[str, Parameter] = {}
     for where, name, mapping in leaves:
         if name in config.ALWAYS and name not in known:
             for value in Parameter.from_config(name, mapping, where).values:
@@ -226,15 +253,15 @@ def _parameters(content: Mapping[str, Any], directory: str) -> tuple[Parameter, 
             continue
         if name not in known:
             raise config.unknown_key(where, known)
-        if name in found:
+        if name in parameters_by_name:
             raise ConfigError(f"{where}: {name} is given twice; the names of nested groups do not tell keys apart.")
-        found[name] = Parameter.from_config(name, mapping, where)
-        if name == "ranks_per_trial" and not found[name].is_constant:
+        parameters_by_name[name] = parameter = Parameter.from_config(name, mapping, where)
+        if name == "ranks_per_trial" and not parameter.is_constant:
             raise ConfigError(f"{where}: one number for the whole sweep is needed: the ranks are split once.")
-    return tuple(found.values())
+    return tuple(parameters_by_name.values())
 
 
-def _leaves(where: str, parameters: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+def _leaves(where: str, parameters: Mapping[str, object]) -> Iterator[tuple[str, str, object]]:
     """Yield key path, name and entry of every parameter, those of nested groups in their place."""
     for name, mapping in parameters.items():
         path = f"{where}.{name}"
@@ -249,7 +276,7 @@ def _leaves(where: str, parameters: Mapping[str, Any]) -> Iterator[tuple[str, st
         yield from _leaves(f"{path}.parameters", mapping["parameters"])
 
 
-def _integer(content: Mapping[str, Any], key: str, least: int) -> int | None:
+def _integer(content: Mapping[str, object], key: str, least: int) -> int | None:
     value = content.get(key)
     if value is None:
         return None
@@ -258,15 +285,12 @@ def _integer(content: Mapping[str, Any], key: str, least: int) -> int | None:
     return value
 
 
-def _sampler(method: str, content: Mapping[str, Any], chosen: str | None) -> str:
+def _sampler(method: str, content: Mapping[str, object], chosen: str | None) -> str:
     kind = chosen or content.get("sampler")
     if kind is None:
         return "tpe"
     if method != "bayes":
         raise ConfigError(f"sampler: {kind} belongs to method: bayes; this sweep has method: {method}.")
-    # Here, as samplers draw from the sweep that this module defines.
-    from glrnn_hpc.search.samplers import check_sampler
-
     check_sampler(str(kind))
     return str(kind)
 

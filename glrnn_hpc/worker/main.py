@@ -169,7 +169,7 @@ def _read(spec: SweepSpec, node: ranks.Ranks, scratch: str | None) -> DemData | 
     """Read every group that a trial of the sweep can select; None if it has a preprocessor with data of its own."""
     if "raw_data" not in spec.constants:
         return None
-    file = spec.constants["raw_data"]
+    file = spec.data_file
     pressures, types = group_choices(spec)
     with staged(file, scratch, node) as copy:
         return read_data(file, pressures, types, node, copy=copy)

@@ -1,4 +1,4 @@
-"""`glrnn doctor` on this machine, and what it makes of the findings of ranks elsewhere."""
+"""`glrnn doctor` on this machine, and its checks of the records of ranks elsewhere."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from glrnn_hpc.doctor import examine, probe
-from glrnn_hpc.doctor.checks import SLOW_IMPORT, SLOW_LOCK, Asked, Check, judge
+from glrnn_hpc.doctor import machine, probe
+from glrnn_hpc.doctor.checks import SLOW_IMPORT, SLOW_LOCK, RankRequest, check_ranks
+from glrnn_hpc.doctor.report import Check
 from glrnn_hpc.launch import local
 
 REPOSITORY = Path(__file__).parents[3]
 #: What may be slow on a busy machine, which is a warning.
 TIMED = ("TensorFlow", "lock")
-SITE = Asked(nodes=1, ranks_per_node=2, cpus_per_rank=4, mpi="pmix")
+SITE = RankRequest(nodes=1, ranks_per_node=2, cpus_per_rank=4, mpi="pmix")
 
 
 def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -65,14 +66,35 @@ def rank(number: int, n: int = 2, **changes: Any) -> dict[str, Any]:
     return found
 
 
-def bad(ranks: list[dict[str, Any]], asked: Asked = SITE, count: int | None = None) -> list[Check]:
+def bad(ranks: list[dict[str, Any]], request: RankRequest = SITE, count: int | None = None) -> list[Check]:
     counted = len(ranks) * probe.N_LOCKS if count is None else count
-    return [check for check in judge(ranks, asked, counted, "they said this") if check.status != "ok"]
+    return [check for check in check_ranks(ranks, request, counted, "they said this") if check.status != "ok"]
 
 
-def test_this_machine_is_well_and_nothing_is_left(tmp_path: Path):
-    done = run(tmp_path, "--json")
+#: Prints, after the command, which libraries it has loaded itself.
+PROGRAM = """
+import sys
+from glrnn_hpc.cli import app
+status = app(["doctor", "--json"], standalone_mode=False)
+print(sorted({"tensorflow", "keras", "h5py", "mpi4py"} & {*sys.modules}), file=sys.stderr)
+sys.exit(status)
+"""
+
+
+def test_this_machine_is_well_and_nothing_is_left_and_the_doctor_itself_loads_neither_tensorflow_nor_mpi(
+    tmp_path: Path,
+):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr.splitlines()[-1] == "[]"
     found = json.loads(done.stdout)
     assert [check for check in found["checks"] if check["status"] != "ok" and check["name"] not in TIMED] == []
     checks = {check["name"]: check["found"] for check in found["checks"]}
@@ -103,9 +125,9 @@ def test_an_mpi_library_that_does_not_exist_is_named(tmp_path: Path):
     assert "/nowhere/libmpi.so" in problem["found"]
 
 
-def test_the_doctor_itself_loads_neither_tensorflow_nor_h5py_nor_mpi():
+def test_the_modules_of_the_doctor_load_neither_tensorflow_nor_h5py_nor_mpi():
     code = (
-        "import sys; from glrnn_hpc.doctor import examine, site_job; "
+        "import sys; from glrnn_hpc.doctor import machine, site_job; "
         "print(sorted({'tensorflow', 'keras', 'h5py', 'mpi4py'} & {*sys.modules}))"
     )
     variables = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
@@ -130,13 +152,15 @@ def test_a_folder_that_cannot_be_written_to_is_one_message():
 def test_what_is_not_installed_is_told_with_its_command(monkeypatch: pytest.MonkeyPatch):
     def version(name: str) -> str:
         if name in ("scipy", "optuna", "wandb", "grainlearning"):
-            raise examine.metadata.PackageNotFoundError(name)
+            raise machine.metadata.PackageNotFoundError(name)
         return "1"
 
-    monkeypatch.setattr(examine.metadata, "version", version)
-    assert examine._packages() == Check("packages", "problem", "missing: scipy, optuna", "pip install scipy optuna")
-    assert (examine._wandb().status, examine._wandb().advice) == ("problem", "pip install wandb")
-    assert "pip install '.[calibration]'" in examine._grainlearning().advice
+    monkeypatch.setattr(machine.metadata, "version", version)
+    assert machine.check_packages() == Check(
+        "packages", "problem", "missing: scipy, optuna", "pip install scipy optuna"
+    )
+    assert (machine._check_wandb().status, machine._check_wandb().advice) == ("problem", "pip install wandb")
+    assert "pip install '.[calibration]'" in machine._check_grainlearning().advice
 
 
 def test_gpus_that_tensorflow_does_not_see_are_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -144,10 +168,10 @@ def test_gpus_that_tensorflow_does_not_see_are_a_warning(tmp_path: Path, monkeyp
     program.write_text("#!/bin/sh\necho NVIDIA A100; echo NVIDIA A100\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert examine._gpus_here().found == "NVIDIA A100, NVIDIA A100"
-    (check,) = examine._unused_gpus([rank(0, gpus=probe.nvidia_gpus("uuid"))])
-    assert (check.status, check.found) == ("warning", "TensorFlow sees none of 2")
-    assert examine._unused_gpus([rank(0, gpus=["x"], TensorFlow__gpu="GPU:0")]) == []
+    assert machine._check_gpus().result == "NVIDIA A100, NVIDIA A100"
+    (check,) = machine._check_unused_gpus([rank(0, gpus=probe.nvidia_gpus("uuid"))])
+    assert (check.status, check.result) == ("warning", "TensorFlow sees none of 2")
+    assert machine._check_unused_gpus([rank(0, gpus=["x"], TensorFlow__gpu="GPU:0")]) == []
 
 
 def test_ranks_that_are_well_have_neither_problems_nor_warnings():
@@ -178,7 +202,7 @@ def test_what_is_wrong_is_told_with_what_to_do(
 ):
     (check,) = bad([rank(0, **changes), rank(1, **changes)])
     assert (check.name, check.status) == (name, status)
-    assert found in check.found
+    assert found in check.result
     assert advice in check.advice
 
 
@@ -190,24 +214,24 @@ def test_mpich_under_pmix_is_told_which_word_starts_it():
 def test_a_lock_that_lets_two_in_is_a_problem():
     (check,) = bad([rank(0), rank(1)], count=2 * probe.N_LOCKS - 1)
     assert (check.name, check.status) == ("lock", "problem")
-    assert f"2 ranks counted to {2 * probe.N_LOCKS - 1} instead of {2 * probe.N_LOCKS}" in check.found
+    assert f"2 ranks counted to {2 * probe.N_LOCKS - 1} instead of {2 * probe.N_LOCKS}" in check.result
 
 
 def test_a_rank_that_told_nothing_is_missed_and_what_it_did_not_do_is_not_judged():
     (check,) = bad([rank(0)], count=3)
-    assert check.found == "1 of 2 ranks ended before their first line: they said this"
+    assert check.result == "1 of 2 ranks ended before their first line: they said this"
 
 
 def test_ranks_that_are_spread_otherwise_than_asked_for_are_a_problem():
     ranks = [rank(number, 4, host="a" if number < 3 else "b") for number in range(4)]
-    (check,) = bad(ranks, Asked(2, 2, cpus_per_rank=1, mpi="pmix"))
-    assert (check.name, check.found) == ("nodes", "3 on a, 1 on b; asked for 2 on each of 2")
+    (check,) = bad(ranks, RankRequest(2, 2, cpus_per_rank=1, mpi="pmix"))
+    assert (check.name, check.result) == ("nodes", "3 on a, 1 on b; asked for 2 on each of 2")
 
 
 def test_scratch_that_cannot_be_used_is_a_warning():
     ranks = [rank(number, files__scratch="the node has no variable $X") for number in (0, 1)]
-    (check,) = bad(ranks, Asked(1, 2, 4, mpi="pmix", has_scratch=True))
-    assert (check.name, check.status, check.found) == ("scratch", "warning", "the node has no variable $X")
+    (check,) = bad(ranks, RankRequest(1, 2, 4, mpi="pmix", has_scratch=True))
+    assert (check.name, check.status, check.result) == ("scratch", "warning", "the node has no variable $X")
 
 
 @pytest.mark.parametrize(
@@ -224,7 +248,7 @@ def test_scratch_is_looked_at_with_the_nodes_variables(
 ):
     monkeypatch.setenv("PLACE", str(tmp_path))
     monkeypatch.delenv("NOWHERE", raising=False)
-    assert probe._try_scratch(scratch) == reason
+    assert probe._scratch_fault(scratch) == reason
 
 
 def gpu_rank(number: int, visible: str | None, uuids: list[str], gpu: str | None = "GPU:0") -> dict[str, Any]:
@@ -249,12 +273,12 @@ def test_the_gpus_of_the_ranks_are_told_apart(
     ranks: list[tuple[str | None, list[str]]], per_rank: int, per_node: int, names: list[str], text: str
 ):
     found = [gpu_rank(number, visible, uuids) for number, (visible, uuids) in enumerate(ranks)]
-    checks = bad(found, Asked(1, 2, 4, per_rank, per_node, "pmix"))
+    checks = bad(found, RankRequest(1, 2, 4, per_rank, per_node, "pmix"))
     assert [f"{check.name} {check.status}" for check in checks] == names
-    assert all(text in check.found for check in checks)
+    assert all(text in check.result for check in checks)
 
 
 def test_tensorflow_on_cpus_although_gpus_were_asked_for_is_a_problem():
-    (check,) = bad([gpu_rank(0, "0", ["x"]), gpu_rank(1, "0", ["y"], gpu=None)], Asked(1, 2, 4, 1, 0, "pmix"))
+    (check,) = bad([gpu_rank(0, "0", ["x"]), gpu_rank(1, "0", ["y"], gpu=None)], RankRequest(1, 2, 4, 1, 0, "pmix"))
     assert (check.name, check.status) == ("TensorFlow's GPUs", "problem")
-    assert "none on 1 of 2 ranks" in check.found
+    assert "none on 1 of 2 ranks" in check.result

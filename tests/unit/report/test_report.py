@@ -17,6 +17,7 @@ from glrnn_hpc.data.hdf5 import write_file
 from glrnn_hpc.report import html, parallel_coordinates, plot_style, prediction_figures, rank_timeline, search_figures
 from glrnn_hpc.report.plot_style import NothingToDraw
 from glrnn_hpc.report.trials import Trial, best_of
+from glrnn_hpc.search.early_terminate import EarlyTerminate
 from glrnn_hpc.search.importance import importances
 from glrnn_hpc.search.space import Parameter
 from glrnn_hpc.search.spec import SweepSpec
@@ -210,7 +211,7 @@ def test_the_metric_is_shown_in_the_unit_of_what_was_trained(metric: str, consta
 
 
 def test_learning_curves_show_the_bands_and_their_cutoffs():
-    spec = spec_of(["learning_rate"], early_terminate={"type": "hyperband", "min_iter": 2, "eta": 2, "strict": False})
+    spec = spec_of(["learning_rate"], early_terminate=EarlyTerminate(min_iter=2, eta=2))
     trials = [Trial(n, "finished", {}, 1.0 + n, (9.0, 5.0 + n, 1.0 + n)) for n in range(4)]
     drawing = search_figures.draw_learning_curves(trials, spec)
     upright = [line for line in drawing.figure.axes[0].get_lines() if list(line.get_xdata()) == [2, 2]]
@@ -229,7 +230,7 @@ def test_learning_curves_show_the_bands_and_their_cutoffs():
 
 
 def test_labels_of_crowded_bands_do_not_overlap():
-    spec = spec_of(["learning_rate"], early_terminate={"type": "hyperband", "min_iter": 1, "eta": 1.1, "strict": True})
+    spec = spec_of(["learning_rate"], early_terminate=EarlyTerminate(min_iter=1, eta=1.1, strict=True))
     drawing = search_figures.draw_learning_curves([Trial(0, "finished", {}, 1.0, tuple(range(100, 0, -1)))], spec)
     (above,) = drawing.figure.axes[0].child_axes
     assert_apart(boxes(drawing.figure, above.get_xticklabels()))

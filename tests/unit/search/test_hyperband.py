@@ -13,6 +13,7 @@ import pytest
 from glrnn_hpc import layout
 from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.search import hyperband
+from glrnn_hpc.search.early_terminate import EarlyTerminate
 from glrnn_hpc.study import storage
 
 # val_loss of five trainings on 0.2e6/drained of the shipped data (LSTM 4 or 8, window_step 10, learning rates from
@@ -117,7 +118,7 @@ def test_the_pruner_stops_a_replayed_sweep_where_the_rule_does(
     folder = layout.SweepFolder(tmp_path)
     kept = optuna.storages.InMemoryStorage() if kind == "memory" else storage.create(folder, None, "sweep")
     study = optuna.create_study(storage=kept, direction=goal)
-    pruner = hyperband.HyperbandPruner(rule, goal)
+    pruner = hyperband.HyperbandPruner(EarlyTerminate.from_config(rule), goal)
     trials = {name: study.ask() for name in CURVES}
     histories: dict[str, list[float]] = {name: [] for name in CURVES}
     running = set(CURVES)
@@ -160,11 +161,11 @@ WRONG = [
 @pytest.mark.parametrize(("given", "message"), WRONG)
 def test_a_wrong_early_terminate_names_the_key(given: Any, message: str):
     with pytest.raises(ConfigError, match=message):
-        hyperband.check(given)
+        EarlyTerminate.from_config(given)
 
 
 def test_defaults_are_filled_in():
-    assert hyperband.check({"type": "hyperband", "min_iter": 2}) == {
+    assert EarlyTerminate.from_config({"type": "hyperband", "min_iter": 2}).as_config() == {
         "type": "hyperband",
         "min_iter": 2,
         "eta": 3,
@@ -176,7 +177,7 @@ def test_defaults_are_filled_in():
 def test_the_cutoff_of_a_band_is_the_value_that_must_not_be_worse(goal, sign):
     settings = {"type": "hyperband", "min_iter": 1, "eta": 2}
     histories = [[sign * (9.0 - k), sign * k] for k in range(4)] + [[sign * 20.0]]
-    found = hyperband.cutoffs(histories, settings, goal)
+    found = hyperband.cutoffs(histories, EarlyTerminate.from_config(settings), goal)
     # int(5 / 2) of the five at epoch 1, int(4 / 2) of the four at epoch 2; nobody has reached epoch 4.
     assert found == {1: sign * 8.0, 2: sign * 2.0}
     for band, cutoff in found.items():

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.search.grid import grid_axis
 from glrnn_hpc.search.space import Parameter, grid_point, grid_points, grid_size
 
 U = [1e-6, 0.01, 0.2, 0.37, 0.5, 0.61, 0.9, 0.99, 1 - 1e-6]
@@ -149,8 +150,8 @@ def test_a_grid_over_q_uniform_steps_from_min_and_leaves_max_out_as_in_wandb(
     low: Any, high: Any, q: Any, expected: Any
 ):
     mapping = {"distribution": "q_uniform", "min": low, "max": high, "q": q}
-    assert parameter(mapping).grid() == expected
-    assert all(isinstance(value, int) for value in expected) == isinstance(parameter(mapping).grid()[-1], int)
+    assert grid_axis(parameter(mapping)) == expected
+    assert all(isinstance(value, int) for value in expected) == isinstance(grid_axis(parameter(mapping))[-1], int)
 
 
 def test_a_grid_over_values_with_probabilities_is_refused():
