@@ -27,7 +27,6 @@ from glrnn_hpc.calibration.settings import CalibrationSettings
 from glrnn_hpc.calibration.surrogate import SamplingCallback, Surrogate, SurrogateCallback
 from glrnn_hpc.collector.training_domain import Range
 from glrnn_hpc.errors import ConfigError, GlrnnError, ModelError
-from glrnn_hpc.predict import LABEL_UNITS
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +163,7 @@ def run_calibration(
         dict(zip(observation.labels, residuals, strict=True)),
         domain.label_errors,
         dict(zip(observation.labels, problem.expected_errors.tolist(), strict=True)),
-        LABEL_UNITS,
+        domain.experiment.units(),
     )
     sigma = [float(np.squeeze(value)) for value in calibration.inference.sigma_list]
     summary = CalibrationSummary(
@@ -191,7 +190,7 @@ def run_calibration(
     )
     if out is None:
         return summary
-    _write(out, summary, posterior, sampling.samples, observation, response)
+    _write(out, summary, posterior, sampling.samples, problem, response)
     return replace(summary, output=out)
 
 
@@ -230,14 +229,13 @@ def _read_problem(
     surrogate = Surrogate(model_dir)
     domain = surrogate.domain
     given = input_checks.known_parameters(surrogate, ranges, settings.known, settings.experiment_type)
-    observation = read_observation(path, domain, settings.labels, settings.control, given.experiment_type)
+    observation = read_observation(path, domain, settings.labels, settings.control, given.type_code)
     known = dict(given.values)
     if "e0" in domain.param_names and "e0" not in {**ranges, **known} and observation.e0 is not None:
         known["e0"] = observation.e0
     domain.parameter_order(list(ranges), known)  # refuses names that are unknown, missing or given twice
     outside_training = input_checks.check_ranges(domain, ranges, known)
-    input_checks.warn_of_pressure(observation, known)
-    input_checks.warn_of_type(observation, given.experiment_type)
+    input_checks.warn_of_contradictions(domain.experiment, observation, known, given.type_code)
     for note in observation.notes:
         logger.info("%s: %s", path, note)
     compared = observation.values[domain.first :].T
@@ -334,7 +332,7 @@ def _write(
     summary: CalibrationSummary,
     posterior: Posterior,
     samples: ImportanceSamples,
-    observation: Observation,
+    problem: _Problem,
     response: Array,
 ) -> None:
     from glrnn_hpc.calibration import posterior_figures
@@ -347,7 +345,10 @@ def _write(
     for number, params, weight in zip(iterations, posterior.params, posterior.weights, strict=True):
         writer.writerow([number, *(f"{value:.9g}" for value in params), f"{weight:.6g}"])
     layout.write_text(out / "samples.csv", text.getvalue())
-    posterior_figures.plot_posterior(posterior, summary.parameters, out / "posterior.png")
+    experiment = problem.surrogate.domain.experiment
+    posterior_figures.plot_posterior(posterior, summary.parameters, experiment.parameter_units(), out / "posterior.png")
     band = posterior_figures.response_band(posterior, np.concatenate([batch.responses for batch in samples.batches]))
-    posterior_figures.plot_response(observation, summary.first_step, response, band, out / "response.png")
+    posterior_figures.plot_response(
+        problem.observation, experiment, summary.first_step, response, band, out / "response.png"
+    )
     layout.write_json(out / "calibration.json", summary.as_dict())

@@ -12,19 +12,11 @@ import numpy as np
 
 from glrnn_hpc.calibration.observation import Observation
 from glrnn_hpc.calibration.surrogate import Surrogate
-from glrnn_hpc.collector.training_domain import EXPERIMENT_TYPES, Range, TrainingDomain, check_unit, list_extrapolations
-from glrnn_hpc.errors import ConfigError, DataError
+from glrnn_hpc.collector.training_domain import Range, TrainingDomain, check_unit, list_extrapolations
+from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.experiments.base import Experiment
 
 logger = logging.getLogger(__name__)
-
-#: No laboratory reaches this confining pressure [MPa]: the value is in Pa.
-_HIGHEST_PRESSURE = 1e3
-
-#: The first mean stress of a test may differ from its confining pressure by this part: noise, and load before row 1.
-_PRESSURE_TOLERANCE = 0.5
-
-#: The void ratio changes by more in a drained test, and by less in an undrained one, noise included.
-_LEAST_DRAINED_CHANGE, _MOST_UNDRAINED_CHANGE = 1e-3, 1e-2
 
 
 @dataclass(frozen=True)
@@ -35,12 +27,12 @@ class KnownParameters:
     ----------
     values : dict of str to float
         By name.
-    experiment_type : float or None
-        1 drained, 0 undrained; None if it is not known.
+    type_code : float or None
+        Number of the experiment type, such as 1 for drained; None if the type is not known.
     """
 
     values: dict[str, float]
-    experiment_type: float | None
+    type_code: float | None
 
 
 def check_sought(ranges: Mapping[str, Range]) -> None:
@@ -89,23 +81,23 @@ def known_parameters(
         If a value is in another unit than in the training.
     """
     domain = surrogate.domain
+    units = {parameter.name: parameter.unit for parameter in domain.experiment.extra_parameters()}
     for name, value in given.items():
         if not np.isfinite(value):
             raise ConfigError(f"{name}={value}: a known parameter must be a finite number.")
-        unit = "MPa" if name == "pressure" else ""
-        check_unit("known parameter", name, [value], domain.param_ranges.get(name), unit)
-        if name == "pressure" and value > _HIGHEST_PRESSURE:
-            raise DataError(f"known parameter: pressure={value:g} cannot be in MPa; divide by 1e6 if it is in Pa.")
-    if experiment_type is not None and experiment_type not in EXPERIMENT_TYPES:
-        raise ConfigError(f"experiment type: {experiment_type!r} is not one of {', '.join(EXPERIMENT_TYPES)}.")
+        check_unit("known parameter", name, [value], domain.param_ranges.get(name), units.get(name, ""))
+        domain.experiment.check_parameter(name, value)
+    codes = domain.experiment.type_codes
+    if experiment_type is not None and experiment_type not in codes:
+        raise ConfigError(f"experiment type: {experiment_type!r} is not one of {', '.join(codes)}.")
     usual = surrogate.config.get("experiment_type")
-    if isinstance(usual, str) and usual in EXPERIMENT_TYPES:
+    if isinstance(usual, str) and usual in codes:
         if experiment_type not in (None, usual):
             raise ConfigError(f"experiment type: {experiment_type} is given, the model was trained with {usual} tests.")
         experiment_type = usual
     if experiment_type is None:
         return KnownParameters(dict(given), given.get("experiment_type"))
-    code = EXPERIMENT_TYPES[experiment_type]
+    code = codes[experiment_type]
     if given.get("experiment_type", code) != code:
         raise ConfigError(
             f"experiment_type={given['experiment_type']:g} is given as known, but the experiment is {experiment_type} "
@@ -143,35 +135,11 @@ def check_ranges(domain: TrainingDomain, ranges: Mapping[str, Range], known: Map
     return outside_training
 
 
-def warn_of_pressure(observation: Observation, known: Mapping[str, float]) -> None:
-    """Warn of a known confining pressure that is not the first mean stress of the observation."""
-    if "pressure" not in known or "p" not in observation.labels:
-        return
-    first, given = float(observation.values[0, observation.labels.index("p")]), known["pressure"]
-    if abs(first - given) > _PRESSURE_TOLERANCE * max(abs(first), abs(given)):
-        logger.warning(
-            "%s: begins with p=%.4g MPa, but pressure=%.4g MPa is given as known; a triaxial test begins at its "
-            "confining pressure. Is this the pressure of the experiment?",
-            observation.path,
-            first,
-            given,
-        )
-
-
-def warn_of_type(observation: Observation, experiment_type: float | None) -> None:
-    """Warn of a void ratio that does not change in a drained test, or does in an undrained one."""
-    change = observation.e_range
-    if change is None:
-        return
-    if experiment_type == EXPERIMENT_TYPES["drained"] and change < _LEAST_DRAINED_CHANGE:
-        name, contradiction = "drained", "does not change, as in an undrained test"
-    elif experiment_type == EXPERIMENT_TYPES["undrained"] and change > _MOST_UNDRAINED_CHANGE:
-        name, contradiction = "undrained", f"changes by {change:.3g}, as in a drained test"
-    else:
-        return
-    logger.warning(
-        "%s: the experiment is taken for %s, but its void ratio %s. Is this the type of the experiment?",
-        observation.path,
-        name,
-        contradiction,
-    )
+def warn_of_contradictions(
+    experiment: Experiment, observation: Observation, known: Mapping[str, float], type_code: float | None
+) -> None:
+    """Warn of known parameters and of a type that contradict the observation."""
+    first = dict(zip(observation.labels, observation.values[0].tolist(), strict=True))
+    spans = {} if observation.e_range is None else {"e": observation.e_range}
+    for sentence in experiment.contradictions(first, spans, known, type_code):
+        logger.warning("%s: %s", observation.path, sentence)

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glrnn_hpc.calibration.observation_table import read_table
-from glrnn_hpc.collector.training_domain import EXPERIMENT_TYPES, Range, TrainingDomain, check_unit
+from glrnn_hpc.collector.training_domain import Range, TrainingDomain, check_unit
 from glrnn_hpc.errors import ConfigError, DataError
-from glrnn_hpc.predict import LABEL_UNITS
+from glrnn_hpc.experiments.base import Experiment, UnderivableInputs
 
 Array = NDArray[Any]
 
@@ -93,7 +93,7 @@ def read_observation(
     domain: TrainingDomain,
     labels: Sequence[str] | None = None,
     control: str | None = None,
-    experiment_type: float | None = None,
+    type_code: float | None = None,
 ) -> Observation:
     """Read an observation and bring it to the load steps that a model was trained with.
 
@@ -106,9 +106,10 @@ def read_observation(
     labels : sequence of str, optional
         The labels to compare; all that the table has by default.
     control : str, optional
-        The column with the strain that the steps follow; ``e_z`` by default, or the model's only load feature.
-    experiment_type : float, optional
-        1 drained, 0 undrained. It decides how lateral strains are derived that the table does not have.
+        The column with the strain that the steps follow; by default that of the experiment, such as ``e_z``.
+    type_code : float, optional
+        Number of the experiment type, such as 1 for drained. It decides how the experiment derives load features that
+        the table does not have.
 
     Returns
     -------
@@ -128,8 +129,9 @@ def read_observation(
             f"{path}: has {n_rows} rows, fewer than the model looks at once: more than "
             f"{domain.first} are needed (window_size={domain.window_size})."
         )
-    inputs = domain.input_names or [control or "e_z"]
-    control = control or ("e_z" if "e_z" in inputs else inputs[-1])
+    usual_control = domain.experiment.control
+    inputs = domain.input_names or [control or usual_control]
+    control = control or (usual_control if usual_control in inputs else inputs[-1])
     chosen = _choose_labels(path, table, domain, labels, control)
     # The void ratio is checked even if it is not compared: e0 and lateral strains are derived from it.
     _check_units(path, table, [*chosen.compared, *chosen.constant, "e"], domain)
@@ -137,7 +139,7 @@ def read_observation(
     columns = {name: table[name] for name in table if name in (control, *inputs, *chosen.compared, "e")}
     resampled = _resample(path, columns, control, domain)
     columns = resampled.columns
-    load, load_notes = _complete_load(path, columns, inputs, control, experiment_type)
+    load, load_notes = _complete_load(path, columns, inputs, control, domain.experiment, type_code)
     if len(load) <= domain.first:
         raise DataError(
             f"{path}: reaches {control}={columns[control][-1]:.4g}, which are {len(load)} steps of the model, fewer "
@@ -191,7 +193,7 @@ def _choose_labels(
 def _check_units(path: Path, table: Mapping[str, Array], labels: Sequence[str], domain: TrainingDomain) -> None:
     for name in (name for name in dict.fromkeys(labels) if name in table):
         usual = domain.usual_range(name)
-        check_unit(str(path), name, table[name], usual, LABEL_UNITS.get(name, "[-]"))
+        check_unit(str(path), name, table[name], usual, domain.experiment.units().get(name, "[-]"))
         _check_sign(path, name, table[name], usual)
 
 
@@ -274,29 +276,23 @@ def _training_steps(domain: TrainingDomain, control: str) -> tuple[Array | None,
 
 
 def _complete_load(
-    path: Path, columns: dict[str, Array], inputs: Sequence[str], control: str, experiment_type: float | None
+    path: Path,
+    columns: dict[str, Array],
+    inputs: Sequence[str],
+    control: str,
+    experiment: Experiment,
+    type_code: float | None,
 ) -> tuple[Array, list[str]]:
-    """Return the load features of the model, with derived lateral strains where these are missing; and notes."""
+    """Return the load features of the model, derived by the experiment where they are missing; and notes."""
     missing = [name for name in inputs if name not in columns]
     if not missing:
         return np.column_stack([columns[name] for name in inputs]), []
-    axial = columns[control]
-    is_triaxial = control == "e_z" and set(missing) == {"e_x", "e_y"}
-    if is_triaxial and experiment_type == EXPERIMENT_TYPES["undrained"]:
-        lateral = -axial / 2
-        note = "e_x and e_y are -e_z/2: undrained, the volume is constant."
-    elif is_triaxial and experiment_type == EXPERIMENT_TYPES["drained"] and "e" in columns:
-        # Logarithmic strains, compression positive: their sum is -ln(V / V0), and V grows as 1 + e.
-        lateral = (-np.log((1 + columns["e"]) / (1 + columns["e"][0])) - axial) / 2
-        note = "e_x = e_y follow from the void ratio: e_x + e_y + e_z = -ln((1 + e) / (1 + e0))."
-    else:
-        reason = "the model has other load features than the strains of a triaxial test"
-        if is_triaxial and experiment_type is None:
-            reason = "say whether the test is drained or undrained (--experiment-type), so that they can be derived"
-        elif is_triaxial:
-            reason = "in a drained test they follow from the void ratio, but there is no column e either"
+    try:
+        derived = experiment.derive_inputs(columns, missing, control, type_code)
+    except UnderivableInputs as reason:
         raise DataError(
             f"{path}: the model needs the load features {', '.join(inputs)}; {', '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing: {reason}. The columns are {', '.join(columns)}."
-        )
-    return np.column_stack([columns.get(name, lateral) for name in inputs]), [note]
+        ) from reason
+    complete = {**columns, **derived.columns}
+    return np.column_stack([complete[name] for name in inputs]), [derived.note]

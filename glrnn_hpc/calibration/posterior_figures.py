@@ -13,19 +13,19 @@ from glrnn_hpc import layout
 from glrnn_hpc.calibration.observation import Observation
 from glrnn_hpc.calibration.posterior import INTERVAL, Interval, Posterior
 from glrnn_hpc.calibration.result import ParameterEstimate
-from glrnn_hpc.predict import LABEL_UNITS
+from glrnn_hpc.experiments.base import Experiment
 
 Array = NDArray[Any]
 
 #: Okabe and Ito's colours, told apart by colour-blind readers too. https://jfly.uni-koeln.de/color/
 _BLUE, _ORANGE = "#0072B2", "#D55E00"
 
-_PARAM_UNITS = {"E": "log10 Pa", "mu": "degrees"}
-
 _BINS = 24
 
 
-def plot_posterior(posterior: Posterior, estimates: Mapping[str, ParameterEstimate], figure: Path) -> None:
+def plot_posterior(
+    posterior: Posterior, estimates: Mapping[str, ParameterEstimate], units: Mapping[str, str], figure: Path
+) -> None:
     """Draw the distribution of each parameter on the diagonal and the samples of each pair below it.
 
     Parameters
@@ -34,6 +34,8 @@ def plot_posterior(posterior: Posterior, estimates: Mapping[str, ParameterEstima
         Weighted samples.
     estimates : mapping of str to ParameterEstimate
         Of all parameters.
+    units : mapping of str to str
+        Of the parameters that have one.
     figure : Path
         PNG file to write.
     """
@@ -41,6 +43,7 @@ def plot_posterior(posterior: Posterior, estimates: Mapping[str, ParameterEstima
 
     names = posterior.names
     n = len(names)
+    axis_labels = [f"{name} [{units.get(name, '-')}]" for name in names]
     canvas = Figure(figsize=(1.0 + 1.9 * n, 1.2 + 1.75 * n), layout="constrained")
     grid = canvas.subplots(n, n, squeeze=False)
     views = [_view(estimates[name]) for name in names]
@@ -69,11 +72,11 @@ def plot_posterior(posterior: Posterior, estimates: Mapping[str, ParameterEstima
                 axis.plot(best, estimates[names[row]].most_probable, "+", color=_ORANGE, ms=11, mew=2)
                 axis.set_ylim(*views[row])
             if row == n - 1:
-                axis.set_xlabel(_param_label(names[column]), fontsize="small")
+                axis.set_xlabel(axis_labels[column], fontsize="small")
             else:
                 axis.set_xticklabels([])
             if column == 0 and row > 0:
-                axis.set_ylabel(_param_label(names[row]), fontsize="small")
+                axis.set_ylabel(axis_labels[row], fontsize="small")
             elif column != row:
                 axis.set_yticklabels([])
     handles, labels = grid[0][0].get_legend_handles_labels()
@@ -105,13 +108,17 @@ def response_band(posterior: Posterior, responses: Array) -> Array:
     return np.stack([np.take_along_axis(ordered, edge[None], axis=0)[0] for edge in edges])
 
 
-def plot_response(observation: Observation, first: int, response: Array, band: Array, figure: Path) -> None:
+def plot_response(
+    observation: Observation, experiment: Experiment, first: int, response: Array, band: Array, figure: Path
+) -> None:
     """Draw the observation, the response of the most probable parameters, and the band of the posterior.
 
     Parameters
     ----------
     observation : Observation
-        The experiment at the steps of the model.
+        At the steps of the model.
+    experiment : Experiment
+        Of the model, for units and axis labels.
     first : int
         The first step that the model predicts.
     response : ndarray, shape (n_labels, n_steps)
@@ -129,6 +136,7 @@ def plot_response(observation: Observation, first: int, response: Array, band: A
     canvas = Figure(figsize=(0.6 + 3.2 * columns, 0.7 + 2.5 * rows), layout="constrained")
     axes = canvas.subplots(rows, columns, squeeze=False).ravel()
     strain, control = observation.steps, observation.control
+    strain_label = experiment.input_label(control)
     for axis, name, measured, predicted, low, high in zip(
         axes, observation.labels, observation.values.T, response, *band, strict=False
     ):
@@ -137,8 +145,8 @@ def plot_response(observation: Observation, first: int, response: Array, band: A
         )
         axis.plot(strain, measured, color="0.35", lw=2.4, label="observed")
         axis.plot(strain[first:], predicted, color=_ORANGE, lw=1.3, ls="--", label="most probable")
-        axis.set_ylabel(f"{name} [{LABEL_UNITS.get(name, '-')}]")
-        axis.set_xlabel(f"axial strain {control} [-]" if control == "e_z" else f"{control} [-]")
+        axis.set_ylabel(f"{name} [{experiment.units().get(name, '-')}]")
+        axis.set_xlabel(strain_label if strain_label != control else f"{control} [-]")
     for axis in axes[n:]:
         axis.remove()
     handles, labels = axes[0].get_legend_handles_labels()
@@ -168,7 +176,3 @@ def _draw_marginal(axis: Any, posterior: Posterior, column: int, estimate: Param
     axis.set_yticks([])
     name = posterior.names[column]
     axis.set_title(f"{name} = {estimate.most_probable:.4g}  ({low:.4g} .. {high:.4g})", fontsize="small")
-
-
-def _param_label(name: str) -> str:
-    return f"{name} [{_PARAM_UNITS.get(name, '-')}]"

@@ -42,35 +42,35 @@ def table(path: Path, strain: Any = GRID, **columns: Any) -> Path:
 
 
 def test_an_observation_at_the_steps_of_the_training_is_taken_as_it_is(tmp_path: Path):
-    observation = read_observation(table(tmp_path / "a.dat"), model(), experiment_type=0.0)
+    observation = read_observation(table(tmp_path / "a.dat"), model(), type_code=0.0)
     assert observation.labels == ("e", "p", "q")
     np.testing.assert_allclose(observation.values[:, 2], 10 * GRID)
     assert (observation.resampling, observation.e0) == ("none: the observation has the steps of the training", 0.6)
 
 
 def test_another_spacing_is_interpolated_along_the_strain_and_noted(tmp_path: Path):
-    observation = read_observation(table(tmp_path / "a.dat", np.linspace(0, 0.083, 333)), model(), experiment_type=0.0)
+    observation = read_observation(table(tmp_path / "a.dat", np.linspace(0, 0.083, 333)), model(), type_code=0.0)
     assert observation.resampling == "linear interpolation along e_z, from 333 rows to 9 steps of the training"
     np.testing.assert_allclose(observation.steps, GRID[:9])
     np.testing.assert_allclose(observation.values[:, 2], 10 * GRID[:9], atol=1e-12)
     assert "The observation ends at e_z=0.083: 9 of the training's 11 steps." in observation.notes
-    beyond = read_observation(table(tmp_path / "b.dat", np.linspace(0, 0.25, 51)), model(), experiment_type=0.0)
+    beyond = read_observation(table(tmp_path / "b.dat", np.linspace(0, 0.25, 51)), model(), type_code=0.0)
     assert len(beyond.load) == 11
     assert "What was observed beyond e_z=0.1, where the training ends, is left out." in beyond.notes
 
 
 def test_steps_are_even_where_only_their_ends_are_known_and_the_observations_own_where_nothing_is(tmp_path: Path):
     path = table(tmp_path / "a.dat", np.linspace(0, 0.1, 41))
-    observation = read_observation(path, model(grid={}), experiment_type=0.0)
+    observation = read_observation(path, model(grid={}), type_code=0.0)
     np.testing.assert_allclose(observation.steps, GRID)
     assert "The steps of the training are taken to be even: 11 from e_z=0 to 0.1." in observation.notes
-    unknown = read_observation(path, model(grid={}, input_ranges={}), experiment_type=0.0)
+    unknown = read_observation(path, model(grid={}, input_ranges={}), type_code=0.0)
     assert len(unknown.load) == 41
     assert "The load steps of the training are not known" in unknown.notes[0]
 
 
 def test_undrained_lateral_strains_follow_from_the_axial_one(tmp_path: Path):
-    observation = read_observation(table(tmp_path / "a.dat", e=np.full(11, 0.6)), model(), experiment_type=0.0)
+    observation = read_observation(table(tmp_path / "a.dat", e=np.full(11, 0.6)), model(), type_code=0.0)
     np.testing.assert_allclose(observation.load, np.column_stack([-GRID / 2, -GRID / 2, GRID]))
     assert observation.labels == ("p", "q")
     assert "e is the same in every row and is not compared." in observation.notes
@@ -80,9 +80,7 @@ def test_drained_lateral_strains_follow_from_the_void_ratio_as_the_simulations_h
     with h5py.File(DATA / "triaxial.hdf5") as file:
         load, measured = (file[f"0.5e6/drained/{name}"][0].astype("float64") for name in ("inputs", "outputs"))
     drained = model(grid={"e_z": load[:, 2].tolist()})
-    observation = read_observation(
-        table(tmp_path / "a.dat", load[:, 2], e=measured[:, 0]), drained, experiment_type=1.0
-    )
+    observation = read_observation(table(tmp_path / "a.dat", load[:, 2], e=measured[:, 0]), drained, type_code=1.0)
     np.testing.assert_allclose(observation.load[:, 0], load[:, :2].mean(axis=1), atol=2e-4)
     given = read_observation(table(tmp_path / "b.dat", load[:, 2], e_x=load[:, 0], e_y=load[:, 1]), drained)
     np.testing.assert_allclose(given.load, load)
@@ -101,12 +99,12 @@ def test_drained_lateral_strains_follow_from_the_void_ratio_as_the_simulations_h
 )
 def test_load_features_that_cannot_be_derived_are_asked_for(tmp_path: Path, e: Any, kind: float | None, message: str):
     with pytest.raises(DataError, match=message):
-        read_observation(table(tmp_path / "a.dat", e=e), model(), experiment_type=kind)
+        read_observation(table(tmp_path / "a.dat", e=e), model(), type_code=kind)
 
 
 def test_load_features_of_another_test_are_asked_for(tmp_path: Path):
     with pytest.raises(DataError, match="shear is missing: the model has other load features"):
-        read_observation(table(tmp_path / "a.dat"), model(input_names=["e_z", "shear"]), experiment_type=1.0)
+        read_observation(table(tmp_path / "a.dat"), model(input_names=["e_z", "shear"]), type_code=1.0)
 
 
 @pytest.mark.parametrize(
@@ -122,33 +120,33 @@ def test_load_features_of_another_test_are_asked_for(tmp_path: Path):
 )
 def test_values_that_cannot_be_in_the_units_of_the_training_are_refused(tmp_path: Path, columns: Any, message: str):
     with pytest.raises(DataError, match=message):
-        read_observation(table(tmp_path / "a.dat", **columns), model(), experiment_type=0.0)
+        read_observation(table(tmp_path / "a.dat", **columns), model(), type_code=0.0)
 
 
 def test_negative_values_of_a_label_that_has_them_are_taken(tmp_path: Path):
     ranges = {"e": (0.5, 1.0), "p": (0.2, 6.0), "q": (-0.1, 9.0)}
     observation = read_observation(
-        table(tmp_path / "a.dat", q=10 * GRID - 0.4), model(label_ranges=ranges), experiment_type=0.0
+        table(tmp_path / "a.dat", q=10 * GRID - 0.4), model(label_ranges=ranges), type_code=0.0
     )
     assert observation.values[0, observation.labels.index("q")] == pytest.approx(-0.4)
 
 
 def test_a_void_ratio_in_percent_is_refused_even_if_it_only_tells_the_lateral_strains(tmp_path: Path):
     with pytest.raises(DataError, match="e is about 65"):
-        read_observation(table(tmp_path / "a.dat", e=60 + 100 * GRID), model(), labels=["p", "q"], experiment_type=1.0)
+        read_observation(table(tmp_path / "a.dat", e=60 + 100 * GRID), model(), labels=["p", "q"], type_code=1.0)
 
 
 def test_units_are_checked_by_mean_and_deviation_where_ranges_are_not_known(tmp_path: Path):
     known = model(label_ranges={}, mean=[0.6, 1.0, 1.3], std=[0.15, 0.7, 1.5])
-    read_observation(table(tmp_path / "a.dat"), known, experiment_type=0.0)
+    read_observation(table(tmp_path / "a.dat"), known, type_code=0.0)
     with pytest.raises(DataError, match="p is needed in MPa"):
-        read_observation(table(tmp_path / "b.dat", p=2e5 * (1 + GRID)), known, experiment_type=0.0)
+        read_observation(table(tmp_path / "b.dat", p=2e5 * (1 + GRID)), known, type_code=0.0)
 
 
 @pytest.mark.parametrize(("ranges", "message"), [({"e_z": (0.0, 0.1)}, "trained in 0..0.1"), ({}, "e_z reaches 10")])
 def test_strains_in_percent_are_refused(tmp_path: Path, ranges: Any, message: str):
     with pytest.raises(DataError, match=message):
-        read_observation(table(tmp_path / "a.dat", GRID * 100), model(input_ranges=ranges), experiment_type=0.0)
+        read_observation(table(tmp_path / "a.dat", GRID * 100), model(input_ranges=ranges), type_code=0.0)
 
 
 def test_wrong_columns_are_named_beside_those_that_there_are(tmp_path: Path):
@@ -169,22 +167,22 @@ def test_wrong_columns_are_named_beside_those_that_there_are(tmp_path: Path):
 
 def test_too_few_points_are_refused_before_and_after_resampling(tmp_path: Path):
     with pytest.raises(DataError, match=r"has 3 rows, fewer than the model looks at once: more than 3 are needed"):
-        read_observation(table(tmp_path / "a.dat", [0, 0.05, 0.1]), model(), experiment_type=0.0)
+        read_observation(table(tmp_path / "a.dat", [0, 0.05, 0.1]), model(), type_code=0.0)
     with pytest.raises(DataError, match=r"reaches e_z=0.02, which are 3 steps of the model"):
-        read_observation(table(tmp_path / "b.dat", np.linspace(0, 0.02, 50)), model(), experiment_type=0.0)
+        read_observation(table(tmp_path / "b.dat", np.linspace(0, 0.02, 50)), model(), type_code=0.0)
 
 
 def test_a_path_that_cannot_be_resampled_is_refused(tmp_path: Path):
     with pytest.raises(DataError, match="e_z of the observation does not increase after row 6"):
         read_observation(
-            table(tmp_path / "a.dat", [0, 0.01, 0.02, 0.03, 0.04, 0.05, 0.04, 0.07]), model(), experiment_type=0.0
+            table(tmp_path / "a.dat", [0, 0.01, 0.02, 0.03, 0.04, 0.05, 0.04, 0.07]), model(), type_code=0.0
         )
     with pytest.raises(DataError, match="begins at e_z=0.05; the model needs the load from 0 on"):
-        read_observation(table(tmp_path / "b.dat", np.linspace(0.05, 0.1, 30)), model(), experiment_type=0.0)
+        read_observation(table(tmp_path / "b.dat", np.linspace(0.05, 0.1, 30)), model(), type_code=0.0)
 
 
 def test_a_first_row_shortly_after_the_beginning_stands_for_it(tmp_path: Path):
-    observation = read_observation(table(tmp_path / "a.dat", np.linspace(0.004, 0.1, 49)), model(), experiment_type=0.0)
+    observation = read_observation(table(tmp_path / "a.dat", np.linspace(0.004, 0.1, 49)), model(), type_code=0.0)
     assert "The first row, at e_z=0.004, stands for the beginning at 0." in observation.notes
     assert observation.values[0, 2] == pytest.approx(0.04)
 
