@@ -67,9 +67,7 @@ def calibrate(
     tables.show(as_json, summary.as_dict(), _lines(summary))
 
 
-def _assignments(
-    option: str, texts: list[str] | None, form: str, convert: Callable[[str], Value]
-) -> dict[str, Value]:
+def _assignments(option: str, texts: list[str] | None, form: str, convert: Callable[[str], Value]) -> dict[str, Value]:
     """Return the values of a repeated option by their names."""
     values: dict[str, Value] = {}
     for text in texts or []:
