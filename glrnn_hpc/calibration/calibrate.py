@@ -139,7 +139,7 @@ def run_calibration(
     start = time.perf_counter()
     input_checks.check_sought(ranges)
     if out is not None:
-        input_checks.check_out(out)
+        layout.check_free(out, "choose another one for the calibration.")
     grainlearning = _import_grainlearning()
     problem = _read_problem(model_dir, observation_path, ranges, settings)
     if out is not None:

@@ -50,12 +50,6 @@ def check_sought(ranges: Mapping[str, Range]) -> None:
             raise ConfigError(f"{name}={low:g}:{high:g}: the first number must be below the second, both finite.")
 
 
-def check_out(out: Path) -> None:
-    """Refuse a folder that holds something."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out}: is a file or holds something already; name another folder for the calibration.")
-
-
 def make_out(out: Path) -> None:
     """Make the folder before anything is calculated, which would be lost."""
     try:

@@ -167,4 +167,4 @@ def test_a_folder_that_holds_something_is_not_written_to(run: Run, tmp_path: Pat
     for out in (tmp_path, tmp_path / "kept"):
         status, _, err = run(*SOUGHT, *KNOWN, "--out", out)
         assert status == 2
-        assert "is a file or holds something already" in err
+        assert "exists and is not an empty folder; choose another one for the calibration" in err
