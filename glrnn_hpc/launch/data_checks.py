@@ -11,7 +11,7 @@ from glrnn_hpc.data.hdf5 import check_same_shapes, read_schema, select_groups
 from glrnn_hpc.errors import ConfigError, WindowError
 from glrnn_hpc.search.space import Parameter
 from glrnn_hpc.search.spec import SweepSpec
-from glrnn_hpc.search.sweep import preprocessor_of
+from glrnn_hpc.search.sweep import experiment_of, preprocessor_of
 
 
 def check_data(spec: SweepSpec) -> None:
@@ -23,7 +23,7 @@ def check_data(spec: SweepSpec) -> None:
         If the file or a group is missing, merged groups differ, a split is empty, or a window is as long as the
         sequences.
     """
-    schema = read_schema(spec.data_file)
+    schema = read_schema(spec.data_file, experiment_of(spec))
     for pressure in _extremes(spec, "pressure"):
         for experiment_type in _extremes(spec, "experiment_type"):
             groups = select_groups(schema, pressure, experiment_type)
