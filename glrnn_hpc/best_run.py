@@ -14,6 +14,7 @@ from glrnn_hpc import layout
 from glrnn_hpc.config import SPLIT_SEED, load_yaml
 from glrnn_hpc.errors import DataError, ModelError
 from glrnn_hpc.preprocessor.base import Preprocessor
+from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
 from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.search.sweep import PREPROCESSOR, build_preprocessor, preprocessor_of
 from glrnn_hpc.study import ranking
@@ -92,6 +93,5 @@ def _preprocessor(best: BestRun, stats: Mapping[str, Any], config: Mapping[str, 
         # A name in what was downloaded decides of no code that runs here.
         raise DataError("its sweep has a preprocessor of its own; prepare the data with it yourself.")
     preprocessor = PreprocessorTriaxialCompression(**config)
-    if preprocessor.fingerprint() != stats.get("fingerprint"):
-        raise DataError(f"{config['raw_data']}: holds other sequences than the model was trained on.")
+    check_fingerprint(config["raw_data"], preprocessor.fingerprint(), stats.get("fingerprint"))
     return preprocessor

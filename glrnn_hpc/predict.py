@@ -20,6 +20,7 @@ from glrnn_hpc.data.shared import DemData
 from glrnn_hpc.errors import ConfigError, DataError, ModelError, WindowError
 from glrnn_hpc.gather import take_windows
 from glrnn_hpc.preprocessor.base import sequence_dataset
+from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
 from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.preprocessor.splits import scaling_of, split_ids
 from glrnn_hpc.surrogate import artifact, evaluate, legacy, shipped
@@ -222,11 +223,10 @@ def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, 
     ids = np.arange(len(sequences))
     if split == "test":
         # A preprocessor of the user's own leaves none: which sequences it trained on cannot be known here.
-        if stats.get("fingerprint") != preprocessor.fingerprint():
-            raise ModelError(
-                f"{data_path}: holds other sequences than the model was trained on, or the model does not tell which; "
-                "its test split cannot be told; use --split all."
-            )
+        try:
+            check_fingerprint(data_path, preprocessor.fingerprint(), stats.get("fingerprint"))
+        except DataError as error:
+            raise ModelError(f"{error} Its test split is not known; use --split all.") from error
         seed = stats.get("split_seed", SPLIT_SEED)
         ids = np.sort(split_ids(len(ids), config["train_frac"], config["val_frac"], seed)["test"])
     inputs, params, labels = sequences.take(ids).arrays()

@@ -18,8 +18,8 @@ DATA = Path(__file__).parent / "data"
 # Sweeps tell W&B of their trials unless told otherwise; the tests of that say so.
 os.environ.setdefault("WANDB_MODE", "disabled")
 
-#: Folders whose tests share a server or a cluster.
-SHARING = ("slurm", "storage", "tracking")
+#: Folders whose tests share what is dear to start: a server, sweeps on it.
+SHARING = ("tracking",)
 
 #: Folders whose tests start ranks by the dozen: coverage makes what a rank imports cost 1.4 times as much, and the
 #: ranks of tests/sweep are measured in the same lines. Those of tests/slurm leave it to the cluster.
@@ -28,6 +28,9 @@ UNMEASURED = ("drills", "tracking")
 
 class _Scheduling(LoadScopeScheduling):
     """Give the tests of a file to one process, and those of a folder if they share something.
+
+    The files of tests/slurm go to whoever is free: each process starts a cluster of its own when it needs one, and both
+    work at a time.
 
     Marks of `xdist_group` would say the same, but pytest 9.2 does not let pytest-xdist 3.8 read them.
     """

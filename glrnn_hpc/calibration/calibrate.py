@@ -22,7 +22,7 @@ from glrnn_hpc.calibration import input_checks
 from glrnn_hpc.calibration.observation import Observation, observe
 from glrnn_hpc.calibration.posterior import Posterior, Samples, error_scales
 from glrnn_hpc.calibration.surrogate import Recorder, Surrogate, SurrogateCallback
-from glrnn_hpc.collector.training_domain import Range, Trained
+from glrnn_hpc.collector.training_domain import Range, TrainingDomain
 from glrnn_hpc.errors import ConfigError, GlrnnError, ModelError
 from glrnn_hpc.predict import LABEL_UNITS
 
@@ -135,7 +135,7 @@ def calibrate(
     seen = observe(Path(observation), trained, observed, control, type_number)
     if "e0" in trained.param_names and "e0" not in {**ranges, **given} and seen.e0 is not None:
         given["e0"] = seen.e0
-    trained.order(list(ranges), given)
+    trained.parameter_order(list(ranges), given)
     beyond = input_checks.check_ranges(trained, ranges, given)
     input_checks.warn_of_pressure(seen, given)
     input_checks.warn_of_type(seen, type_number)
@@ -252,7 +252,7 @@ def _run(calibration: Any, recorder: Recorder) -> tuple[Array, Array]:
 
 
 def _summary(
-    trained: Trained,
+    trained: TrainingDomain,
     seen: Observation,
     ranges: Mapping[str, Range],
     known: Mapping[str, float],

@@ -11,7 +11,7 @@ import numpy as np
 
 from glrnn_hpc.calibration.observation import Observation
 from glrnn_hpc.calibration.surrogate import Surrogate
-from glrnn_hpc.collector.training_domain import EXPERIMENT_TYPES, Range, Trained, check_unit, outside
+from glrnn_hpc.collector.training_domain import EXPERIMENT_TYPES, Range, TrainingDomain, check_unit, list_extrapolations
 from glrnn_hpc.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def known_parameters(
     return known, number
 
 
-def check_ranges(trained: Trained, ranges: Mapping[str, Range], known: Mapping[str, float]) -> list[str]:
+def check_ranges(trained: TrainingDomain, ranges: Mapping[str, Range], known: Mapping[str, float]) -> list[str]:
     """Return and log which parameters leave the ranges of the training, in which alone a surrogate holds.
 
     Raises
@@ -120,7 +120,9 @@ def check_ranges(trained: Trained, ranges: Mapping[str, Range], known: Mapping[s
                 f"{name}={least:g}:{greatest:g}: the model was trained with {name} in "
                 f"{low:.4g}..{high:.4g} and knows nothing of this range. Is it in another unit?"
             )
-    beyond = outside({**ranges, **{name: (value, value) for name, value in known.items()}}, trained.param_ranges)
+    beyond = list_extrapolations(
+        {**ranges, **{name: (value, value) for name, value in known.items()}}, trained.param_ranges
+    )
     for each in beyond:
         logger.warning("outside of the training, where the surrogate guesses: %s", each)
     return beyond

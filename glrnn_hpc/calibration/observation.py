@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glrnn_hpc.collector.training_domain import EXPERIMENT_TYPES, Trained, check_unit
+from glrnn_hpc.collector.training_domain import EXPERIMENT_TYPES, TrainingDomain, check_unit
 from glrnn_hpc.errors import ConfigError, DataError
 from glrnn_hpc.predict import LABEL_UNITS
 
@@ -119,7 +119,7 @@ def read_table(path: Path) -> dict[str, Array]:
 
 def observe(
     path: Path,
-    trained: Trained,
+    trained: TrainingDomain,
     observed: Sequence[str] | None = None,
     control: str | None = None,
     experiment_type: float | None = None,
@@ -130,7 +130,7 @@ def observe(
     ----------
     path : Path
         A table as `read_table` takes it: the controlled strain and labels of the model, in its units.
-    trained : Trained
+    trained : TrainingDomain
         Of the model.
     observed : sequence of str, optional
         The labels to compare; all that the table has by default.
@@ -202,7 +202,7 @@ def _is_number(word: str) -> bool:
 def _observed(
     path: Path,
     table: Mapping[str, Array],
-    trained: Trained,
+    trained: TrainingDomain,
     observed: Sequence[str] | None,
     control: str,
     notes: list[str],
@@ -225,7 +225,7 @@ def _observed(
     absent = [name for name in names if name not in table]
     if absent:
         raise DataError(f"{path}: has no column {', '.join(absent)}; it has {', '.join(table)}.")
-    trained.columns(names)
+    trained.label_columns(names)
     constant = [name for name in names if np.ptp(table[name]) <= _SAME * np.abs(table[name]).max()]
     if constant and (observed is not None or len(constant) == len(names)):
         raise ConfigError(
@@ -236,7 +236,9 @@ def _observed(
     return [name for name in names if name not in constant], constant
 
 
-def _check_units(path: Path, table: Mapping[str, Array], names: Sequence[str], control: str, trained: Trained) -> None:
+def _check_units(
+    path: Path, table: Mapping[str, Array], names: Sequence[str], control: str, trained: TrainingDomain
+) -> None:
     for name in (name for name in dict.fromkeys(names) if name in table):
         usual = trained.usual_range(name)
         check_unit(str(path), name, table[name], usual, LABEL_UNITS.get(name, "[-]"))
@@ -265,7 +267,7 @@ def _check_sign(path: Path, name: str, values: Array, usual: tuple[float, float]
 
 
 def _resampled(
-    path: Path, columns: dict[str, Array], control: str, trained: Trained, notes: list[str]
+    path: Path, columns: dict[str, Array], control: str, trained: TrainingDomain, notes: list[str]
 ) -> tuple[dict[str, Array], str]:
     """Bring all columns to the steps of the training along the controlled strain."""
     given = columns[control]
@@ -304,7 +306,7 @@ def _resampled(
     return resampled, how
 
 
-def _grid(trained: Trained, control: str, notes: list[str]) -> Array | None:
+def _grid(trained: TrainingDomain, control: str, notes: list[str]) -> Array | None:
     """Return the steps of the training; even ones between their ends where only these are known."""
     if control in trained.grid:
         return np.asarray(trained.grid[control], "float64")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glrnn_hpc.calibration.posterior import Samples
-from glrnn_hpc.collector.training_domain import Range, describe
+from glrnn_hpc.collector.training_domain import Range, read_training_domain
 from glrnn_hpc.errors import DataError, ModelError, WindowError
 from glrnn_hpc.predict import get_pretrained_model, predict_sequences
 from glrnn_hpc.preprocessor.splits import scaling_of
@@ -38,7 +38,7 @@ class Surrogate:
 
     Attributes
     ----------
-    trained : Trained
+    trained : TrainingDomain
         What it was trained with.
     config : dict
         Configuration of the training.
@@ -52,7 +52,7 @@ class Surrogate:
     def __init__(self, folder: str | Path) -> None:
         root = run_folder(folder_of(folder))
         self._model, self._stats, self.config = get_pretrained_model(root)
-        self.trained = describe(root, self._stats, self.config)
+        self.trained = read_training_domain(root, self._stats, self.config)
         self._kernel = one_load_kernel(self._model, self.trained.window_size)
         if self._kernel is None:
             logger.info("%s: is a network of another structure; Keras runs it, which is slower.", root)
@@ -178,11 +178,11 @@ class SurrogateCallback:
         ndarray, shape (n, n_observed, n_steps)
         """
         assert self._load is not None
-        order = self._surrogate.trained.order(names, self._extra)
+        order = self._surrogate.trained.parameter_order(names, self._extra)
         sought = dict(zip(names, np.asarray(params, "float64").T, strict=True))
         columns = [sought[name] if name in sought else np.full(len(params), self._extra[name]) for name in order]
         responses = self._surrogate.respond(self._load, np.column_stack(columns))
-        return responses[:, :, self._surrogate.trained.columns(observed)].transpose(0, 2, 1)
+        return responses[:, :, self._surrogate.trained.label_columns(observed)].transpose(0, 2, 1)
 
     def _cut_observation(self, system: Any, n_steps: int) -> None:
         """Take the steps from the observation that the model does not answer, unless that was done before."""

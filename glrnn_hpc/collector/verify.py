@@ -16,6 +16,7 @@ from glrnn_hpc.data.shared import DemData
 from glrnn_hpc.errors import DataError, GlrnnError, ModelError, RecordError
 from glrnn_hpc.predict import predict_sequences
 from glrnn_hpc.preprocessor.base import PreparedData, Preprocessor
+from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
 from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.preprocessor.splits import scaling_of
 from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of
@@ -194,11 +195,11 @@ def _prepare(
         raise ModelError(f"train_stats.json: is broken: split_seed must be a whole number, it is {seed!r}.")
     if preprocessor_of(study.spec) is None:
         preprocessor: Preprocessor = PreprocessorTriaxialCompression(source=source, **config.as_dict())
-        _check_fingerprint(preprocessor, stats)
+        _check_data(preprocessor, stats)
         return evaluate.prepared_for(preprocessor, config, seed)
     try:
         preprocessor = build_preprocessor(study.spec, point, source)
-        _check_fingerprint(preprocessor, stats)
+        _check_data(preprocessor, stats)
         return evaluate.prepared_for(preprocessor, config, seed)
     except GlrnnError:
         raise
@@ -206,12 +207,10 @@ def _prepare(
         raise DataError(f"the sweep's own preprocessor failed: {type(error).__name__}: {error}") from error
 
 
-def _check_fingerprint(preprocessor: Preprocessor, stats: dict[str, Any]) -> None:
+def _check_data(preprocessor: Preprocessor, stats: dict[str, Any]) -> None:
     """Refuse data that have changed before a model is evaluated on them in vain."""
-    if not isinstance(preprocessor, PreprocessorTriaxialCompression):
-        return
-    if stats.get("fingerprint", preprocessor.fingerprint()) != preprocessor.fingerprint():
-        raise DataError(f"{preprocessor.config.raw_data}: holds other sequences than the model was trained on")
+    if isinstance(preprocessor, PreprocessorTriaxialCompression) and "fingerprint" in stats:
+        check_fingerprint(preprocessor.config.raw_data, preprocessor.fingerprint(), stats["fingerprint"])
 
 
 def _check_statistics(folder: layout.TrialFolder, kept: dict[str, Any], given: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""One Slurm cluster of three nodes for the whole test session, and how a test works on it."""
+"""One Slurm cluster of three nodes for each process of the test session, and how a test works on it."""
 
 from __future__ import annotations
 

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from glrnn_hpc.calibration.observation import observe, read_table
-from glrnn_hpc.collector.training_domain import Trained
+from glrnn_hpc.collector.training_domain import TrainingDomain
 from glrnn_hpc.errors import ConfigError, DataError
 from tests.conftest import DATA
 
 GRID = np.arange(11) * 0.01
 
 
-def model(**other: Any) -> Trained:
+def model(**other: Any) -> TrainingDomain:
     """Return what is known of a model of windows of 3 steps, trained on 11 steps up to a strain of 0.1."""
     known: dict[str, Any] = {
         "window_size": 3,
@@ -30,7 +30,7 @@ def model(**other: Any) -> Trained:
         **other,
     }
     sizes = {"n_inputs": len(known["input_names"]), "n_params": 5, "n_labels": len(known["label_names"])}
-    return Trained(Path("model"), **sizes, **known)
+    return TrainingDomain(Path("model"), **sizes, **known)
 
 
 def table(path: Path, strain: Any = GRID, **columns: Any) -> Path:
