@@ -18,7 +18,7 @@ from glrnn_hpc.data.hdf5 import read_schema, select_groups
 from glrnn_hpc.data.shared import DemData, read_data
 from glrnn_hpc.errors import ConfigError, GlrnnError, SweepError
 from glrnn_hpc.records.provenance import Provenance, write_provenance
-from glrnn_hpc.search.sweep import PREPROCESSOR, group_choices
+from glrnn_hpc.search.sweep import PREPROCESSOR, experiment_of, group_choices
 from glrnn_hpc.study.ranking import best_first
 from glrnn_hpc.study.study import STATES, Slot, SweepStudy
 from glrnn_hpc.summary.cost import account, group_errors
@@ -200,7 +200,7 @@ def _groups(study: SweepStudy, decided: dict[str, Any]) -> list[str] | None:
     is_swept = any(isinstance(value, dict) for value in choice.values())
     if is_swept or "raw_data" not in study.spec.constants:
         return None
-    groups = select_groups(read_schema(Path(study.spec.data_file)), **choice)
+    groups = select_groups(read_schema(Path(study.spec.data_file), experiment_of(study.spec)), **choice)
     return [group.name for group in groups]
 
 
@@ -217,7 +217,7 @@ def _read(study: SweepStudy) -> DemData | None:
     """Read the groups that trials can select; None if the sweep has a preprocessor with data of its own."""
     if "raw_data" not in study.spec.constants:
         return None
-    return read_data(study.spec.data_file, *group_choices(study.spec))
+    return read_data(study.spec.data_file, *group_choices(study.spec), experiment=experiment_of(study.spec))
 
 
 def _verify(

@@ -16,12 +16,12 @@ from glrnn_hpc.data.shared import DemData
 from glrnn_hpc.errors import GlrnnError, ModelError, StorageError
 from glrnn_hpc.gather import copies_on_gpu
 from glrnn_hpc.preprocessor.base import Preprocessor
-from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.from_file import preprocessor_of_file
 from glrnn_hpc.search import hyperband
 from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of, trial_config
 from glrnn_hpc.study.liveness import Watchdog
 from glrnn_hpc.study.study import Claim, SweepStudy
-from glrnn_hpc.surrogate.data_parallel import Left
+from glrnn_hpc.surrogate.data_parallel import EndedByOtherRank
 from glrnn_hpc.surrogate.model_cache import CompiledModels
 from glrnn_hpc.tracking.trial_tracker import TrialTracker, read_metrics
 from glrnn_hpc.train import Outcome, run_training
@@ -112,7 +112,7 @@ class Trainer:
             self._timeline.begin("gap")
             try:
                 self._train(order, [Following(self._watchdog)])
-            except (Left, GlrnnError):
+            except (EndedByOtherRank, GlrnnError):
                 pass  # the root tells why
             except Exception as error:
                 logger.warning("trial %d ended on rank %d of its group: %r", order.number, self._group.rank, error)
@@ -144,7 +144,7 @@ class Trainer:
         spec = self._study.spec
         config = trial_config(spec, order.point)
         if preprocessor_of(spec) is None:
-            return config, PreprocessorTriaxialCompression(source=self._data, **config.as_dict())
+            return config, preprocessor_of_file(config.as_dict(), self._data)
         return config, build_preprocessor(spec, order.point, self._data)
 
 

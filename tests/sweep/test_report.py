@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from glrnn_hpc import cli, config, layout
 from glrnn_hpc.collector.collect import collect
-from glrnn_hpc.data.hdf5 import CONTACT_KEYS, INPUT_KEYS, OUTPUT_KEYS, write_file
+from glrnn_hpc.data.hdf5 import write_file
 from glrnn_hpc.errors import SweepError
 from glrnn_hpc.launch import run_sweep
 from glrnn_hpc.processes import this_process
@@ -30,7 +30,7 @@ from glrnn_hpc.study import creation
 from glrnn_hpc.study.leases import Owner
 from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.summary.status import summarize
-from tests.conftest import DATA, write_steps
+from tests.conftest import CONTACT_KEYS, DATA, INPUT_KEYS, OUTPUT_KEYS, write_steps
 from tests.sweep.chromium import Page, chromium
 
 N_TRIALS = 26
