@@ -20,10 +20,10 @@ from glrnn_hpc.layout.folders import (
     GRAINLEARNING_STATS,
     MODEL_WEIGHTS,
     MODEL_WHOLE,
-    Fragment,
     RunFolder,
     SweepFolder,
     TrialFolder,
+    WandbRunFolder,
     WorkerFolder,
 )
 
@@ -33,10 +33,10 @@ __all__ = [
     "GRAINLEARNING_STATS",
     "MODEL_WEIGHTS",
     "MODEL_WHOLE",
-    "Fragment",
     "RunFolder",
     "SweepFolder",
     "TrialFolder",
+    "WandbRunFolder",
     "WorkerFolder",
     "copy_file",
     "keep_aside",

@@ -177,7 +177,7 @@ def _finish(run: wandb.Run, exit_code: int, is_preempted: bool) -> None:
     if is_preempted:
         run.mark_preempting()
     run.finish(exit_code=exit_code)
-    log = layout.Fragment(Path(run.dir).parent).log
+    log = layout.WandbRunFolder(Path(run.dir).parent).log
     end = time.monotonic() + _WRITING_SECONDS
     while read_log(log).exit_code is None:
         if time.monotonic() > end:
