@@ -19,7 +19,7 @@ from glrnn_hpc.search.space import Parameter
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.sweep import experiment_of, preprocessor_of, trial_config
 from glrnn_hpc.study import creation, study
-from glrnn_hpc.tracking.settings import tracking_of
+from glrnn_hpc.tracking.settings import tracking_settings
 from glrnn_hpc.worker import devices
 
 Report = Callable[[study.SweepStudy], None]
@@ -131,8 +131,8 @@ def run_sweep(
     if n_workers:
         _launcher(layout.SweepFolder(root), launch).check()
     creation.check_free(root)  # a sweep on W&B's server cannot be taken back
-    told = tracking_of(spec, root.name, wandb, wandb_sweep)
-    folder = creation.create(root, spec, n_slots, launch, url=storage, tracking=told)
+    tracking = tracking_settings(spec, root.name, wandb, wandb_sweep)
+    folder = creation.create(root, spec, n_slots, launch, url=storage, tracking=tracking)
     if not n_workers:
         return folder
     launcher = _launcher(folder, launch)

@@ -1,8 +1,8 @@
 """Calls of W&B's client on a thread of their own, each with a time limit.
 
 The client waits without limit for its service, which may hang on a file system, be stopped or be killed. After a call
-that takes too long the service is ended: other calls that wait for it then fail at once, also at the end of the process,
-and a new service can be started.
+that takes too long the service is ended: other calls that wait for it then fail at once, also at the end of the
+process, and a new service can be started.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Offline runs of a trial: one for each of its owners, all with the id of one W&B run.
 
-A trial may have several owners, one after the other: a job that is requeued, a rank that adopts the trial of a dead one.
-Each of them (a generation) writes an offline run of its own. W&B's `sync` sends every log from its first line on, as the
-client does without `resume`, and later lines replace earlier ones. So an offline run begins with the epochs of the
-checkpoint from which its owner goes on and is complete by itself, and the newest one is the run on the server: no epoch
-is missing and none is there twice, even if an earlier owner went further than its checkpoint or its log was cut off. The
-runs of earlier owners are removed when the trial has its result.
+A trial may have several owners, one after the other: a job that is requeued, a rank that adopts the trial of a dead
+one. Each of them (a generation) writes an offline run of its own. W&B's `sync` sends every log from its first line on,
+as the client does without `resume`, and later lines replace earlier ones. So an offline run begins with the epochs of
+the checkpoint from which its owner goes on and is complete by itself, and the newest one is the run on the server: no
+epoch is missing and none is there twice, even if an earlier owner went further than its checkpoint or its log was cut
+off. The runs of earlier owners are removed when the trial has its result.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ class TrackedRun:
 
     def update_summary(self, values: Mapping[str, JsonValue]) -> None:
         """Set values of the summary; metrics that are logged later replace theirs."""
-        self._call(lambda run: run.summary.update(dict(values)))
+        self._call(lambda run: run.summary.update(dict(values)))  # type: ignore[no-untyped-call]
 
     def update_config(self, config: Mapping[str, JsonValue]) -> None:
         """Show the whole configuration, defaults too, in the run."""
