@@ -120,11 +120,11 @@ class TrackedRun:
 
     def update_summary(self, values: Mapping[str, JsonValue]) -> None:
         """Set values of the summary; metrics that are logged later replace theirs."""
-        self._call(lambda run: run.summary.update(dict(values)))  # type: ignore[no-untyped-call]
+        self._call(lambda run: run.summary.update(dict(values)))
 
     def update_config(self, config: Mapping[str, JsonValue]) -> None:
         """Show the whole configuration, defaults too, in the run."""
-        self._call(lambda run: run.config.update(dict(config), allow_val_change=True))
+        self._call(lambda run: run.config.update(dict(config), allow_val_change=True))  # type: ignore[no-untyped-call]
 
     def tag(self, tag: str) -> None:
         """Add a tag."""
