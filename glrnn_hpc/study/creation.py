@@ -10,7 +10,7 @@ import optuna
 
 from glrnn_hpc import config, layout, processes
 from glrnn_hpc.errors import SweepError
-from glrnn_hpc.records.sweep_state import LaunchSettings, SweepState
+from glrnn_hpc.records.sweep_state import LaunchPlan, SweepState
 from glrnn_hpc.records.tracking_settings import TrackingSettings
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.study import storage
@@ -21,7 +21,7 @@ def create(
     root: Path,
     spec: SweepSpec,
     n_trials: int,
-    launch: LaunchSettings,
+    launch: LaunchPlan,
     *,
     url: str | None = None,
     tracking: TrackingSettings | None = None,
@@ -36,7 +36,7 @@ def create(
         The sweep.
     n_trials : int
         Number of slots.
-    launch : LaunchSettings
+    launch : LaunchPlan
         How its workers are started.
     url : str, optional
         A database in place of the journal file.
