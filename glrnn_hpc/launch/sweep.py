@@ -18,7 +18,7 @@ from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.sweep import preprocessor_of, trial_config
 from glrnn_hpc.study import creation
 from glrnn_hpc.study.study import SweepStudy
-from glrnn_hpc.tracking.settings import tracking_of
+from glrnn_hpc.tracking.settings import tracking_settings
 
 
 def run_sweep(
@@ -106,7 +106,7 @@ def run_sweep(
     if n_workers:
         launcher_for(layout.SweepFolder(root), plan).check()
     creation.check_free(root)  # a sweep on W&B's server cannot be taken back
-    tracking = tracking_of(spec, root.name, wandb, wandb_sweep)
+    tracking = tracking_settings(spec, root.name, wandb, wandb_sweep)
     folder = creation.create(root, spec, n_slots, plan, url=storage, tracking=tracking)
     if not n_workers:
         return folder
