@@ -19,7 +19,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from glrnn_hpc.report import plot_style
 from glrnn_hpc.report.plot_style import Drawing, NothingToDraw
 from glrnn_hpc.report.search_figures import metric_unit
-from glrnn_hpc.report.trials import Trial, best_of, finished
+from glrnn_hpc.report.trials import Trial, best_trial_of, finished
+from glrnn_hpc.search.goal import sign_of
 from glrnn_hpc.search.space import Parameter
 from glrnn_hpc.search.spec import SweepSpec
 
@@ -56,7 +57,7 @@ def draw_parallel(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
         If no trial has finished, or nothing is searched.
     """
     done = finished(list(trials))
-    best = best_of(list(trials), spec.goal)
+    best = best_trial_of(list(trials), spec.goal)
     if best is None:
         raise NothingToDraw("no trial has finished yet")
     if not spec.searched:
@@ -77,8 +78,8 @@ def draw_parallel(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
 
     norm = _norm([trial.value or 0.0 for trial in done], is_log=is_log)
     # The good ones dark, as yellow lines are faint on white.
-    colours = mpl.colormaps["cividis" if spec.goal == "minimize" else "cividis_r"]
-    worst_first = sorted(done, key=lambda trial: trial.value or 0.0, reverse=spec.goal == "minimize")
+    colours = mpl.colormaps["cividis" if sign_of(spec.goal) > 0 else "cividis_r"]
+    worst_first = sorted(done, key=lambda trial: sign_of(spec.goal) * (trial.value or 0.0), reverse=True)
     grey = ("0.75", opacity_of_rest(len(stopped)))
     canvas.add_collection(LineCollection([line(trial) for trial in stopped], colors=[grey], linewidths=0.7, zorder=1))
     n_faint = max(0, len(done) - _CLEAR)

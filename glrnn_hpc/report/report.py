@@ -11,6 +11,7 @@ from typing import Any
 from glrnn_hpc import layout
 from glrnn_hpc.errors import GlrnnError, SweepError
 from glrnn_hpc.records.provenance import read_provenance
+from glrnn_hpc.records.sweep_summary import SweepCost, SweepSummary
 from glrnn_hpc.report import html, plot_style
 from glrnn_hpc.report.parallel_coordinates import draw_parallel
 from glrnn_hpc.report.plot_style import Drawing, NothingToDraw
@@ -20,7 +21,7 @@ from glrnn_hpc.report.trials import read_trials
 from glrnn_hpc.search.sweep import preprocessor_of
 from glrnn_hpc.study.ranking import best_first, best_trial
 from glrnn_hpc.study.study import SweepStudy
-from glrnn_hpc.summary.cost import account
+from glrnn_hpc.summary.cost import cost_of
 from glrnn_hpc.summary.status import summarize
 
 #: Of each figure its name and its title, in the order of the page.
@@ -76,8 +77,8 @@ def write_report(root: Path, top: int = 20) -> dict[str, Any]:
         ) from error
 
 
-def _write(study: SweepStudy, summary: dict[str, Any], top: int) -> dict[str, Any]:
-    cost = account(study, summary)
+def _write(study: SweepStudy, summary: SweepSummary, top: int) -> dict[str, Any]:
+    cost = cost_of(study, summary)
     figures: dict[str, str] = {}
     reasons: dict[str, str] = {}
     faulty: list[str] = []
@@ -112,11 +113,14 @@ def _write(study: SweepStudy, summary: dict[str, Any], top: int) -> dict[str, An
         "figures": figures,
         "left_out": reasons,
         "faulty": faulty,
-        **{key: summary[key] for key in ("state", "trials", "metric", "best")},
+        "state": summary["state"],
+        "trials": summary["trials"],
+        "metric": summary["metric"],
+        "best": summary["best"],
     }
 
 
-def _drawers(study: SweepStudy, summary: dict[str, Any], predictions: Path) -> dict[str, Draw]:
+def _drawers(study: SweepStudy, summary: SweepSummary, predictions: Path) -> dict[str, Draw]:
     """Return what draws each figure; both figures of the predictions share one prediction."""
     spec, trials = study.spec, read_trials(study, summary["table"])
     found: dict[str, Any] = {}
@@ -166,7 +170,7 @@ def _saved(drawing: Drawing, file: Path) -> bytes:
         return partial.read_bytes()
 
 
-def _head(study: SweepStudy, summary: dict[str, Any], cost: dict[str, Any]) -> str:
+def _head(study: SweepStudy, summary: SweepSummary, cost: SweepCost) -> str:
     spec, best, share = study.spec, summary["best"], summary["utilisation"]
     method = f"{spec.method} ({spec.sampler})" if spec.method == "bayes" else spec.method
     pairs = {
@@ -187,7 +191,7 @@ def _head(study: SweepStudy, summary: dict[str, Any], cost: dict[str, Any]) -> s
     return html.facts(pairs) + (html.note(str(description)) if description else "")
 
 
-def _best_trials(study: SweepStudy, summary: dict[str, Any], top: int) -> str:
+def _best_trials(study: SweepStudy, summary: SweepSummary, top: int) -> str:
     rows = {row["number"]: row for row in summary["table"]}
     ranking = best_first(study.slots(), study.spec.goal)[:top]
     if not ranking:
@@ -203,7 +207,7 @@ def _best_trials(study: SweepStudy, summary: dict[str, Any], top: int) -> str:
     return html.table("Best finished trials, the best one first", header, cells, best=0)
 
 
-def _failures(cost: dict[str, Any]) -> str:
+def _failures(cost: SweepCost) -> str:
     if not cost["failures"]:
         return html.note("No trial has failed.")
     rows = []
@@ -213,7 +217,7 @@ def _failures(cost: dict[str, Any]) -> str:
     return html.table("Failed trials by the kind of their error", ["trials", "error", "numbers"], rows, texts=[1])
 
 
-def _provenance(study: SweepStudy, summary: dict[str, Any]) -> str:
+def _provenance(study: SweepStudy, summary: SweepSummary) -> str:
     try:
         provenance = read_provenance(study.folder.best.provenance)
     except (OSError, ValueError):

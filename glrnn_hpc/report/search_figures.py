@@ -14,9 +14,10 @@ from matplotlib.ticker import MaxNLocator
 
 from glrnn_hpc.report import plot_style
 from glrnn_hpc.report.plot_style import Drawing, NothingToDraw
-from glrnn_hpc.report.trials import Trial, best_of, finished
+from glrnn_hpc.report.trials import Trial, best_trial_of, finished
 from glrnn_hpc.search import hyperband
 from glrnn_hpc.search.early_terminate import EarlyTerminate
+from glrnn_hpc.search.goal import sign_of
 from glrnn_hpc.search.importance import LEAST_TRIALS, importances
 from glrnn_hpc.search.spec import SweepSpec
 
@@ -43,9 +44,9 @@ def draw_history(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
     done = finished(list(trials))
     handles = []
     if done:
-        better = min if spec.goal == "minimize" else max
+        sign = sign_of(spec.goal)
         numbers = [trial.number for trial in done]
-        best = list(accumulate((trial.value or 0.0 for trial in done), better))
+        best = [sign * value for value in accumulate((sign * (trial.value or 0.0) for trial in done), min)]
         last = max(trial.number for trial in trials)
         handles += axis.step(
             [*numbers, last], [*best, best[-1]], where="post", color="0.25", lw=1.4, label="best so far", zorder=2
@@ -73,7 +74,7 @@ def draw_history(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     plot_style.legend_below(figure, handles)
-    top = best_of(list(trials), spec.goal)
+    top = best_trial_of(list(trials), spec.goal)
     words = f"Value of {spec.metric} of {len(shown)} trials in the order of their numbers ({_counts(trials)})"
     words += f"; the best, {top.value:.4g}, is trial {top.number}." if top else "; none has finished yet."
     caption = "Of trials that have not finished the best value so far; those without any stand on the lower edge."
@@ -106,7 +107,7 @@ def draw_learning_curves(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
         handles.append(
             Line2D([], [], label=f"{state} ({len(curves)})", **{**plot_style.marker_of(state), "ls": dashes})
         )
-    top = best_of(list(trials), spec.goal)
+    top = best_trial_of(list(trials), spec.goal)
     if top is not None and top.history:
         epochs = range(1, len(top.history) + 1)
         handles += axis.plot(epochs, top.history, color="black", lw=2.0, zorder=5, label=f"best: trial {top.number}")

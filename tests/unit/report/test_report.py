@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from matplotlib.figure import Figure
 
 from glrnn_hpc import layout
 from glrnn_hpc.data.hdf5 import write_file
+from glrnn_hpc.records.sweep_state import LaunchPlan
 from glrnn_hpc.report import html, parallel_coordinates, plot_style, prediction_figures, rank_timeline, search_figures
 from glrnn_hpc.report.plot_style import NothingToDraw
-from glrnn_hpc.report.trials import Trial, best_of
+from glrnn_hpc.report.trials import Trial, best_trial_of
 from glrnn_hpc.search.early_terminate import EarlyTerminate
 from glrnn_hpc.search.importance import importances
 from glrnn_hpc.search.space import Parameter
@@ -24,7 +26,7 @@ from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import creation
 from glrnn_hpc.study.study import SweepStudy
-from glrnn_hpc.summary.cost import account
+from glrnn_hpc.summary.cost import cost_of
 from glrnn_hpc.worker import timeline
 
 PARAMETERS = {
@@ -167,10 +169,10 @@ def test_the_more_trials_there_are_the_fainter_all_but_the_best_are_drawn():
 def test_of_equal_trials_the_first_is_the_best():
     equal = [Trial(number, "finished", {}, 1.0, ()) for number in (2, 1, 3)]
     for goal in ("minimize", "maximize"):
-        best = best_of(equal, goal)
+        best = best_trial_of(equal, goal)
         assert best is not None
         assert best.number == 1
-    assert best_of([Trial(0, "pruned", {}, 0.0, ())], "minimize") is None
+    assert best_trial_of([Trial(0, "pruned", {}, 0.0, ())], "minimize") is None
 
 
 @pytest.mark.parametrize("goal", ["minimize", "maximize"])
@@ -470,15 +472,15 @@ def test_values_are_shortened_and_names_broken_where_they_are_long():
 def test_the_cost_of_a_sweep_counts_the_ranks_of_each_trial(tmp_path: Path):
     names = {"learning_rate": PARAMETERS["learning_rate"], "ranks_per_trial": {"value": 2}}
     content = {"method": "random", "parameters": {"raw_data": {"value": "a.hdf5"}, **names}}
-    study = SweepStudy(creation.create(tmp_path / "sweep", load_sweep(content), 4, {}))
-    created = study.change_state(lambda state: {**state, "created": 1000.0})["created"]
+    study = SweepStudy(creation.create(tmp_path / "sweep", load_sweep(content), 4, LaunchPlan()))
+    created = study.change_state(lambda state: replace(state, created=1000.0)).created
     rows = [("pruned", 10, 1000.0, 1800.0), ("finished", 20, 1500.0, 3600.0), ("pruned", 2, 3000.0, 900.0)]
     table = [
         {"number": number, "state": state, "epochs": epochs, "started": started, "seconds": seconds}
         for number, (state, epochs, started, seconds) in enumerate([*rows, ("pruned", 2, 2000.0, 900.0)])
     ]
     table.append({"number": 4, "state": "waiting", "epochs": 0, "started": None, "seconds": None})
-    told = account(study, {"state": "finished", "table": table, "seconds": {"fit": 14400.0, "idle": 3600.0}})
+    told = cost_of(study, {"state": "finished", "table": table, "seconds": {"fit": 14400.0, "idle": 3600.0}})
     # Two ranks in each of two hours; the last result is that of the second trial, which ended at 5100 s.
     assert (told["rank_hours"], told["allocated_rank_hours"], told["wall_seconds"]) == (4.0, 5.0, 5100.0 - created)
     assert list(told["prunings"].items()) == [("2", 2), ("10", 1)]
