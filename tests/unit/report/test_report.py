@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from glrnn_hpc import layout
 from glrnn_hpc.data.hdf5 import write_file
 from glrnn_hpc.report import html, parallel_coordinates, plot_style, prediction_figures, rank_timeline, search_figures
-from glrnn_hpc.report.plot_style import NothingToDraw
-from glrnn_hpc.report.trials import Trial, best_of
+from glrnn_hpc.report.plot_style import FigureNotApplicable
+from glrnn_hpc.report.trials import Trial, best_finished_trial
 from glrnn_hpc.search.early_terminate import EarlyTerminate
 from glrnn_hpc.search.importance import importances
 from glrnn_hpc.search.space import Parameter
@@ -75,7 +75,7 @@ def assert_apart(found: list[Any]) -> None:
 
 def test_names_and_numbers_of_a_hundred_trials_through_twelve_parameters_do_not_overlap():
     spec = spec_of()
-    drawing = parallel_coordinates.draw_parallel(trials_of(spec, 100), spec)
+    drawing = parallel_coordinates.draw_parallel_coordinates(trials_of(spec, 100), spec)
     axis = drawing.figure.axes[0]
     names = boxes(drawing.figure, axis.get_xticklabels())
     assert len(names) == 13
@@ -120,7 +120,7 @@ def test_the_better_a_trial_the_later_and_the_darker_its_line_is_drawn(goal: str
         Trial(number, "pruned" if number == 2 else "finished", {"gradient_accumulation_steps": number + 1}, value, ())
         for number, value in enumerate(values)
     ]
-    canvas = parallel_coordinates.draw_parallel(trials, spec).figure.axes[0]
+    canvas = parallel_coordinates.draw_parallel_coordinates(trials, spec).figure.axes[0]
     stopped, done = canvas.collections
     assert [segment[0][1] for segment in stopped.get_segments()] == [0.5]
     assert [segment[0][1] * 4 for segment in done.get_segments()] == order
@@ -140,7 +140,7 @@ def test_the_more_trials_there_are_the_fainter_all_but_the_best_are_drawn():
     faint = []
     for n_trials in (30, 300, 1300):
         trials = trials_of(spec, n_trials)
-        figure = parallel_coordinates.draw_parallel(trials, spec).figure
+        figure = parallel_coordinates.draw_parallel_coordinates(trials, spec).figure
         stopped, done = figure.axes[0].collections
         values = sorted((trial.value or 0.0 for trial in trials if trial.state == "finished"), reverse=True)
         opacities, widths = done.get_colors()[:, 3], done.get_linewidths()
@@ -167,10 +167,10 @@ def test_the_more_trials_there_are_the_fainter_all_but_the_best_are_drawn():
 def test_of_equal_trials_the_first_is_the_best():
     equal = [Trial(number, "finished", {}, 1.0, ()) for number in (2, 1, 3)]
     for goal in ("minimize", "maximize"):
-        best = best_of(equal, goal)
+        best = best_finished_trial(equal, goal)
         assert best is not None
         assert best.number == 1
-    assert best_of([Trial(0, "pruned", {}, 0.0, ())], "minimize") is None
+    assert best_finished_trial([Trial(0, "pruned", {}, 0.0, ())], "minimize") is None
 
 
 @pytest.mark.parametrize("goal", ["minimize", "maximize"])
@@ -253,12 +253,12 @@ def test_the_parameter_that_decides_is_the_most_important_one():
 
 def test_what_cannot_be_drawn_says_why():
     spec = spec_of(["learning_rate", "use_ema"])
-    with pytest.raises(NothingToDraw, match="0 trials have finished, and fewer than 10 would tell chance"):
+    with pytest.raises(FigureNotApplicable, match="0 trials have finished, and fewer than 10 would tell chance"):
         search_figures.draw_importance([], spec)
-    with pytest.raises(NothingToDraw, match="searches no parameter"):
-        parallel_coordinates.draw_parallel(trials_of(spec, 3), spec_of([]))
-    for draw in (search_figures.draw_history, search_figures.draw_learning_curves, parallel_coordinates.draw_parallel):
-        with pytest.raises(NothingToDraw, match="no trial has"):
+    with pytest.raises(FigureNotApplicable, match="searches no parameter"):
+        parallel_coordinates.draw_parallel_coordinates(trials_of(spec, 3), spec_of([]))
+    for draw in (search_figures.draw_history, search_figures.draw_learning_curves, parallel_coordinates.draw_parallel_coordinates):
+        with pytest.raises(FigureNotApplicable, match="no trial has"):
             draw([Trial(0, "failed", {}, None, (float("nan"),))], spec)
 
 
@@ -267,8 +267,8 @@ def test_equal_values_and_more_parameters_than_fit_are_drawn_too():
     parameters = tuple(Parameter.from_config(name, {"min": 0.0, "max": 1.0}) for name in names)
     spec = SweepSpec("random", "mae", "minimize", parameters)
     trials = [Trial(number, "finished", dict.fromkeys(names, 0.5), 0.0, (0.0,)) for number in range(12)]
-    assert "The first 16 of 20 parameters are shown." in parallel_coordinates.draw_parallel(trials, spec).caption
-    canvas = parallel_coordinates.draw_parallel(trials, spec).figure.axes[0]
+    assert "The first 16 of 20 parameters are shown." in parallel_coordinates.draw_parallel_coordinates(trials, spec).caption
+    canvas = parallel_coordinates.draw_parallel_coordinates(trials, spec).figure.axes[0]
     assert {height for line in canvas.collections[1].get_segments() for _, height in line} == {0.5}
     # Where no parameter makes a difference, none is more important.
     assert "key_7 5 %" in search_figures.draw_importance(trials, spec).alt
@@ -300,7 +300,7 @@ def test_the_timeline_shows_what_each_rank_did_when(tmp_path: Path):
         ("import", 1050.0, 1060.0),
         ("evaluate", 1060.0, 1100.0),
     ]
-    drawing = rank_timeline.draw_ranks(folder)
+    drawing = rank_timeline.draw_rank_timeline(folder)
     (shown,) = drawing.figure.axes[0].images
     seen = [[[*kinds, ""][int(place)] for place in row[:: row.size // 10]][:10] for row in shown.get_array()]
     assert seen[0] == ["gap"] * 2 + ["fit"] * 6 + ["idle"] * 2
@@ -317,7 +317,7 @@ def test_a_moment_shows_what_fills_most_of_it(tmp_path: Path):
     first = {"rank": 0, "ended": 12000.0, "seconds": {"fit": 2400.0, "idle": 9600.0}, "spans": spans}
     written(folder, "a", [{**first, "rank": 1, "spans": [["fit", 12000.0]]}, first])
     assert list(rank_timeline.read_spans(folder)) == ["a:0", "a:1"]
-    axis = rank_timeline.draw_ranks(folder).figure.axes[0]
+    axis = rank_timeline.draw_rank_timeline(folder).figure.axes[0]
     (shown,) = axis.images
     seen = [{list(rank_timeline.KINDS)[int(place)] for place in np.unique(row)} for row in shown.get_array()]
     assert seen == [{"idle"}, {"fit"}]
@@ -335,12 +335,12 @@ def test_a_timeline_of_many_ranks_stays_a_page(tmp_path: Path):
     folder = layout.SweepFolder(tmp_path)
     lines = [{"rank": rank, "ended": 9e4 + rank, "seconds": {"fit": 8e4}} for rank in range(300)]
     written(folder, "job", lines)
-    figure = rank_timeline.draw_ranks(folder).figure
+    figure = rank_timeline.draw_rank_timeline(folder).figure
     assert figure.get_figheight() < 10
     assert figure.axes[0].get_ylabel() == "300 ranks"
     assert figure.axes[0].get_xlabel() == "time since the first rank began [h]"
-    with pytest.raises(NothingToDraw, match="no rank has written"):
-        rank_timeline.draw_ranks(layout.SweepFolder(tmp_path / "nothing"))
+    with pytest.raises(FigureNotApplicable, match="no rank has written"):
+        rank_timeline.draw_rank_timeline(layout.SweepFolder(tmp_path / "nothing"))
 
 
 def predictions(path: Path, n_groups: int = 1, n_samples: int = 21, label: str = "p") -> Path:
@@ -443,7 +443,7 @@ def test_a_label_may_be_called_as_no_formula_may_and_be_long(tmp_path: Path):
     metrics = {label: METRICS["p"], "own": METRICS["own"]}
     prediction_figures.plot_predictions(file, tmp_path / "p.png", metrics)
     assert (tmp_path / "p.png").stat().st_size > 0
-    with plot_style.plain_texts():
+    with plot_style.without_formulas():
         drawing = prediction_figures.draw_errors(file, metrics)
         texts = [axis.xaxis.label for axis in drawing.figure.axes if axis.get_visible()]
         assert_apart(boxes(drawing.figure, texts))
@@ -451,7 +451,7 @@ def test_a_label_may_be_called_as_no_formula_may_and_be_long(tmp_path: Path):
 
 
 def test_values_are_shortened_and_names_broken_where_they_are_long():
-    assert [plot_style.short(value) for value in (True, 3, -0.0, 0.123456, "a" * 20, ["x", 1], None)] == [
+    assert [plot_style.shorten(value) for value in (True, 3, -0.0, 0.123456, "a" * 20, ["x", 1], None)] == [
         "True",
         "3",
         "0",
@@ -460,8 +460,8 @@ def test_values_are_shortened_and_names_broken_where_they_are_long():
         "x+1",
         "None",
     ]
-    assert plot_style.wrapped("gradient_accumulation_steps") == "gradient_\naccumulation_\nsteps"
-    assert plot_style.wrapped("learning_rate") == "learning_rate"
+    assert plot_style.wrap_name("gradient_accumulation_steps") == "gradient_\naccumulation_\nsteps"
+    assert plot_style.wrap_name("learning_rate") == "learning_rate"
     assert not plot_style.is_log_scaled([])
     assert not plot_style.is_log_scaled([0.0, 100.0])
     assert plot_style.is_log_scaled([1.0, 100.0])
@@ -485,7 +485,7 @@ def test_the_cost_of_a_sweep_counts_the_ranks_of_each_trial(tmp_path: Path):
 
 
 def test_what_users_wrote_is_no_html():
-    text = html.page("<b>", html.facts({"a": "<i>"}), [html.Section("one", "A & B", html.note("<p>"))], "<")
+    text = html.render_page("<b>", html.description_list({"a": "<i>"}), [html.Section("one", "A & B", html.paragraph("<p>"))], "<")
     for wrong in ("<b>", "<i>", "A & B", "<p><p>"):
         assert wrong not in text
     assert "default-src 'none'" in text
@@ -493,11 +493,11 @@ def test_what_users_wrote_is_no_html():
     assert '<tr><th scope="row">&lt;u&gt;</th><td class="text">&lt;u&gt;</td></tr>' in table
     assert '<tr class="best"><th scope="row">1</th><td class="text">2</td></tr>' in table
     assert "<td>2</td>" in html.table("t", ["x", "y"], [["1", "2"]])
-    image = html.picture(b"\x89PNG", "history", '"><u>', "<u>", 700.4)
+    image = html.embed_figure(b"\x89PNG", "history", '"><u>', "<u>", 700.4)
     assert 'alt="&quot;&gt;&lt;u&gt;" style="min-width:700px"' in image
     assert "base64,iVBORw==" in image
     assert "<u>" not in image
-    assert html.left_out("<s>", is_fault=True) == '<p class="left-out fault">Left out: &lt;s&gt;</p>'
+    assert html.omitted_figure("<s>", is_fault=True) == '<p class="left-out fault">Left out: &lt;s&gt;</p>'
 
 
 def test_provenance_is_flattened_to_rows_that_can_be_read():
@@ -510,7 +510,7 @@ def test_provenance_is_flattened_to_rows_that_can_be_read():
         "errors": {"val": {"p": {"mae": 0.1, "r2": None}}, "n": 2},
         "labels": [{"name": "p", "unit": "MPa"}, {"n": 12345678}],
     }
-    assert html.flattened(content) == [
+    assert html.flatten(content) == [
         ("trial", "3"),
         ("git", "-"),
         ("refused", "none"),
