@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from glrnn_hpc import layout
 from glrnn_hpc.calibration.observation import Observation
 from glrnn_hpc.calibration.surrogate import Surrogate
 from glrnn_hpc.collector.training_domain import EXPERIMENT_TYPES, Range, TrainingDomain, check_unit, list_extrapolations
@@ -53,8 +54,7 @@ def check_settings(
 
 def check_out(out: Path) -> None:
     """Refuse a folder that holds something."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out}: is a file or holds something already; name another folder for the calibration.")
+    layout.check_free(out, "choose another one for the calibration.")
 
 
 def make_out(out: Path) -> None:

@@ -33,7 +33,7 @@ def main() -> None:
     except GlrnnError as error:
         # What every MPI rank raises one of them says.
         if not error.is_agreed or _rank() == 0:
-            logs.say(error)
+            logs.print_error(error)
         sys.exit(WRONG_INPUT)
 
 

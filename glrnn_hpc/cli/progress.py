@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from typing import TYPE_CHECKING
+
+from glrnn_hpc.search.goal import best_of
 
 if TYPE_CHECKING:
     from glrnn_hpc.study.study import SweepStudy
@@ -22,7 +23,7 @@ class Progress:
         counts = {state: sum(slot.state == state for slot in slots) for state in ("waiting", "failed", "running")}
         n_done = len(slots) - counts["waiting"] - counts["running"]
         values = [slot.value for slot in slots if slot.value is not None]
-        best = min(values, default=math.nan) if study.spec.goal == "minimize" else max(values, default=math.nan)
+        best = best_of(values, study.spec.goal)
         line = f"{n_done}/{len(slots)} trials done, {counts['running']} running"
         line += f", {counts['failed']} failed" if counts["failed"] else ""
         line += f", best {study.spec.metric} {best:.6g}" if values else ""

@@ -59,8 +59,8 @@ def sweep(
 ) -> None:
     """Search for the best model: make the sweep's folder, start workers, wait for the trials."""
     from glrnn_hpc.launch import run_sweep
+    from glrnn_hpc.records.sweep_state import Timing
     from glrnn_hpc.search.sweep import load_sweep
-    from glrnn_hpc.study.liveness import Timing
 
     if dead_after < 2 * heartbeat:
         raise ConfigError(f"--dead-after {dead_after:g} must be at least twice --heartbeat {heartbeat:g}.")

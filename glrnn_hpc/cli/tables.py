@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    pass
+    from glrnn_hpc.records.sweep_summary import SweepSummary
 
 #: Of trials that failed alike, that are named.
 _NUMBERS = 10
@@ -15,7 +16,7 @@ _NUMBERS = 10
 _LOG_LINES = 15
 
 
-def status_lines(found: dict[str, Any]) -> list[str]:
+def status_lines(found: SweepSummary) -> list[str]:
     """Return the table of a sweep's trials and a line that sums it up."""
     rows = [
         [
@@ -136,7 +137,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def show(as_json: bool, content: dict[str, Any], lines: list[str]) -> None:
+def show(as_json: bool, content: Mapping[str, object], lines: list[str]) -> None:
     """Print one JSON object, or the lines."""
     if as_json:
         print(json.dumps(content))

@@ -17,12 +17,16 @@ from glrnn_hpc.config import RUN_KEYS, RunConfig
 from glrnn_hpc.data.hdf5 import read_schema, select_groups
 from glrnn_hpc.data.shared import DemData, read_data
 from glrnn_hpc.errors import ConfigError, GlrnnError, SweepError
+from glrnn_hpc.records.json_types import JsonObject
 from glrnn_hpc.records.provenance import Provenance, write_provenance
+from glrnn_hpc.records.sweep_state import read_sweep_state
+from glrnn_hpc.records.sweep_summary import SweepSummary
+from glrnn_hpc.search.goal import sign_of
 from glrnn_hpc.search.sweep import PREPROCESSOR, group_choices
 from glrnn_hpc.study.ranking import best_first
 from glrnn_hpc.study.study import STATES, Slot, SweepStudy
-from glrnn_hpc.summary.cost import account, group_errors
-from glrnn_hpc.summary.status import summarize
+from glrnn_hpc.summary.cost import cost_of, group_errors
+from glrnn_hpc.summary.status import summarize, utilisation_of
 from glrnn_hpc.surrogate.artifact import find_model
 
 logger = logging.getLogger(__name__)
@@ -43,7 +47,7 @@ class _Sweep:
     """One of the sweeps, and what was found in it."""
 
     study: SweepStudy
-    summary: dict[str, Any]
+    summary: SweepSummary
     refused: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -82,7 +86,7 @@ def collect(
     Returns
     -------
     dict
-        What `status.summarize` and `account.account` return of the sweep; `best` with the number, value, parameters,
+        What `status.summarize` and `cost.cost_of` return of the sweep; `best` with the number, value, parameters,
         metrics as logged and recomputed, errors per label on the test split, and the path of the export; `top`, the
         verified trials, and `refused`, those whose files do not give what they logged, with the reasons. Of several
         sweeps, the sums, and in `sweeps` each one's.
@@ -114,9 +118,7 @@ def collect(
     sweep = best.candidate.sweep
     provenance = provenance_of(sweep.study, best.verified, [row["number"] for row in sweep.refused], checksums)
     _export(best.verified, provenance, target)
-    for sweep in sweeps:
-        sweep.summary |= account(sweep.study, sweep.summary)
-    found = sweeps[0].summary if len(sweeps) == 1 else _together(sweeps)
+    found = _summary_with_cost(sweeps[0]) if len(sweeps) == 1 else _sums(sweeps)
     errors = {name: error.as_json() for name, error in provenance.errors["test"].items()}
     found["best"] = {**rows[0], "errors": errors, "path": str(target)}
     found["top"] = rows
@@ -143,7 +145,7 @@ def _target(folders: list[Path], out: Path | None) -> Path:
     target = layout.SweepFolder(folders[0]).best if out is None else layout.RunFolder(out)
     if out is None:
         return target.root
-    if out.exists() and not (target.provenance.exists() or (out.is_dir() and not any(out.iterdir()))):
+    if out.exists() and not (target.provenance.exists() or layout.is_empty(out)):
         raise ConfigError(
             f"--out {out}: is there and no earlier export, which would be replaced; choose another folder."
         )
@@ -209,7 +211,7 @@ def _ranked(sweeps: list[_Sweep]) -> list[_Candidate]:
     candidates = [
         _Candidate(sweep, slot) for sweep in sweeps for slot in best_first(sweep.study.slots(), sweep.study.spec.goal)
     ]
-    sign = 1.0 if sweeps[0].study.spec.goal == "minimize" else -1.0
+    sign = sign_of(sweeps[0].study.spec.goal)
     return sorted(candidates, key=lambda candidate: sign * float(candidate.slot.value or 0.0))
 
 
@@ -242,8 +244,8 @@ def _verify(
             continue
         n_disagreeing = 0
         best = best or _Best(candidate, verified)
-        metrics = {"metrics": verified.result["metrics"], "recomputed": verified.recomputed}
-        rows.append(candidate.row(is_many, value=candidate.slot.value, config=verified.result["point"], **metrics))
+        metrics = {"metrics": verified.metrics, "recomputed": verified.recomputed}
+        rows.append(candidate.row(is_many, value=candidate.slot.value, config=verified.result.point, **metrics))
     if best is None:
         raise SweepError(_none_of(ranking, reasons))
     return best, rows
@@ -251,8 +253,7 @@ def _verify(
 
 def _none_of(ranking: list[_Candidate], reasons: list[tuple[_Candidate, str]]) -> str:
     root = ranking[0].sweep.root
-    rows = [{"number": candidate.slot.number, "state": "failed", "error": reason} for candidate, reason in reasons]
-    groups = group_errors(rows)
+    groups = group_errors((candidate.slot.number, reason) for candidate, reason in reasons)
     listed = "; ".join(f"trial {group['trials'][0]}: {group['error']}" for group in groups[:_REASONS])
     more = f"; and {len(groups) - _REASONS} other reasons" if len(groups) > _REASONS else ""
     tried = f"{len(ranking)}" if len(reasons) == len(ranking) else f"the best {len(reasons)} of {len(ranking)}"
@@ -265,7 +266,7 @@ def _hint_at_the_data(candidate: _Candidate) -> str:
         changed = Path(study.spec.data_file).stat().st_mtime
     except (KeyError, OSError):
         return ""
-    if changed <= study.folder.read_state()["created"]:
+    if changed <= read_sweep_state(study.folder).created:
         return ""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(changed))
     return f". {study.spec.data_file} was changed after the sweep began ({when})."
@@ -287,20 +288,23 @@ def _export(verified: Verified, provenance: Provenance, target: Path) -> None:
         raise SweepError(f"{target}: the export cannot be put there: {error}") from error
 
 
-def _together(sweeps: list[_Sweep]) -> dict[str, Any]:
-    """Return the sums of several sweeps, and in `sweeps` what each one came to."""
-    summaries = [sweep.summary for sweep in sweeps]
+def _summary_with_cost(sweep: _Sweep) -> JsonObject:
+    return {**sweep.summary, **cost_of(sweep.study, sweep.summary)}
+
+
+def _sums(sweeps: list[_Sweep]) -> JsonObject:
+    """Return the sums of several sweeps, and in `sweeps` the summary of each one."""
+    summaries = [_summary_with_cost(sweep) for sweep in sweeps]
     states = {summary["state"] for summary in summaries}
     seconds: Counter[str] = Counter()
     for summary in summaries:
         seconds.update(summary["seconds"])
-    total = sum(seconds.values())
     return {
         "state": next(state for state in ("running", "cancelled", "finished") if state in states),
         "metric": summaries[0]["metric"],
         "trials": {state: sum(summary["trials"][state] for summary in summaries) for state in STATES},
-        "utilisation": (seconds["fit"] + seconds["evaluate"]) / total if total else None,
+        "utilisation": utilisation_of(seconds),
         "seconds": dict(seconds),
         **{key: sum(summary[key] for summary in summaries) for key in ("rank_hours", "allocated_rank_hours")},
-        "sweeps": {str(sweep.root): sweep.summary for sweep in sweeps},
+        "sweeps": {str(sweep.root): summary for sweep, summary in zip(sweeps, summaries, strict=True)},
     }

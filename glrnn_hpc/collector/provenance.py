@@ -99,15 +99,15 @@ def provenance_of(study: SweepStudy, verified: Verified, refused: list[int], che
             seed=spec.seed,
             n_trials=len(study.slots()),
         ),
-        trial=result["number"],
-        generation=result["generation"],
+        trial=result.number,
+        generation=result.generation,
         refused=refused,
-        point=result["point"],
+        point=result.point,
         seed=config.seed,
         split_seed=stats.get("split_seed", SPLIT_SEED),
-        epochs=result["epochs"],
-        best_epoch=result["best_epoch"],
-        metrics=result["metrics"],
+        epochs=result.epochs,
+        best_epoch=result.best_epoch,
+        metrics=verified.metrics,
         recomputed=verified.recomputed,
         errors=errors,
         mse_standardised=mse,
@@ -122,7 +122,7 @@ def provenance_of(study: SweepStudy, verified: Verified, refused: list[int], che
             file=model_file.name, sha256=checksums.of(model_file), weights=int(verified.model.count_params())
         ),
         trained_on=_last_owner(verified),
-        trained_with=result.get("software"),
+        trained_with=result.software,
         exported=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         host=socket.gethostname(),
         **software(),
@@ -132,7 +132,7 @@ def provenance_of(study: SweepStudy, verified: Verified, refused: list[int], che
 def _last_owner(verified: Verified) -> Owner | None:
     """Return the rank that trained the last epochs; None where its lease is gone or broken."""
     with contextlib.suppress(FileNotFoundError):
-        owner = leases.owner_of(verified.folder, verified.result["generation"])
+        owner = leases.owner_of(verified.folder, verified.result.generation)
         return None if owner is None else Owner(host=owner.process.host, job=owner.job, rank=owner.rank)
     return None
 

@@ -19,6 +19,7 @@ from glrnn_hpc.preprocessor.base import PreparedData, Preprocessor
 from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
 from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.preprocessor.splits import scaling_of
+from glrnn_hpc.records.trial_result import TrialResult, read_trial_result
 from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of
 from glrnn_hpc.sequences import Scaling, Sequences
 from glrnn_hpc.study.study import Slot, SweepStudy
@@ -32,9 +33,6 @@ TOLERANCE = 1e-5
 
 #: What is compared.
 NUMBERS = ("val_loss", "val_mae", "test_loss", "test_mae")
-
-#: What a finished trial tells of itself.
-_RESULT = {"number", "point", "metrics", "generation", "epochs", "best_epoch"}
 
 #: What rounding leaves of a loss that is zero.
 _ROUNDING = 1e-12
@@ -55,8 +53,10 @@ class Verified:
     ----------
     folder : TrialFolder
         Its files.
-    result : dict
-        What `result.json` holds.
+    result : TrialResult
+        The published result.
+    metrics : dict
+        Its losses as logged.
     model : keras.Model
         As loaded from its file.
     config : RunConfig
@@ -70,7 +70,8 @@ class Verified:
     """
 
     folder: layout.TrialFolder
-    result: dict[str, Any]
+    result: TrialResult
+    metrics: dict[str, float]
     model: keras.Model
     config: RunConfig
     stats: dict[str, Any]
@@ -102,7 +103,8 @@ def verify(study: SweepStudy, slot: Slot, source: DemData | None) -> Verified:
     """
     folder = study.folder.trial(slot.number)
     result = _result_of(folder)
-    _check_study(folder, slot, result, study.spec.metric)
+    metrics = _metrics_of(folder, result)
+    _check_study(folder, slot, result, metrics.get(study.spec.metric), study.spec.metric)
     if not folder.metrics.exists():
         raise ModelError(f"{folder.metrics}: is missing.")
     config, stats = artifact.load_description(folder)
@@ -110,11 +112,11 @@ def verify(study: SweepStudy, slot: Slot, source: DemData | None) -> Verified:
     _check_config(folder, run_config, slot.params)
     model = artifact.load_model(artifact.find_model(folder.root), config, stats)
     _check_outputs(folder, model, stats)
-    data = _prepare(study, result["point"], run_config, stats, source)
+    data = _prepare(study, result.point, run_config, stats, source)
     _check_statistics(folder, stats, data.train_stats)
     recomputed = evaluate.split_losses(model, data, run_config)
-    _compare(result["metrics"], recomputed)
-    return Verified(folder, result, model, run_config, stats, data, recomputed)
+    _compare(metrics, recomputed)
+    return Verified(folder, result, metrics, model, run_config, stats, data, recomputed)
 
 
 def errors_per_label(verified: Verified) -> tuple[dict[str, Any], dict[str, float]]:
@@ -148,22 +150,29 @@ def _parts(sequences: Sequences) -> Iterator[tuple[Array, Array, Array]]:
         yield raw.take(np.arange(start, min(start + _PART, len(raw)))).arrays()
 
 
-def _result_of(folder: layout.TrialFolder) -> dict[str, Any]:
+def _result_of(folder: layout.TrialFolder) -> TrialResult:
     try:
-        result = layout.read_record(folder.result, *sorted(_RESULT))
+        return read_trial_result(folder)
     except OSError as error:
         raise ModelError(f"{folder.result}: cannot be read: {error.strerror}.") from error
     except RecordError as error:
         raise ModelError(str(error)) from error
-    metrics = result["metrics"]
-    if not isinstance(metrics, dict) or not all(isinstance(value, int | float) for value in metrics.values()):
-        raise ModelError(f"{folder.result}: is broken: metrics must be numbers by name, they are {metrics!r}.")
-    return result
 
 
-def _check_study(folder: layout.TrialFolder, slot: Slot, result: dict[str, Any], metric: str) -> None:
+def _metrics_of(folder: layout.TrialFolder, result: TrialResult) -> dict[str, float]:
+    """Return the logged metrics of a finished trial."""
+    known = {"metrics": result.metrics, "epochs": result.epochs, "best_epoch": result.best_epoch}
+    if result.metrics is None or None in known.values():
+        lacking = ", ".join(name for name, value in known.items() if value is None)
+        raise ModelError(f"{folder.result}: is broken: it has no {lacking}; restore it from a copy.")
+    return result.metrics
+
+
+def _check_study(
+    folder: layout.TrialFolder, slot: Slot, result: TrialResult, logged: float | None, metric: str
+) -> None:
     """Refuse files of another trial: they agree among themselves, and were ranked by a value that is not theirs."""
-    found = {"number": result["number"], "point": result["point"], metric: result["metrics"].get(metric)}
+    found = {"number": result.number, "point": result.point, metric: logged}
     expected = {"number": slot.number, "point": slot.params, metric: slot.value}
     for name, value in found.items():
         if value != expected[name]:

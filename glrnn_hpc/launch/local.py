@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
 from glrnn_hpc import layout, logs, processes
 from glrnn_hpc.errors import WRONG_INPUT, LaunchError, SweepError
+from glrnn_hpc.records.ownership import write_started
+from glrnn_hpc.records.sweep_state import read_sweep_state
 from glrnn_hpc.study import liveness
 from glrnn_hpc.study.study import SweepStudy
 
@@ -107,7 +109,7 @@ class LocalLauncher:
         """
         self.check()
         liveness.clean_up(self.folder)
-        self._timing = liveness.Timing(**layout.read_json(self.folder.state)["timing"])
+        self._timing = read_sweep_state(self.folder).launch.timing
         self._observer = liveness.Observer(self.folder, self._timing)
         alive = [folder for folder in self.folder.all_workers() if liveness.is_alive(folder)]
         # One that is about to leave, because it saw the sweep cancelled or finished, will do no more work.
@@ -147,7 +149,7 @@ class LocalLauncher:
                     break
             time.sleep(POLL_SECONDS)
         liveness.clean_up(self.folder)
-        if self.folder.current_state() == "running":
+        if read_sweep_state(self.folder).state == "running":
             if not study.is_finished():
                 raise SweepError(
                     f"{self.folder.root}: every worker has ended, but trials are left; {self._last_words()}"
@@ -173,7 +175,7 @@ class LocalLauncher:
                 stderr=stderr,
                 start_new_session=True,
             )
-        layout.write_json(folder.started, asdict(processes.process(process.pid)))
+        write_started(folder, processes.process(process.pid))
         with contextlib.suppress(BrokenPipeError), process.stdin as told:  # type: ignore[union-attr]
             told.write(b"go\n")
         logger.info("worker %s started: pid %d, %d ranks", folder.root.name, process.pid, self.n_ranks)
@@ -193,7 +195,7 @@ class LocalLauncher:
             layout.write_json(seat.folder.ended, {"status": status, "time": time.time()})
         if status in (0, WRONG_INPUT) or seat.restarts == MAX_RESTARTS:
             return False
-        if self.folder.current_state() != "running" or study.is_finished():
+        if read_sweep_state(self.folder).state != "running" or study.is_finished():
             return False
         logger.warning("worker %s died with status %s; it is started again", seat.folder.root.name, status)
         seat.folder, seat.process = self._start_one()

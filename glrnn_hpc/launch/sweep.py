@@ -1,4 +1,4 @@
-"""What `glrnn sweep` and `glrnn resume` do, from Python."""
+"""Sweeps from Python: start, resume and cancel, as the command line does."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from glrnn_hpc.data.hdf5 import check_same_shapes, read_schema, select_groups
 from glrnn_hpc.errors import ConfigError, LaunchError, SweepError, WindowError
 from glrnn_hpc.launch import local
 from glrnn_hpc.launch.slurm.profile import Profile
+from glrnn_hpc.records.sweep_state import LaunchSettings, SweepState, Timing, read_sweep_state
 from glrnn_hpc.search.space import Parameter
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.sweep import preprocessor_of, trial_config
 from glrnn_hpc.study import creation, study
-from glrnn_hpc.study.liveness import Timing
 from glrnn_hpc.tracking.settings import tracking_of
 from glrnn_hpc.worker import devices
 
@@ -116,17 +116,17 @@ def run_sweep(
     point = {parameter.name: parameter.extremes()[0] for parameter in spec.searched}
     log_defaults(trial_config(spec, point), {*spec.constants, *point}, "parameters")
     n_ranks = _ranks(spec, ranks_per_worker, n_slots, cluster if n_workers else None, profile)
-    launch = {
-        "workers": n_workers,
-        "ranks_per_worker": n_ranks,
-        "workers_per_node": _workers_per_node(n_workers, cluster),
-        "cluster": cluster,
-        "profile": (profile or Profile()).as_dict(),
-        "jobs": f"glrnn-{secrets.token_hex(4)}",
-        "collect": collect,
-        "timing": dataclasses.asdict(timing or Timing()),
-        "directory": str(Path.cwd()),
-    }
+    launch = LaunchSettings(
+        workers=n_workers,
+        ranks_per_worker=n_ranks,
+        workers_per_node=_workers_per_node(n_workers, cluster),
+        cluster=cluster,
+        profile=(profile or Profile()).as_dict(),
+        jobs=f"glrnn-{secrets.token_hex(4)}",
+        collect=collect,
+        timing=timing or Timing(),
+        directory=str(Path.cwd()),
+    )
     root = Path(out).resolve()
     if n_workers:
         _launcher(layout.SweepFolder(root), launch).check()
@@ -187,50 +187,53 @@ def resume_sweep(
         _check_cluster(cluster)
     folder = layout.SweepFolder(Path(out).resolve())
     seen = study.SweepStudy(folder)
-    before = layout.read_json(folder.state)
-    changes: dict[str, Any] = {
-        "n_trials": _more_trials(seen.spec, before["n_trials"], n_trials),
-        "workers": before["workers"] if n_workers is None else n_workers,
-        "ranks_per_worker": ranks_per_worker or before["ranks_per_worker"],
-        "cluster": cluster or before["cluster"],
-        "profile": before["profile"] if profile is None else profile.as_dict(),
-    }
-    if profile is not None and changes["cluster"] != "slurm":
+    before = read_sweep_state(folder)
+    n_slots = _more_trials(seen.spec, before.n_trials, n_trials)
+    launch = dataclasses.replace(
+        before.launch,
+        workers=before.launch.workers if n_workers is None else n_workers,
+        ranks_per_worker=ranks_per_worker or before.launch.ranks_per_worker,
+        cluster=cluster or before.launch.cluster,
+        profile=before.launch.profile if profile is None else profile.as_dict(),
+    )
+    if profile is not None and launch.cluster != "slurm":
         raise ConfigError("--profile: belongs to --cluster slurm, and this sweep runs on this machine; give both.")
-    site = parse(Profile, changes["profile"], "profile")
-    _ranks(seen.spec, changes["ranks_per_worker"], 0, changes["cluster"], site)
-    changes["workers_per_node"] = _workers_per_node(changes["workers"], changes["cluster"])
-    if changes["workers"]:
-        _launcher(folder, {**before, **changes}).check()
-    seen.add_slots(changes["n_trials"])
+    site = parse(Profile, launch.profile, "profile")
+    _ranks(seen.spec, launch.ranks_per_worker, 0, launch.cluster, site)
+    launch = dataclasses.replace(launch, workers_per_node=_workers_per_node(launch.workers, launch.cluster))
+    if launch.workers:
+        _launcher(folder, launch).check()
+    seen.add_slots(n_slots)
     if retry_failed:
         seen.retry_failed()
     has_new_work = retry_failed or n_trials is not None
     # A sweep that reached its target has waiting trials, which nobody wants any more unless they are asked for.
     is_target_reached = seen.is_target_reached()
     is_over = seen.is_finished() or (is_target_reached and not has_new_work)
-    if is_target_reached and has_new_work:
-        changes["is_past_target"] = True
+    is_past_target = is_target_reached and has_new_work
 
-    def resumed(state: dict[str, Any]) -> dict[str, Any]:
+    def resumed(state: SweepState) -> SweepState:
+        changed = dataclasses.replace(
+            state, n_trials=n_slots, launch=launch, is_past_target=state.is_past_target or is_past_target
+        )
         if is_over:
-            return {**state, **changes, "state": "finished"}
-        return {key: value for key, value in {**state, **changes, "state": "running"}.items() if key != "reason"}
+            return dataclasses.replace(changed, state="finished")
+        return dataclasses.replace(changed, state="running", reason=None)
 
-    wanted = seen.change_state(resumed)
-    if is_over and wanted["collect"] and changes["workers"] and not folder.best.provenance.exists():
-        _collect_late(seen, wanted, wait, report)
-    if not is_over and changes["workers"]:
-        launcher = _launcher(folder, wanted)
+    seen.change_state(resumed)
+    if is_over and launch.collect and launch.workers and not folder.best.provenance.exists():
+        _collect_late(seen, launch, wait, report)
+    if not is_over and launch.workers:
+        launcher = _launcher(folder, launch)
         launcher.start()
         if wait:
             launcher.wait(report)
-            _collect(folder, wanted)
+            _collect(folder, launch)
     return folder
 
 
 def cancel_sweep(out: str | Path) -> layout.SweepFolder:
-    """Mark a sweep as cancelled: its ranks give their trials back at the next heartbeat and end.
+    """Mark a sweep as cancelled: its ranks release their trials at the next heartbeat and end.
 
     Raises
     ------
@@ -241,12 +244,12 @@ def cancel_sweep(out: str | Path) -> layout.SweepFolder:
     """
     folder = layout.SweepFolder(Path(out).resolve())
     state = study.SweepStudy(folder).change_state(
-        lambda state: state if state["state"] == "finished" else {**state, "state": "cancelled"}
+        lambda state: state if state.state == "finished" else dataclasses.replace(state, state="cancelled")
     )
-    if state["state"] == "finished":
+    if state.state == "finished":
         raise SweepError(f"{out}: the sweep is finished already.")
     try:
-        _launcher(folder, state).cancel()
+        _launcher(folder, state.launch).cancel()
     except LaunchError as error:
         raise LaunchError(
             f"{out}: is cancelled, and its ranks will end; but what waits in the queue stays: {error}"
@@ -351,24 +354,24 @@ def _workers_per_node(n_workers: int, cluster: str) -> int:
     return max(1, n_workers) if cluster == "local" else 1
 
 
-def _launcher(folder: layout.SweepFolder, launch: dict[str, Any]) -> Launcher:
-    n_workers, n_ranks = launch["workers"], launch["ranks_per_worker"]
-    if launch["cluster"] == "local":
+def _launcher(folder: layout.SweepFolder, launch: LaunchSettings) -> Launcher:
+    n_workers, n_ranks = launch.workers, launch.ranks_per_worker
+    if launch.cluster == "local":
         return local.LocalLauncher(folder, n_workers, n_ranks)
-    if launch["cluster"] == "debug":
+    if launch.cluster == "debug":
         return local.DebugLauncher(folder, n_workers, n_ranks)
     # Here, as submitit and what it loads are of no use on a machine without Slurm.
     from glrnn_hpc.launch.slurm.launcher import SlurmLauncher
 
-    profile = parse(Profile, launch["profile"], "profile")
-    return SlurmLauncher(folder, n_workers, n_ranks, profile, launch["jobs"], launch["collect"])
+    profile = parse(Profile, launch.profile, "profile")
+    return SlurmLauncher(folder, n_workers, n_ranks, profile, launch.jobs, launch.collect)
 
 
-def _collect_late(seen: study.SweepStudy, launch: dict[str, Any], wait: bool, report: Report) -> None:
+def _collect_late(seen: study.SweepStudy, launch: LaunchSettings, wait: bool, report: Report) -> None:
     """Export the best model of a sweep that finished without: its launcher was killed, or the job of Slurm."""
     if not any(slot.state == "finished" for slot in seen.slots()):
         return  # none is any good, as the status says
-    if launch["cluster"] != "slurm":
+    if launch.cluster != "slurm":
         _collect(seen.folder, launch)
         return
     from glrnn_hpc.launch.slurm.launcher import SlurmLauncher
@@ -380,9 +383,9 @@ def _collect_late(seen: study.SweepStudy, launch: dict[str, Any], wait: bool, re
             launcher.wait(report)
 
 
-def _collect(folder: layout.SweepFolder, launch: dict[str, Any]) -> None:
+def _collect(folder: layout.SweepFolder, launch: LaunchSettings) -> None:
     """Export the best model here, where no job does it."""
-    if launch["collect"] and launch["cluster"] != "slurm" and folder.current_state() == "finished":
+    if launch.collect and launch.cluster != "slurm" and read_sweep_state(folder).state == "finished":
         from glrnn_hpc.collector import collect
 
         collect.collect(folder.root, top=1)

@@ -1,7 +1,9 @@
-"""What lies where in a sweep or a run (`folders`), and how it is written (`files`)."""
+"""Names of all files of a sweep or a run (`folders`), and ways to write them (`files`)."""
 
 from glrnn_hpc.layout.files import (
+    check_free,
     copy_file,
+    is_empty,
     keep_aside,
     partial_folder,
     publish_once,
@@ -38,7 +40,9 @@ __all__ = [
     "SweepFolder",
     "TrialFolder",
     "WorkerFolder",
+    "check_free",
     "copy_file",
+    "is_empty",
     "keep_aside",
     "partial_folder",
     "publish_once",

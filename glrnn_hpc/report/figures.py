@@ -71,9 +71,9 @@ class BestPredictions:
         # Only now: importing TensorFlow takes seconds, and a report without predictions needs none of it.
         from glrnn_hpc.predict import predict_file
 
-        metrics: dict[str, dict[str, float]] = predict_file(
-            best.folder.root, self._study.spec.constants["raw_data"], self.file
-        )["metrics"]
+        metrics: dict[str, dict[str, float]] = predict_file(best.folder.root, self._study.spec.data_file, self.file)[
+            "metrics"
+        ]
         return metrics
 
 

@@ -20,6 +20,7 @@ from glrnn_hpc.report import plot_style
 from glrnn_hpc.report.plot_style import CaptionedFigure, FigureNotApplicable
 from glrnn_hpc.report.search_figures import metric_unit
 from glrnn_hpc.report.trials import Trial, best_finished_trial, finished_trials
+from glrnn_hpc.search.goal import sign_of
 from glrnn_hpc.search.space import Parameter
 from glrnn_hpc.search.spec import SweepSpec
 
@@ -77,8 +78,8 @@ def draw_parallel_coordinates(trials: Sequence[Trial], spec: SweepSpec) -> Capti
 
     norm = _norm([trial.value or 0.0 for trial in done], is_log=is_log)
     # The good ones dark, as yellow lines are faint on white.
-    colours = mpl.colormaps["cividis" if spec.goal == "minimize" else "cividis_r"]
-    worst_first = sorted(done, key=lambda trial: trial.value or 0.0, reverse=spec.goal == "minimize")
+    colours = mpl.colormaps["cividis" if sign_of(spec.goal) > 0 else "cividis_r"]
+    worst_first = sorted(done, key=lambda trial: sign_of(spec.goal) * (trial.value or 0.0), reverse=True)
     grey = ("0.75", opacity_of_rest(len(stopped)))
     canvas.add_collection(LineCollection([line(trial) for trial in stopped], colors=[grey], linewidths=0.7, zorder=1))
     n_faint = max(0, len(done) - _CLEAR)

@@ -10,9 +10,9 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from glrnn_hpc import layout
+from glrnn_hpc.records.utilisation import read_utilisation
 from glrnn_hpc.report import plot_style
 from glrnn_hpc.report.plot_style import CaptionedFigure, FigureNotApplicable
-from glrnn_hpc.summary.status import read_utilisation
 
 #: What a rank does, in the order of the legend: what the allocation is for comes first.
 KINDS = {
@@ -69,7 +69,7 @@ def draw_rank_timeline(folder: layout.SweepFolder) -> CaptionedFigure:
     axis.set_xlabel(f"time since the first rank began [{unit}]")
     totals = {kind: 0.0 for kind in KINDS}
     for _, line in read_utilisation(folder):
-        for kind, spent in line["seconds"].items():
+        for kind, spent in line.seconds.items():
             totals[kind] = totals.get(kind, 0.0) + spent
     shares = {kind: totals[kind] / sum(totals.values()) for kind in KINDS if totals[kind] > 0}
     texts = {kind: f"{kind} {100 * share:.1f} %" for kind, share in shares.items()}
@@ -88,9 +88,9 @@ def read_spans(folder: layout.SweepFolder) -> dict[str, Spans]:
     """
     rows: dict[tuple[str, int], Spans] = {}
     for job, line in read_utilisation(folder):
-        parts = line.get("spans") or list(line["seconds"].items())
-        at = line["ended"] - sum(seconds for _, seconds in parts)
-        spans = rows.setdefault((job, int(line["rank"])), [])
+        parts = line.spans or tuple(line.seconds.items())
+        at = line.ended - sum(seconds for _, seconds in parts)
+        spans = rows.setdefault((job, line.rank), [])
         for kind, seconds in parts:
             if kind in _PLACES and seconds > 0:
                 spans.append((_PLACES[kind], at, at + seconds))

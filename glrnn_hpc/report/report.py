@@ -81,7 +81,7 @@ def write_report(root: Path, top: int = 20) -> Report:
 
 @dataclass(frozen=True)
 class _FigureSection:
-    """Section of a figure; `omission` is the reason why it was not drawn, `is_faulty` tells a broken file from others."""
+    """Section of a figure; `omission` is the reason why it is left out, `is_faulty` if a file is broken."""
 
     section: html.Section
     file: Path

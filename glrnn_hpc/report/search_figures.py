@@ -17,6 +17,7 @@ from glrnn_hpc.report.plot_style import CaptionedFigure, FigureNotApplicable
 from glrnn_hpc.report.trials import Trial, best_finished_trial, finished_trials
 from glrnn_hpc.search import hyperband
 from glrnn_hpc.search.early_terminate import EarlyTerminate
+from glrnn_hpc.search.goal import sign_of
 from glrnn_hpc.search.importance import LEAST_TRIALS, importances
 from glrnn_hpc.search.spec import SweepSpec
 
@@ -43,9 +44,9 @@ def draw_history(trials: Sequence[Trial], spec: SweepSpec) -> CaptionedFigure:
     done = finished_trials(list(trials))
     handles = []
     if done:
-        better = min if spec.goal == "minimize" else max
+        sign = sign_of(spec.goal)
         numbers = [trial.number for trial in done]
-        best = list(accumulate((trial.value or 0.0 for trial in done), better))
+        best = [sign * value for value in accumulate((sign * (trial.value or 0.0) for trial in done), min)]
         last = max(trial.number for trial in trials)
         handles += axis.step(
             [*numbers, last], [*best, best[-1]], where="post", color="0.25", lw=1.4, label="best so far", zorder=2
@@ -168,7 +169,9 @@ def draw_importance(trials: Sequence[Trial], spec: SweepSpec) -> CaptionedFigure
     """
     done = finished_trials(list(trials))
     if len(spec.searched) < 2:
-        raise FigureNotApplicable(f"the sweep searches {len(spec.searched)} parameter, and two are needed to compare them")
+        raise FigureNotApplicable(
+            f"the sweep searches {len(spec.searched)} parameter, and two are needed to compare them"
+        )
     if len(done) < LEAST_TRIALS:
         raise FigureNotApplicable(f"{len(done)} trials have finished, and fewer than {LEAST_TRIALS} would tell chance")
     points, values = [trial.point for trial in done], [trial.value or 0.0 for trial in done]

@@ -8,6 +8,7 @@ from typing import Literal
 from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.records.json_types import JsonObject, JsonValue
 from glrnn_hpc.search.early_terminate import EarlyTerminate
+from glrnn_hpc.search.goal import Goal
 from glrnn_hpc.search.grid import grid_size
 from glrnn_hpc.search.parameter import Parameter, ParameterValue
 
@@ -49,7 +50,7 @@ class SweepSpec:
 
     method: Literal["grid", "random", "bayes"]
     metric: str
-    goal: Literal["minimize", "maximize"]
+    goal: Goal
     parameters: tuple[Parameter, ...]
     run_cap: int | None = None
     seed: int = 42

@@ -15,6 +15,7 @@ from glrnn_hpc.records.json_types import JsonObject, JsonValue
 from glrnn_hpc.references import import_reference
 from glrnn_hpc.search.distributions import finite_number
 from glrnn_hpc.search.early_terminate import EarlyTerminate
+from glrnn_hpc.search.goal import Goal
 from glrnn_hpc.search.grid import grid_size
 from glrnn_hpc.search.parameter import Parameter, ParameterValue
 from glrnn_hpc.search.samplers import check_sampler
@@ -182,7 +183,7 @@ class _Metric:
     """The key `metric` of a sweep file."""
 
     name: str = "val_loss"
-    goal: Literal["minimize", "maximize"] = "minimize"
+    goal: Goal = "minimize"
     target: float | None = None
     impute: str | None = None
     impute_while_running: str | None = None
@@ -210,7 +211,7 @@ def _metric(content: Mapping[str, object], method: str) -> _Metric:
         finite_number("metric.target", target)
     imputed = {key: _imputed(f"metric.{key}", metric.get(key)) for key in ("impute", "impute_while_running")}
     goal = _one_of("metric.goal", metric.get("goal", "minimize"), ("minimize", "maximize"))
-    return _Metric(name, cast(Literal["minimize", "maximize"], goal), target, **imputed)
+    return _Metric(name, cast(Goal, goal), target, **imputed)
 
 
 def _imputed(where: str, value: object) -> str | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,13 +13,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from glrnn_hpc import layout, windows
+from glrnn_hpc import windows
 from glrnn_hpc.batches import WHOLE, Share, ordered_batches, shuffled_batches
 from glrnn_hpc.config import RunConfig
 from glrnn_hpc.errors import TrainingDiverged
 from glrnn_hpc.gather import DeviceCopies, taking_on_device
 from glrnn_hpc.preprocessor.base import PreparedData, Preprocessor, gives_arrays
 from glrnn_hpc.preprocessor.splits import scaling_of
+from glrnn_hpc.records.metrics import Metrics
 from glrnn_hpc.sequences import Sequences
 from glrnn_hpc.surrogate.artifact import save_model
 from glrnn_hpc.surrogate.checkpoint import Checkpoint, Saving, Stopping, restore
@@ -171,7 +170,7 @@ def fit(
             restore(model, earlier, callbacks if is_root else None)
             if is_root:
                 # What the owner of the checkpoint had written stays with its generation.
-                _write_metrics(metrics_file, _numbered(earlier.history))
+                Metrics.numbered(earlier.history).write(metrics_file)
             first_epoch = earlier.epochs
             last_epoch = earlier.epochs if earlier.has_ended else config.epochs
         try:
@@ -253,23 +252,12 @@ class _MetricsLog(keras.callbacks.Callback):
     def __init__(self, path: Path, earlier: Checkpoint | None) -> None:
         super().__init__()
         self._path = path
-        self._rows = _numbered(earlier.history) if earlier else []
+        self._metrics = Metrics.numbered(earlier.history) if earlier else Metrics()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._rows.append({"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}})
-        _write_metrics(self._path, self._rows)
-
-
-def _numbered(history: list[dict[str, float]]) -> list[dict[str, float]]:
-    return [{"epoch": number, **row} for number, row in enumerate(history, start=1)]
-
-
-def _write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    layout.write_text(path, text.getvalue())
+        row = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
+        self._metrics = self._metrics.with_epoch(row)
+        self._metrics.write(self._path)
 
 
 class _BestModel(keras.callbacks.Callback):

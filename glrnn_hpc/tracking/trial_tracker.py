@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import csv
 import json
 import logging
 import os
@@ -29,6 +28,9 @@ from typing import Any
 from glrnn_hpc import layout
 from glrnn_hpc.config import load_yaml
 from glrnn_hpc.errors import TrackingError
+from glrnn_hpc.records.json_types import without_missing
+from glrnn_hpc.records.metrics import read_metrics
+from glrnn_hpc.records.trial_result import TrialEnding, TrialResult, read_trial_result
 from glrnn_hpc.tracking.bounded_calls import Errands
 from glrnn_hpc.tracking.offline_log import read_log
 from glrnn_hpc.tracking.run import HURRY, START, TrackedRun, open_run, say
@@ -40,6 +42,9 @@ PROJECT = "glrnn_hpc"
 
 #: How a run ends that another owner will go on with: the status of a worker that leaves.
 _GIVEN_BACK = 75
+
+#: States of the run of a trial without a result, in W&B and in `fragment.json`; the words are those of version 0.1.0.
+_STATES = {"released": "given back", "abandoned": "abandoned"}
 
 #: Failures of W&B after which a rank tries it no more.
 _MOST_FAILURES = 3
@@ -173,16 +178,16 @@ class TrialTracker:
             self._failed()
         return self._open
 
-    def conclude(self, ending: Mapping[str, Any]) -> None:
+    def conclude(self, ending: TrialEnding) -> None:
         """End the run of the trial.
 
         Parameters
         ----------
-        ending : mapping
-            The published result, or `state` alone: `given back`, if another owner will go on with the trial, or
-            `abandoned`, if one has it already.
+        ending : TrialResult or str
+            The published result; or `released`, if another owner will go on with the trial, or `abandoned`, if one has
+            it already.
         """
-        fragment, self._open = self._opened(START if "generation" in ending else HURRY), None
+        fragment, self._open = self._opened(START if isinstance(ending, TrialResult) else HURRY), None
         if fragment is None:
             return
         try:
@@ -227,14 +232,14 @@ def record_trial(sweep: layout.SweepFolder, number: int) -> layout.Fragment:
     tracking, trial = Tracking.of(sweep), sweep.trial(number)
     if tracking is None or not trial.result.exists():
         raise TrackingError(f"{trial.root}: has no result, or its sweep is not tracked; there is no run to write.")
-    result: dict[str, Any] = layout.read_json(trial.result)
+    result = read_trial_result(trial)
     config = load_yaml(trial.config) if trial.config.exists() else {}
     errands = Errands()
     offline = replace(tracking, mode="offline")
     try:
-        run = errands.run(lambda: _open(sweep, offline, number, result.get("point", {}), config), START)
-        fragment = _Fragment(sweep, number, result["generation"], run, errands)
-        fragment.log(*read_metrics(trial.metrics))
+        run = errands.run(lambda: _open(sweep, offline, number, result.point, config), START)
+        fragment = _Fragment(sweep, number, result.generation, run, errands)
+        fragment.log(*read_metrics(trial.metrics).rows)
         is_whole = fragment.end(result)
     except Exception as error:
         with contextlib.suppress(Exception):  # W&B may be absent
@@ -243,17 +248,6 @@ def record_trial(sweep: layout.SweepFolder, number: int) -> layout.Fragment:
     if not is_whole:
         raise TrackingError(f"{trial.root}: W&B could not write the whole run; is there room on the disk?")
     return trial.fragments()[-1]
-
-
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Return the rows of a `metrics.csv`; none if there is no such file."""
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [
-            {name: int(value) if name == "epoch" else float(value) for name, value in row.items()}
-            for row in csv.DictReader(file)
-        ]
 
 
 @dataclass(frozen=True)
@@ -313,20 +307,20 @@ class _Fragment:
         self._epochs |= {int(row["epoch"]) for row in rows}
         self._last = max(self._epochs, default=0)
 
-    def end(self, ending: Mapping[str, Any]) -> bool:
+    def end(self, ending: TrialEnding) -> bool:
         """End the run; return whether all of it is there."""
-        state = ending["state"]
-        is_final = "generation" in ending
-        if is_final and ending["generation"] != self._generation:
+        result = ending if isinstance(ending, TrialResult) else None
+        state = ending.state if isinstance(ending, TrialResult) else _STATES[ending]
+        if result is not None and result.generation != self._generation:
             state = "abandoned"  # another owner's result was the first
-        if not is_final:
+        if result is None:
             self.run.hurry()
         if state == "abandoned":
             self.run.finish(_GIVEN_BACK, is_preempted=True)
             layout.remove_folder(self._folder.root)
             return True
-        if is_final:
-            self._describe(ending)
+        if result is not None:
+            self._describe(result)
         self.run.summarize({"state": state})
         exit_code = {"failed": 1, "given back": _GIVEN_BACK}.get(state, 0)
         self.run.finish(exit_code, is_preempted=state == "given back")
@@ -334,24 +328,24 @@ class _Fragment:
         is_whole = self.run.is_whole and log.exit_code == exit_code and log.n_rows == len(self._epochs)
         if is_whole:
             self._write(state)
-        if is_whole and is_final:
+        if is_whole and result is not None:
             for fragment in self._trial.fragments():
                 if fragment.root != self._folder.root:
                     layout.remove_folder(fragment.root)
         return is_whole
 
-    def _describe(self, result: Mapping[str, Any]) -> None:
+    def _describe(self, result: TrialResult) -> None:
         """Tell what came out: the summary is that of the best epoch, whose model is kept."""
-        metrics = dict(result.get("metrics") or {})
+        metrics = dict(result.metrics or {})
         tests = {name: value for name, value in metrics.items() if name.startswith("test_")}
         if self._epochs:
             self.run.log({"epoch": self._last, **tests}, is_last=True)
-        known = {name: result[name] for name in ("epochs", "best_epoch") if name in result}
-        if "error" in result:
-            known["error"] = str(result["error"])[:_LONGEST_ERROR]
+        known = without_missing({"epochs": result.epochs, "best_epoch": result.best_epoch})
+        if result.error is not None:
+            known["error"] = result.error[:_LONGEST_ERROR]
         self.run.summarize({**metrics, **known})
-        if result["state"] != "finished":
-            self.run.tag(result["state"])
+        if result.state != "finished":
+            self.run.tag(result.state)
         trial = self._trial
         files = (trial.config, trial.train_stats, *(trial.model(weights_only=only) for only in (False, True)))
         self.run.save(*(file for file in files if file.exists()))

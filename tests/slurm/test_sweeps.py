@@ -52,10 +52,10 @@ def test_ranks_that_are_told_to_leave_give_their_trials_back_and_go_on_later(sit
         )
     site.assert_all_finished_once(3, 250)
     assert "the ranks ended with status 75" in site.logs()
-    given_back = re.findall(r"trial (\d+) is given back after epoch (\d+)", site.logs())
+    released = re.findall(r"trial (\d+) is released after epoch (\d+)", site.logs())
     went_on = re.findall(r"trials/(\d+): goes on after epoch (\d+)", site.logs())
-    assert len(given_back) >= 4
-    assert sorted(given_back) == sorted(went_on), "no epoch is trained twice but the one that was broken off"
+    assert len(released) >= 4
+    assert sorted(released) == sorted(went_on), "no epoch is trained twice but the one that was broken off"
 
 
 def test_jobs_shorter_than_the_sweep_come_back_until_it_is_done(site: Site):
@@ -65,9 +65,9 @@ def test_jobs_shorter_than_the_sweep_come_back_until_it_is_done(site: Site):
     site.start(4, epochs, n_workers=1, n_ranks=2, time=2, signal_seconds=2, preprocessor="tests.slurm.paced:Paced")
     site.assert_all_finished_once(4, epochs)
     assert site.logs().count("the ranks ended with status 75") >= 2
-    given_back = re.findall(r"trial (\d+) is given back after epoch (\d+)", site.logs())
+    released = re.findall(r"trial (\d+) is released after epoch (\d+)", site.logs())
     went_on = re.findall(r"trials/(\d+): goes on after epoch (\d+)", site.logs())
-    assert sorted(pair for pair in given_back if pair[1] != "0") == sorted(went_on)
+    assert sorted(pair for pair in released if pair[1] != "0") == sorted(went_on)
 
 
 def test_a_node_that_crashes_costs_no_trial(site: Site):

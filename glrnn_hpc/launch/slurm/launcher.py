@@ -16,6 +16,7 @@ from glrnn_hpc.errors import LaunchError, SweepError
 from glrnn_hpc.launch.slurm import batch_script, commands, submission
 from glrnn_hpc.launch.slurm.commands import COMPLETING, run_command
 from glrnn_hpc.launch.slurm.profile import Profile
+from glrnn_hpc.records.sweep_state import read_sweep_state
 from glrnn_hpc.study import liveness
 from glrnn_hpc.study.study import SweepStudy
 
@@ -166,7 +167,7 @@ class SlurmLauncher:
             time.sleep(POLL_SECONDS)
         self._wait_for_collector()
         liveness.clean_up(self.folder)
-        if self.folder.current_state() == "running":
+        if read_sweep_state(self.folder).state == "running":
             if not study.is_finished():
                 raise SweepError(
                     f"{self.folder.root}: every job has ended, but trials are left; {self._last_error()}"

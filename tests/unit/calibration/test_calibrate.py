@@ -452,7 +452,7 @@ def test_a_folder_that_holds_something_is_not_written_to(run, tmp_path: Path):
     for out in (tmp_path, tmp_path / "kept"):
         status, _, err = run(*SOUGHT, *KNOWN, "--out", out)
         assert status == 2
-        assert "is a file or holds something already" in err
+        assert "exists and is not an empty folder; choose another one for the calibration" in err
 
 
 def test_a_missing_grainlearning_is_said_with_what_to_install(model_dir: Path, table: Path, monkeypatch):

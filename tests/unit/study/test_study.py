@@ -10,6 +10,7 @@ import pytest
 
 from glrnn_hpc import layout, processes
 from glrnn_hpc.errors import SweepError
+from glrnn_hpc.records.sweep_state import LaunchSettings
 from glrnn_hpc.search import samplers
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import creation, leases, study
@@ -32,7 +33,7 @@ def owner(job: str = "w", rank: int = 0) -> leases.Owner:
 
 
 def make(root: Path, n_trials: int = 4, **other: Any) -> study.SweepStudy:
-    return study.SweepStudy(creation.create(root, load_sweep(sweep(**other)), n_trials, {}))
+    return study.SweepStudy(creation.create(root, load_sweep(sweep(**other)), n_trials, LaunchSettings()))
 
 
 def settle(seen: study.SweepStudy, claim: study.Claim, state: str = "finished", **result: Any) -> None:
@@ -300,21 +301,21 @@ def test_ranks_that_ask_bayes_at_once_draw_different_points(tmp_path: Path):
 def test_a_folder_that_is_taken_is_refused_and_left_alone(seen: study.SweepStudy, tmp_path: Path):
     spec = load_sweep(sweep())
     with pytest.raises(SweepError, match="holds a sweep already; `glrnn resume"):
-        creation.create(seen.folder.root, spec, 4, {})
+        creation.create(seen.folder.root, spec, 4, LaunchSettings())
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(SweepError, match="is not an empty folder"):
-        creation.create(tmp_path / "mine", spec, 4, {})
+        creation.create(tmp_path / "mine", spec, 4, LaunchSettings())
     (tmp_path / "empty").mkdir()
-    assert creation.create(tmp_path / "empty", spec, 4, {}).sweep.exists()
+    assert creation.create(tmp_path / "empty", spec, 4, LaunchSettings()).sweep.exists()
     with pytest.raises(SweepError, match="is not a sweep folder"):
         study.SweepStudy(layout.SweepFolder(tmp_path / "mine"))
     with pytest.raises(SweepError, match="the sweep's folder cannot be made: .*File exists"):
-        creation.create(tmp_path / "mine" / "thesis.tex" / "sweep", spec, 4, {})
+        creation.create(tmp_path / "mine" / "thesis.tex" / "sweep", spec, 4, LaunchSettings())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "mine", "sweep"]
 
 
 def test_a_sweep_that_cannot_be_made_leaves_nothing(tmp_path: Path):
     with pytest.raises(TypeError):
-        creation.create(tmp_path / "sweep", load_sweep(sweep()), 1, {"workers": object()})
+        creation.create(tmp_path / "sweep", load_sweep(sweep()), 1, LaunchSettings(profile={"account": object()}))
     assert list(tmp_path.iterdir()) == []
