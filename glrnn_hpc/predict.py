@@ -21,15 +21,12 @@ from glrnn_hpc.errors import ConfigError, DataError, ModelError, WindowError
 from glrnn_hpc.gather import take_windows
 from glrnn_hpc.preprocessor.base import sequence_dataset
 from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
-from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.from_file import FilePreprocessor, preprocessor_of_file
 from glrnn_hpc.preprocessor.splits import scaling_of, split_ids
 from glrnn_hpc.surrogate import artifact, evaluate, legacy, shipped
 from glrnn_hpc.surrogate.fit import with_new_names
 
 Array = NDArray[Any]
-
-#: Units of the responses in the data files; the others have none.
-LABEL_UNITS = {"p": "MPa", "q": "MPa", "f0": "N"}
 
 #: Windows that the network sees at once; bounds the memory of a prediction.
 _WINDOWS_PER_CALL = 8192
@@ -217,7 +214,7 @@ def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, 
     _check_target(Path(out), model_dir, Path(data_path))
     model, stats, config = get_pretrained_model(model_dir)
     config = {**config, "raw_data": str(data_path)}
-    preprocessor = PreprocessorTriaxialCompression(**config)
+    preprocessor = preprocessor_of_file(config)
     _check_names(preprocessor, stats)
     sequences = preprocessor.all_sequences()
     ids = np.arange(len(sequences))
@@ -235,12 +232,13 @@ def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, 
     if not np.isfinite(predicted).all():
         raise ModelError(f"{model_dir}: the model gives values that are not finite; it is of no use.")
     data = preprocessor.source()
-    _write(Path(out), data, preprocessor.groups(), ids, predicted, simulated, config)
+    units = preprocessor.experiment.units()
+    _write(Path(out), data, preprocessor.groups(), ids, predicted, simulated, config, units)
     errors = evaluate.LabelErrors(data.schema.outputs, scaling_of(stats).divisor())
     errors.add(predicted, simulated)
     return {
         "metrics": _metrics(errors),
-        "units": {name: LABEL_UNITS[name] for name in data.schema.outputs if name in LABEL_UNITS},
+        "units": {name: units[name] for name in data.schema.outputs if name in units},
         "mse_standardised": errors.mse_standardised(),
         "n_sequences": len(ids),
         "output": str(out),
@@ -307,7 +305,7 @@ def _check_target(out: Path, model_dir: Path, data_path: Path) -> None:
         raise ConfigError(f"{out}: is a folder, or belongs to the model; choose another file for the predictions.")
 
 
-def _check_names(preprocessor: PreprocessorTriaxialCompression, stats: Mapping[str, Any]) -> None:
+def _check_names(preprocessor: FilePreprocessor, stats: Mapping[str, Any]) -> None:
     """Refuse data whose columns are not those of the training, in the same order."""
     for kind, given in preprocessor.column_names().items():
         trained = stats.get(f"{kind}_names")
@@ -339,6 +337,7 @@ def _write(
     predicted: Array,
     simulated: Array,
     config: Mapping[str, Any],
+    units: Mapping[str, str],
 ) -> None:
     first = int(config["window_size"]) - int(config["pad_length"])
     groups, extra, start = {}, {}, 0
@@ -358,5 +357,6 @@ def _write(
         contact_params=schema.contact_params,
         inputs=schema.inputs_of(shapes[0]),
         outputs=schema.outputs,
+        units=units,
         extra=extra,
     )

@@ -11,7 +11,12 @@ import numpy as np
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from glrnn_hpc.data.hdf5 import INPUT_KEYS, write_file
+from glrnn_hpc.data.hdf5 import write_file
+from glrnn_hpc.experiments.triaxial import TRIAXIAL
+
+CONTACT_KEYS, INPUT_KEYS, OUTPUT_KEYS = (
+    TRIAXIAL.column_names(kind) for kind in ("contact_params", "inputs", "outputs")
+)
 
 DATA = Path(__file__).parent / "data"
 

@@ -24,7 +24,6 @@ from glrnn_hpc.calibration.posterior import Posterior, Samples, error_scales
 from glrnn_hpc.calibration.surrogate import Recorder, Surrogate, SurrogateCallback
 from glrnn_hpc.collector.training_domain import Range, TrainingDomain
 from glrnn_hpc.errors import ConfigError, GlrnnError, ModelError
-from glrnn_hpc.predict import LABEL_UNITS
 
 logger = logging.getLogger(__name__)
 
@@ -137,8 +136,7 @@ def calibrate(
         given["e0"] = seen.e0
     trained.parameter_order(list(ranges), given)
     beyond = input_checks.check_ranges(trained, ranges, given)
-    input_checks.warn_of_pressure(seen, given)
-    input_checks.warn_of_type(seen, type_number)
+    input_checks.warn_of_contradictions(seen, given, type_number)
     for note in seen.notes:
         logger.info("%s: %s", observation, note)
 
@@ -267,7 +265,7 @@ def _summary(
             "rmse": float(np.sqrt((row**2).mean())),
             "surrogate_rmse": trained.label_errors.get(name),
             "expected": float(error) or None,
-            "unit": LABEL_UNITS.get(name),
+            "unit": trained.experiment.units().get(name),
         }
         for name, row, error in zip(seen.names, residuals, expected, strict=True)
     }

@@ -12,22 +12,13 @@ import numpy as np
 from glrnn_hpc import layout
 from glrnn_hpc.calibration.observation import Observation
 from glrnn_hpc.calibration.surrogate import Surrogate
-from glrnn_hpc.collector.training_domain import EXPERIMENT_TYPES, Range, TrainingDomain, check_unit, list_extrapolations
-from glrnn_hpc.errors import ConfigError, DataError
+from glrnn_hpc.collector.training_domain import Range, TrainingDomain, check_unit, list_extrapolations
+from glrnn_hpc.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
 #: GrainLearning cannot learn a distribution of fewer samples.
 _FEWEST_SAMPLES = 10
-
-#: No laboratory reaches this confining pressure [MPa]; it must be one in Pa.
-_HIGHEST_PRESSURE = 1e3
-
-#: By this part the first mean stress of a test may differ from its confining pressure: noise, and load before row 1.
-_SAME_PRESSURE = 0.5
-
-#: A void ratio that changes by less is that of an undrained test; one that changes by more is not, even if measured.
-_LEAST_DRAINED, _MOST_UNDRAINED = 1e-3, 1e-2
 
 
 def check_settings(
@@ -73,23 +64,24 @@ def known_parameters(
     surrogate: Surrogate, ranges: Mapping[str, Range], known: dict[str, float], experiment_type: str | None
 ) -> tuple[dict[str, float], float | None]:
     """Return the parameters that are known, and the type of the experiment as a number, where it can be told."""
+    experiment = surrogate.trained.experiment
+    units = {parameter.name: parameter.unit for parameter in experiment.extra_parameters()}
     for name, value in known.items():
         if not np.isfinite(value):
             raise ConfigError(f"{name}={value}: a known parameter must be a finite number.")
-        unit = "MPa" if name == "pressure" else ""
-        check_unit("known parameter", name, [value], surrogate.trained.param_ranges.get(name), unit)
-        if name == "pressure" and value > _HIGHEST_PRESSURE:
-            raise DataError(f"known parameter: pressure={value:g} cannot be in MPa; divide by 1e6 if it is in Pa.")
-    if experiment_type is not None and experiment_type not in EXPERIMENT_TYPES:
-        raise ConfigError(f"experiment type: {experiment_type!r} is not one of {', '.join(EXPERIMENT_TYPES)}.")
+        check_unit("known parameter", name, [value], surrogate.trained.param_ranges.get(name), units.get(name, ""))
+        experiment.check_parameter(name, value)
+    codes = experiment.type_codes
+    if experiment_type is not None and experiment_type not in codes:
+        raise ConfigError(f"experiment type: {experiment_type!r} is not one of {', '.join(codes)}.")
     usual = surrogate.config.get("experiment_type")
-    if isinstance(usual, str) and usual in EXPERIMENT_TYPES:
+    if isinstance(usual, str) and usual in codes:
         if experiment_type not in (None, usual):
             raise ConfigError(f"experiment type: {experiment_type} is given, the model was trained with {usual} tests.")
         experiment_type = usual
     if experiment_type is None:
         return known, known.get("experiment_type")
-    number = EXPERIMENT_TYPES[experiment_type]
+    number = codes[experiment_type]
     if known.get("experiment_type", number) != number:
         raise ConfigError(
             f"experiment_type={known['experiment_type']:g} is given as known, but the experiment is {experiment_type} "
@@ -128,32 +120,9 @@ def check_ranges(trained: TrainingDomain, ranges: Mapping[str, Range], known: Ma
     return beyond
 
 
-def warn_of_pressure(seen: Observation, known: Mapping[str, float]) -> None:
-    """Warn of a confining pressure that is not the one at which the observation begins."""
-    if "pressure" not in known or "p" not in seen.names:
-        return
-    begins, given = float(seen.values[0, seen.names.index("p")]), known["pressure"]
-    if abs(begins - given) > _SAME_PRESSURE * max(abs(begins), abs(given)):
-        logger.warning(
-            "%s: begins with p=%.4g MPa, but pressure=%.4g MPa is given as known; a triaxial test begins at its "
-            "confining pressure. Is this the pressure of the experiment?",
-            seen.path,
-            begins,
-            given,
-        )
-
-
-def warn_of_type(seen: Observation, experiment_type: float | None) -> None:
-    """Warn of a void ratio that does not change in a drained test, or does in an undrained one."""
-    if seen.e_range is None:
-        return
-    found = None
-    if experiment_type == EXPERIMENT_TYPES["drained"] and seen.e_range < _LEAST_DRAINED:
-        found = "drained", "does not change, as in an undrained test"
-    elif experiment_type == EXPERIMENT_TYPES["undrained"] and seen.e_range > _MOST_UNDRAINED:
-        found = "undrained", f"changes by {seen.e_range:.3g}, as in a drained test"
-    if found:
-        logger.warning(
-            "%s: the experiment is taken for %s, but its void ratio %s. Is this the type of the experiment?",
-            *(seen.path, *found),
-        )
+def warn_of_contradictions(seen: Observation, known: Mapping[str, float], type_code: float | None) -> None:
+    """Warn of a type or of parameters that do not agree with what was observed."""
+    first = dict(zip(seen.names, seen.values[0].tolist(), strict=True))
+    spans = {} if seen.e_range is None else {"e": seen.e_range}
+    for sentence in seen.experiment.contradictions(first, spans, known, type_code):
+        logger.warning("%s: %s", seen.path, sentence)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glrnn_hpc.collector.training_domain import EXPERIMENT_TYPES, TrainingDomain, check_unit
+from glrnn_hpc.collector.training_domain import TrainingDomain, check_unit
 from glrnn_hpc.errors import ConfigError, DataError
-from glrnn_hpc.predict import LABEL_UNITS
+from glrnn_hpc.experiments.base import Experiment, UnderivableInputs
+from glrnn_hpc.experiments.triaxial import TRIAXIAL
 
 Array = NDArray[Any]
 
@@ -55,6 +56,8 @@ class Observation:
         How the rows of the file became the steps of the model.
     notes : tuple of str
         What was derived or left out, in sentences.
+    experiment : Experiment
+        Of the model: units and words for figures.
     """
 
     path: Path
@@ -67,6 +70,7 @@ class Observation:
     e_range: float | None
     resampling: str
     notes: tuple[str, ...]
+    experiment: Experiment = TRIAXIAL
 
 
 def read_table(path: Path) -> dict[str, Array]:
@@ -157,15 +161,16 @@ def observe(
             f"{path}: has {n_rows} rows, fewer than the model looks at once: more than "
             f"{trained.first} are needed (window_size={trained.window_size})."
         )
-    inputs = trained.input_names or [control or "e_z"]
-    control = control or ("e_z" if "e_z" in inputs else inputs[-1])
+    usual_control = trained.experiment.control
+    inputs = trained.input_names or [control or usual_control]
+    control = control or (usual_control if usual_control in inputs else inputs[-1])
     notes: list[str] = []
     names, constant = _observed(path, table, trained, observed, control, notes)
     # The void ratio tells e0 and lateral strains, whether it is compared or not.
     _check_units(path, table, [*names, *constant, "e"], control, trained)
     columns = {name: table[name] for name in table if name in (control, *inputs, *names, "e")}
     columns, resampling = _resampled(path, columns, control, trained, notes)
-    load = _complete_load(path, columns, inputs, control, experiment_type, notes)
+    load = _complete_load(path, columns, inputs, control, trained.experiment, experiment_type, notes)
     if len(load) <= trained.first:
         raise DataError(
             f"{path}: reaches {control}={columns[control][-1]:.4g}, which are {len(load)} steps of the model, fewer "
@@ -175,7 +180,17 @@ def observe(
     void_ratio = columns.get("e")
     e0, e_range = (None, None) if void_ratio is None else (float(void_ratio[0]), float(np.ptp(void_ratio)))
     return Observation(
-        path, control, columns[control], load, tuple(names), values, e0, e_range, resampling, tuple(notes)
+        path,
+        control,
+        columns[control],
+        load,
+        tuple(names),
+        values,
+        e0,
+        e_range,
+        resampling,
+        tuple(notes),
+        trained.experiment,
     )
 
 
@@ -241,7 +256,7 @@ def _check_units(
 ) -> None:
     for name in (name for name in dict.fromkeys(names) if name in table):
         usual = trained.usual_range(name)
-        check_unit(str(path), name, table[name], usual, LABEL_UNITS.get(name, "[-]"))
+        check_unit(str(path), name, table[name], usual, trained.experiment.units().get(name, "[-]"))
         _check_sign(path, name, table[name], usual)
     for name in dict.fromkeys((control, *trained.input_names)):
         usual = trained.input_ranges.get(name)
@@ -325,6 +340,7 @@ def _complete_load(
     columns: dict[str, Array],
     inputs: Sequence[str],
     control: str,
+    experiment: Experiment,
     experiment_type: float | None,
     notes: list[str],
 ) -> Array:
@@ -332,23 +348,13 @@ def _complete_load(
     missing = [name for name in inputs if name not in columns]
     if not missing:
         return np.column_stack([columns[name] for name in inputs])
-    axial = columns[control]
-    is_triaxial = control == "e_z" and set(missing) == {"e_x", "e_y"}
-    if is_triaxial and experiment_type == EXPERIMENT_TYPES["undrained"]:
-        lateral = -axial / 2
-        notes.append("e_x and e_y are -e_z/2: undrained, the volume is constant.")
-    elif is_triaxial and experiment_type == EXPERIMENT_TYPES["drained"] and "e" in columns:
-        # Logarithmic strains, compression positive: their sum is -ln(V / V0), and V grows as 1 + e.
-        lateral = (-np.log((1 + columns["e"]) / (1 + columns["e"][0])) - axial) / 2
-        notes.append("e_x = e_y follow from the void ratio: e_x + e_y + e_z = -ln((1 + e) / (1 + e0)).")
-    else:
-        reason = "the model has other load features than the strains of a triaxial test"
-        if is_triaxial and experiment_type is None:
-            reason = "say whether the test is drained or undrained (--experiment-type), so that they can be derived"
-        elif is_triaxial:
-            reason = "in a drained test they follow from the void ratio, but there is no column e either"
+    try:
+        derived = experiment.derive_inputs(columns, missing, control, experiment_type)
+    except UnderivableInputs as reason:
         raise DataError(
             f"{path}: the model needs the load features {', '.join(inputs)}; {', '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing: {reason}. The columns are {', '.join(columns)}."
-        )
-    return np.column_stack([columns.get(name, lateral) for name in inputs])
+        ) from reason
+    notes.append(derived.note)
+    complete = {**columns, **derived.columns}
+    return np.column_stack([complete[name] for name in inputs])

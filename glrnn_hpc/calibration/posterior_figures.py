@@ -13,7 +13,6 @@ from glrnn_hpc import layout
 from glrnn_hpc.calibration.observation import Observation
 from glrnn_hpc.calibration.posterior import INTERVAL, Posterior
 from glrnn_hpc.collector.training_domain import Range
-from glrnn_hpc.predict import LABEL_UNITS
 
 Array = NDArray[Any]
 
@@ -125,8 +124,8 @@ def plot_response(seen: Observation, first: int, response: Array, band: Array, f
         )
         axis.plot(strain, measured, color="0.35", lw=2.4, label="observed")
         axis.plot(strain[first:], answered, color=_ORANGE, lw=1.3, ls="--", label="most probable")
-        axis.set_ylabel(f"{name} [{LABEL_UNITS.get(name, '-')}]")
-        axis.set_xlabel(f"axial strain {seen.control} [-]" if seen.control == "e_z" else f"{seen.control} [-]")
+        axis.set_ylabel(f"{name} [{seen.experiment.units().get(name, '-')}]")
+        axis.set_xlabel(_strain_label(seen))
     for axis in axes[n:]:
         axis.remove()
     handles, labels = axes[0].get_legend_handles_labels()
@@ -155,6 +154,11 @@ def _draw_marginal(axis: Any, posterior: Posterior, column: int, found: Mapping[
     axis.axvline(found["most_probable"][name], color=_ORANGE, lw=2, label="most probable")
     axis.set_yticks([])
     axis.set_title(f"{name} = {found['most_probable'][name]:.4g}  ({low:.4g} .. {high:.4g})", fontsize="small")
+
+
+def _strain_label(seen: Observation) -> str:
+    label = seen.experiment.input_label(seen.control)
+    return label if label != seen.control else f"{seen.control} [-]"
 
 
 def _param_label(name: str) -> str:

@@ -38,10 +38,10 @@ def train(
     config.log_defaults(full, keys)
 
     import_keras()
-    from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
+    from glrnn_hpc.preprocessor.from_file import preprocessor_of_file
     from glrnn_hpc.train import train_tracked
 
-    preprocessor = PreprocessorTriaxialCompression(None, **full.as_dict())
+    preprocessor = preprocessor_of_file(full.as_dict())
     preprocessor.prepare_arrays()  # wrong data must not move an earlier run aside
     aside = layout.keep_aside(out)
     outcome = train_tracked(preprocessor, full.as_dict(), out=out, mode=wandb)

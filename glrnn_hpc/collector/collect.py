@@ -22,7 +22,7 @@ from glrnn_hpc.records.provenance import Provenance, write_provenance
 from glrnn_hpc.records.sweep_state import read_sweep_state
 from glrnn_hpc.records.sweep_summary import SweepSummary
 from glrnn_hpc.search.goal import sign_of
-from glrnn_hpc.search.sweep import PREPROCESSOR, group_choices
+from glrnn_hpc.search.sweep import PREPROCESSOR, experiment_of, group_choices
 from glrnn_hpc.study.ranking import best_first
 from glrnn_hpc.study.study import STATES, Slot, SweepStudy
 from glrnn_hpc.summary.cost import cost_of, group_errors
@@ -202,7 +202,7 @@ def _groups(study: SweepStudy, decided: dict[str, Any]) -> list[str] | None:
     is_swept = any(isinstance(value, dict) for value in choice.values())
     if is_swept or "raw_data" not in study.spec.constants:
         return None
-    groups = select_groups(read_schema(Path(study.spec.data_file)), **choice)
+    groups = select_groups(read_schema(Path(study.spec.data_file), experiment_of(study.spec)), **choice)
     return [group.name for group in groups]
 
 
@@ -219,7 +219,7 @@ def _read(study: SweepStudy) -> DemData | None:
     """Read the groups that trials can select; None if the sweep has a preprocessor with data of its own."""
     if "raw_data" not in study.spec.constants:
         return None
-    return read_data(study.spec.data_file, *group_choices(study.spec))
+    return read_data(study.spec.data_file, *group_choices(study.spec), experiment=experiment_of(study.spec))
 
 
 def _verify(

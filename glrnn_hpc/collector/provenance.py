@@ -17,7 +17,7 @@ from glrnn_hpc.collector.verify import Verified, errors_per_label
 from glrnn_hpc.config import SPLIT_SEED
 from glrnn_hpc.data.hdf5 import read_schema, select_groups
 from glrnn_hpc.errors import DataError
-from glrnn_hpc.predict import LABEL_UNITS
+from glrnn_hpc.experiments.registry import experiment_named
 from glrnn_hpc.preprocessor.base import PreparedData
 from glrnn_hpc.records.provenance import (
     FORMAT,
@@ -144,7 +144,8 @@ def _data_origin(study: SweepStudy, verified: Verified, checksums: Checksums) ->
         path = Path(study.spec.data_file)
         checksum, size = checksums.of(path), path.stat().st_size
         if fingerprint is not None:
-            chosen = select_groups(read_schema(path), verified.config.pressure, verified.config.experiment_type)
+            schema = read_schema(path, experiment_named(verified.config.experiment))
+            chosen = select_groups(schema, verified.config.pressure, verified.config.experiment_type)
             groups = [group.name for group in chosen]
     if isinstance(verified.data, PreparedData):
         sequences = {name: len(split) for name, split in verified.data.splits.items()}
@@ -161,6 +162,7 @@ def _data_origin(study: SweepStudy, verified: Verified, checksums: Checksums) ->
 def _columns(verified: Verified) -> tuple[list[Column], list[Column], list[LabelColumn]]:
     """Return load features, parameters and labels of the model, with their ranges in the training split."""
     stats, data = verified.stats, verified.data
+    units = experiment_named(verified.config.experiment).units()
     inputs, params, labels = _extremes_of(data.splits["train"]) if isinstance(data, PreparedData) else [None] * 3
     input_names = list(stats.get("input_names") or (f"input_{k}" for k in range(stats["num_input_features"])))
     param_names = list(stats.get("param_names") or (f"param_{k}" for k in range(stats["num_params"])))
@@ -172,7 +174,7 @@ def _columns(verified: Verified) -> tuple[list[Column], list[Column], list[Label
                 name=name,
                 min=low,
                 max=high,
-                unit=LABEL_UNITS.get(name),
+                unit=units.get(name),
                 mean=float(stats["mean"][k]) if "mean" in stats else None,
                 std=float(stats["std"][k]) if "std" in stats else None,
             )

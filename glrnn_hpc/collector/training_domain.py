@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from glrnn_hpc import layout
 from glrnn_hpc.config import SPLIT_SEED, nearest
 from glrnn_hpc.errors import ConfigError, DataError, GlrnnError, ModelError, RecordError
+from glrnn_hpc.experiments.base import Experiment
+from glrnn_hpc.experiments.registry import experiment_of
+from glrnn_hpc.experiments.triaxial import TRIAXIAL
 from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
-from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.from_file import preprocessor_of_file
 from glrnn_hpc.preprocessor.splits import split_ids
 from glrnn_hpc.records.provenance import Column, Provenance, read_provenance
 
@@ -23,12 +26,6 @@ logger = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 Range = tuple[float, float]
-
-#: Value of the column that the preprocessor appends for each type of experiment.
-EXPERIMENT_TYPES = {"drained": 1.0, "undrained": 0.0}
-
-#: Load feature of a model that has only one and does not name it.
-_ONLY_INPUT = "e_z"
 
 #: Load sequences that differ by less than this part of their range are the same.
 _SAME_LOAD = 1e-6
@@ -62,6 +59,8 @@ class TrainingDomain:
         RMSE on the test split in original units; empty where the provenance of the model does not record it.
     mean, std : list of float
         Mean and standard deviation of the labels; empty where they are not known.
+    experiment : Experiment
+        Experiment of the training data.
     """
 
     folder: Path
@@ -81,6 +80,7 @@ class TrainingDomain:
     label_errors: dict[str, float] = field(default_factory=dict)
     mean: list[float] = field(default_factory=list)
     std: list[float] = field(default_factory=list)
+    experiment: Experiment = TRIAXIAL
 
     @property
     def first(self) -> int:
@@ -187,6 +187,7 @@ def read_training_domain(folder: Path, stats: Mapping[str, Any], config: Mapping
     """
     n_inputs, n_params, n_labels = (int(stats[name]) for name in ("num_input_features", "num_params", "num_labels"))
     pad_length = int(config.get("pad_length", 0))
+    experiment = experiment_of(config)
     provenance = _provenance(layout.RunFolder(folder).provenance)
     mean, std = (np.asarray(stats.get(key, []), "float64").tolist() for key in ("mean", "std"))
     domain = TrainingDomain(
@@ -197,7 +198,7 @@ def read_training_domain(folder: Path, stats: Mapping[str, Any], config: Mapping
         n_inputs=n_inputs,
         n_params=n_params,
         n_labels=n_labels,
-        input_names=list(stats.get("input_names", [_ONLY_INPUT] if n_inputs == 1 else [])),
+        input_names=list(stats.get("input_names", [experiment.control] if n_inputs == 1 else [])),
         param_names=list(stats.get("param_names", [])),
         label_names=list(stats.get("label_names", [])),
         input_ranges=_ranges_of(provenance.load_features),
@@ -206,6 +207,7 @@ def read_training_domain(folder: Path, stats: Mapping[str, Any], config: Mapping
         label_errors={name: error.rmse for name, error in provenance.errors.get("test", {}).items()},
         mean=mean,
         std=std,
+        experiment=experiment,
     )
     inputs_params_labels = _training_arrays(domain, stats, config)
     return domain if inputs_params_labels is None else _with_ranges_of(domain, *inputs_params_labels)
@@ -285,7 +287,7 @@ def _training_arrays(
         logger.info("%s: is too large to be read for the steps of its load.", path)
         return None
     try:
-        preprocessor = PreprocessorTriaxialCompression(**config)
+        preprocessor = preprocessor_of_file(config)
         check_fingerprint(path, preprocessor.fingerprint(), stats["fingerprint"])
         sequences = preprocessor.all_sequences()
         seed = stats.get("split_seed", SPLIT_SEED)

@@ -17,7 +17,7 @@ from glrnn_hpc.errors import DataError, GlrnnError, ModelError, RecordError
 from glrnn_hpc.predict import predict_sequences
 from glrnn_hpc.preprocessor.base import PreparedData, Preprocessor
 from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
-from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.from_file import FilePreprocessor, preprocessor_of_file
 from glrnn_hpc.preprocessor.splits import scaling_of
 from glrnn_hpc.records.trial_result import TrialResult, read_trial_result
 from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of
@@ -203,7 +203,7 @@ def _prepare(
     if not isinstance(seed, int):
         raise ModelError(f"train_stats.json: is broken: split_seed must be a whole number, it is {seed!r}.")
     if preprocessor_of(study.spec) is None:
-        preprocessor: Preprocessor = PreprocessorTriaxialCompression(source=source, **config.as_dict())
+        preprocessor: Preprocessor = preprocessor_of_file(config.as_dict(), source)
         _check_data(preprocessor, stats)
         return evaluate.prepared_for(preprocessor, config, seed)
     try:
@@ -218,7 +218,7 @@ def _prepare(
 
 def _check_data(preprocessor: Preprocessor, stats: dict[str, Any]) -> None:
     """Refuse data that have changed before a model is evaluated on them in vain."""
-    if isinstance(preprocessor, PreprocessorTriaxialCompression) and "fingerprint" in stats:
+    if isinstance(preprocessor, FilePreprocessor) and "fingerprint" in stats:
         check_fingerprint(preprocessor.config.raw_data, preprocessor.fingerprint(), stats["fingerprint"])
 
 

@@ -26,6 +26,7 @@ class PreprocessingConfig(Keys):
     """How data are selected, extended, split, scaled and windowed."""
 
     raw_data: FilePath = Field(description="path of the HDF5 file")
+    experiment: str | None = Field(None, description="triaxial, or module:Class of a user's own; triaxial if left out")
     pressure: GroupChoice = Field("All", description="group name or value in Pa, a list of them, or All")
     experiment_type: str | list[str] = Field("All", description="drained, undrained, a list of them, or All")
     add_e0: bool = Field(False, description="append the initial void ratio to the parameters")

@@ -1,4 +1,4 @@
-"""Look at a data file: groups, shapes, attributes, ranges, and what may be wrong with it."""
+"""Description of a data file: groups, shapes, attributes, ranges, and what may be wrong with it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,22 @@ from numpy.typing import NDArray
 
 from glrnn_hpc.data.hdf5 import GroupShape, Schema, open_file, read_schema
 from glrnn_hpc.errors import DataError
+from glrnn_hpc.experiments.base import Experiment
+from glrnn_hpc.experiments.triaxial import TRIAXIAL
 
 #: A stress above this is more likely in Pa than in MPa.
 _LIKELY_PA = 1e3
 
 
-def inspect(path: str | Path) -> dict[str, Any]:
+def inspect(path: str | Path, experiment: Experiment = TRIAXIAL) -> dict[str, Any]:
     """Describe a data file.
+
+    Parameters
+    ----------
+    path : path
+        HDF5 file.
+    experiment : Experiment
+        Tells units, types and names of groups.
 
     Returns
     -------
@@ -31,8 +40,9 @@ def inspect(path: str | Path) -> dict[str, Any]:
     DataError
         If the file cannot be read.
     """
-    schema = read_schema(path)
+    schema = read_schema(path, experiment)
     names = {"contact_params": schema.contact_params, "inputs": schema.inputs, "outputs": schema.outputs}
+    stresses = {name for name, unit in experiment.units().items() if unit == "MPa"}
     problems = _different_shapes(schema)
     groups = []
     with open_file(schema.path) as file:
@@ -46,8 +56,8 @@ def inspect(path: str | Path) -> dict[str, Any]:
                     raise DataError(f"{path}: {shape.name}/{dataset} cannot be read as numbers: {error}") from error
                 shapes[dataset] = list(values.shape)
                 ranges[dataset] = _ranges(values, columns)
-                problems += _wrong_values(shape.name, values, columns)
-            problems += _wrong_names(shape)
+                problems += _wrong_values(shape.name, values, columns, stresses)
+            problems += _wrong_names(shape, experiment)
             groups.append(
                 {
                     "name": shape.name,
@@ -97,7 +107,7 @@ def _columns(values: NDArray[Any]) -> NDArray[Any]:
     return values.reshape(math.prod(values.shape[:-1]), values.shape[-1]).T
 
 
-def _wrong_values(group: str, values: NDArray[Any], columns: tuple[str, ...]) -> list[str]:
+def _wrong_values(group: str, values: NDArray[Any], columns: tuple[str, ...], stresses: set[str]) -> list[str]:
     found = []
     for name, column in zip(columns, _columns(values), strict=False):
         finite = column[np.isfinite(column)]
@@ -106,27 +116,17 @@ def _wrong_values(group: str, values: NDArray[Any], columns: tuple[str, ...]) ->
             found.append(f"{group}: {name} holds {n_bad} NaN or infinite values of {column.size}")
         if finite.size > 1 and finite.min() == finite.max():
             found.append(f"{group}: {name} is constant ({finite[0]:g})")
-        if name in ("p", "q") and finite.size and np.abs(finite).max() > _LIKELY_PA:
+        if name in stresses and finite.size and np.abs(finite).max() > _LIKELY_PA:
             found.append(f"{group}: {name} reaches {np.abs(finite).max():.3g}, which looks like Pa; MPa is expected")
     return found
 
 
-def _wrong_names(shape: GroupShape) -> list[str]:
+def _wrong_names(shape: GroupShape, experiment: Experiment) -> list[str]:
     found = []
     if shape.n_samples == 0:
         found.append(f"{shape.name}: holds no sample")
-    if not _is_number(shape.pressure):
-        found.append(f"{shape.name}: {shape.pressure} is no pressure in Pa; add_pressure must be False")
-    if shape.experiment_type not in ("drained", "undrained"):
-        found.append(f"{shape.name}: {shape.experiment_type} is neither drained nor undrained")
-    return found
-
-
-def _is_number(name: str) -> bool:
-    try:
-        return math.isfinite(float(name))
-    except ValueError:
-        return False
+    of_name = experiment.group_problems(shape.pressure, shape.experiment_type)
+    return found + [f"{shape.name}: {problem}" for problem in of_name]
 
 
 def _different_shapes(schema: Schema) -> list[str]:

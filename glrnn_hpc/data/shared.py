@@ -1,4 +1,4 @@
-"""The data of a sweep, once per node: raw arrays in memory that its ranks share, each of which reads a part."""
+"""Data in the shared memory of a node: raw arrays that its ranks share, each of which reads a part."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from glrnn_hpc.data.hdf5 import (
 )
 from glrnn_hpc.data.ranks import Ranks, slab
 from glrnn_hpc.errors import DataError
+from glrnn_hpc.experiments.base import Experiment
+from glrnn_hpc.experiments.triaxial import TRIAXIAL
 
 Array = NDArray[Any]
 
@@ -40,7 +42,7 @@ _VALUES_PER_SUM = 2**13
 
 @dataclass(frozen=True)
 class Moments:
-    """Of each sequence over its steps, so that those of any selection follow without another look at the data.
+    """Mean and squared deviations of each sequence over its steps; those of any selection follow from them.
 
     Attributes
     ----------
@@ -76,7 +78,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class Block:
-    """Groups of the same shape one after the other, raw and read-only; a trial picks rows of it.
+    """Raw read-only arrays of groups of the same shape, one group after the other; a trial picks rows of it.
 
     Attributes
     ----------
@@ -85,7 +87,7 @@ class Block:
     params : ndarray, shape (n_samples, n_params), float32
         Contact parameters.
     outputs : ndarray, shape (n_samples, n_steps, n_outputs), float32
-        Macroscopic response; p and q in MPa.
+        Macroscopic response, in the units of the experiment.
     input_moments, output_moments : Moments
         Of each sequence.
     """
@@ -99,7 +101,7 @@ class Block:
 
 @dataclass(frozen=True)
 class GroupArrays:
-    """The data of one group: views of its block, shapes and units as there."""
+    """Arrays of one group: views of its block, shapes and units as there."""
 
     shape: GroupShape
     inputs: Array
@@ -109,7 +111,7 @@ class GroupArrays:
 
 @dataclass(frozen=True)
 class DemData:
-    """The groups of a file that were read.
+    """Groups of a file that were read.
 
     Attributes
     ----------
@@ -144,6 +146,7 @@ def read_data(
     node: Ranks | None = None,
     *,
     copy: Path | None = None,
+    experiment: Experiment = TRIAXIAL,
 ) -> DemData:
     """Read the chosen groups as float32, once for all ranks of a node; each reads a part. Collective on `node`.
 
@@ -157,6 +160,8 @@ def read_data(
         Ranks that share memory; by default this process alone. The arrays live until its `free`.
     copy : Path, optional
         Where the values are read from in place of `path`, such as a copy that `staging.staged` made.
+    experiment : Experiment
+        Its columns are taken if the file does not name them.
 
     Returns
     -------
@@ -171,7 +176,7 @@ def read_data(
     """
     node = Ranks() if node is None else node
     before = _version(Path(path))
-    schema = node.agreed(lambda: read_schema(path))
+    schema = node.agreed(lambda: read_schema(path, experiment))
     chosen = node.agreed(lambda: select_groups(schema, pressure, experiment_type))
     alike: dict[tuple[int, ...], list[GroupShape]] = {}
     for shape in chosen:

@@ -17,7 +17,7 @@ from glrnn_hpc.launch.slurm.profile import Profile
 from glrnn_hpc.records.sweep_state import LaunchSettings, SweepState, Timing, read_sweep_state
 from glrnn_hpc.search.space import Parameter
 from glrnn_hpc.search.spec import SweepSpec
-from glrnn_hpc.search.sweep import preprocessor_of, trial_config
+from glrnn_hpc.search.sweep import experiment_of, preprocessor_of, trial_config
 from glrnn_hpc.study import creation, study
 from glrnn_hpc.tracking.settings import tracking_of
 from glrnn_hpc.worker import devices
@@ -283,7 +283,7 @@ def check_data(spec: SweepSpec) -> None:
         sequences.
     """
     by_name = {parameter.name: parameter for parameter in spec.parameters}
-    schema = read_schema(spec.data_file)
+    schema = read_schema(spec.data_file, experiment_of(spec))
     for pressure in _values(by_name, "pressure"):
         for experiment_type in _values(by_name, "experiment_type"):
             groups = select_groups(schema, pressure, experiment_type)

@@ -1,4 +1,4 @@
-"""The ways to write a file, or to put a folder in place, that another process reads."""
+"""Writing of files and folders that another process reads."""
 
 from __future__ import annotations
 

@@ -10,11 +10,12 @@ from glrnn_hpc.preprocessor.base import (
     sequence_dataset,
 )
 from glrnn_hpc.preprocessor.from_arrays import PreprocessorLSTM
-from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.from_file import FilePreprocessor, PreprocessorTriaxialCompression
 from glrnn_hpc.preprocessor.splits import scaling_of, split_and_scale, split_ids
 
 __all__ = [
     "ArrayPreprocessor",
+    "FilePreprocessor",
     "PreparedData",
     "Preprocessor",
     "PreprocessorLSTM",

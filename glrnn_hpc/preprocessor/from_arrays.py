@@ -19,6 +19,7 @@ from glrnn_hpc.config import (
 )
 from glrnn_hpc.data.shared import Block, block_of
 from glrnn_hpc.errors import ConfigError, DataError
+from glrnn_hpc.experiments.arrays import ArraysInMemory
 from glrnn_hpc.preprocessor.base import ArrayPreprocessor, PreparedData, sequence_dataset
 from glrnn_hpc.preprocessor.splits import split_and_scale
 from glrnn_hpc.sequences import Sequences
@@ -58,7 +59,8 @@ class PreprocessorLSTM(ArrayPreprocessor, is_seed_free=True):
     ) -> None:
         keys = {"train_frac": train_frac, "val_frac": val_frac, "window_size": window_size, "window_step": window_step}
         keys |= {"pad_length": window_size, "standardize_outputs": standardize_outputs}
-        self.config = parse(PreprocessingConfig, {"raw_data": "arrays in memory", **keys}, "preprocessor")
+        named = {"raw_data": "arrays in memory", "experiment": ArraysInMemory.name}
+        self.config = parse(PreprocessingConfig, {**named, **keys}, "preprocessor")
         self._load = np.asarray(input_data, dtype="float32").reshape(-1, 1)
         self._params = np.asarray(param_data, dtype="float32")
         self._outputs = np.swapaxes(np.asarray(output_data, dtype="float32"), 1, 2)

@@ -1,8 +1,9 @@
-"""Triaxial compressions from an HDF5 file."""
+"""Preprocessor of an experiment whose sequences lie in an HDF5 file."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,25 +20,34 @@ from glrnn_hpc.config import (
     unknown_key,
     without_always,
 )
-from glrnn_hpc.data.hdf5 import GroupShape, check_same_shapes, select_groups
-from glrnn_hpc.data.shared import Block, DemData, read_data
-from glrnn_hpc.errors import DataError
+from glrnn_hpc.data.hdf5 import GroupShape, Schema, check_same_shapes, select_groups
+from glrnn_hpc.data.shared import Block, DemData, GroupArrays, read_data
+from glrnn_hpc.errors import ConfigError, DataError
+from glrnn_hpc.experiments.base import Group
+from glrnn_hpc.experiments.registry import experiment_named, experiment_of
 from glrnn_hpc.preprocessor.base import ArrayPreprocessor, PreparedData, sequence_dataset
 from glrnn_hpc.preprocessor.splits import split_and_scale
+from glrnn_hpc.references import import_reference
 from glrnn_hpc.sequences import Sequences
 
 Array = NDArray[Any]
 
 
-class PreprocessorTriaxialCompression(ArrayPreprocessor, is_seed_free=True):
-    """Triaxial compressions from an HDF5 file.
+class FilePreprocessor(ArrayPreprocessor, is_seed_free=True):
+    """Preprocessor of the sequences in an HDF5 file.
 
     Parameters
     ----------
     source : DemData, optional
         The file's data where they are in memory already; `raw_data` is then a name only.
     **config
-        Keys of `config.PreprocessingConfig`; those of the training are accepted and ignored.
+        Keys of `config.PreprocessingConfig`; those of the training are accepted and ignored. `experiment` tells what
+        the file holds.
+
+    Attributes
+    ----------
+    experiment : Experiment
+        Of the file.
 
     Raises
     ------
@@ -54,12 +64,14 @@ class PreprocessorTriaxialCompression(ArrayPreprocessor, is_seed_free=True):
         self.config = parse(PreprocessingConfig, known, "preprocessor")
         if source is None:
             log_defaults(self.config, known, "preprocessor")
+        self.experiment = experiment_named(self.config.experiment, "preprocessor.experiment")
+        self._appended = self.experiment.appended_parameters(self.config)
         self._source = source
 
     @classmethod
     def get_default_config(cls) -> dict[str, Any]:
         """Return the keys of this preprocessor and their defaults; `raw_data` has none and must be given."""
-        return PreprocessingConfig(raw_data="data/sequences.hdf5").as_dict()
+        return PreprocessingConfig(raw_data="data/sequences.hdf5").model_dump()
 
     def prepare_arrays(self, seed: int = SPLIT_SEED) -> PreparedData:
         """Return the splits as whole sequences.
@@ -90,7 +102,7 @@ class PreprocessorTriaxialCompression(ArrayPreprocessor, is_seed_free=True):
         return select_groups(self.source().schema, self.config.pressure, self.config.experiment_type)
 
     def fingerprint(self) -> str:
-        """Return what tells the chosen sequences and their order from others: a hash of groups and parameters."""
+        """Return a hash of the chosen groups and their parameters: other sequences, or another order, have another."""
         digest = hashlib.sha256()
         for shape in self.groups():
             digest.update(f"{shape.name} {shape.n_samples} ".encode())
@@ -100,8 +112,17 @@ class PreprocessorTriaxialCompression(ArrayPreprocessor, is_seed_free=True):
     def source(self) -> DemData:
         """Return the data that were given, or read them once."""
         if self._source is None:
-            self._source = read_data(self.config.raw_data, self.config.pressure, self.config.experiment_type)
+            config = self.config
+            self._source = read_data(
+                config.raw_data, config.pressure, config.experiment_type, experiment=self.experiment
+            )
         return self._source
+
+    def column_names(self) -> dict[str, list[str]]:
+        """Return the names of the columns of `input`, `param` (those that are appended too) and `label`."""
+        schema = self.source().schema
+        params = [*schema.contact_params, *(parameter.name for parameter in self._appended)]
+        return {"input": list(schema.inputs_of(self.groups()[0])), "param": params, "label": list(schema.outputs)}
 
     def _merged(self) -> tuple[Block, Array, Array]:
         """Return the block of the chosen groups, their rows in the merged order, and their extended parameters."""
@@ -109,40 +130,49 @@ class PreprocessorTriaxialCompression(ArrayPreprocessor, is_seed_free=True):
         shapes = self.groups()
         check_same_shapes(data.schema, shapes)
         block, rows = data.rows([shape.name for shape in shapes])
-        params = np.concatenate([self._extended(data.groups[shape.name].params, shape, data) for shape in shapes])
-        if self.config.add_e0:
-            params = np.concatenate([params, block.outputs[rows, 0, self._e0_column(data), None]], axis=1)
+        params = np.concatenate([self._extended(data.groups[shape.name], data.schema) for shape in shapes])
         return block, rows, params.astype("float32")
 
-    def _extended(self, params: Array, shape: GroupShape, data: DemData) -> Array:
-        columns = [params]
-        if self.config.add_pressure:
-            try:
-                pressure = float(shape.pressure) / 1e6
-            except ValueError as error:
+    def _extended(self, arrays: GroupArrays, schema: Schema) -> Array:
+        """Return the parameters of a group, (n_samples, n_params), with those that are appended."""
+        shape = arrays.shape
+        group = Group(schema.path, shape.pressure, shape.experiment_type, schema.outputs, arrays.outputs)
+        columns = [arrays.params]
+        for parameter in self._appended:
+            values = np.asarray(parameter.values(group))
+            if values.shape not in ((), (shape.n_samples,)):
                 raise DataError(
-                    f"{data.schema.path}: group {shape.pressure!r} is no pressure in Pa; set add_pressure to False."
-                ) from error
-            columns.append(np.full((len(params), 1), pressure))
-        if self.config.add_experiment_type:
-            if shape.experiment_type not in ("drained", "undrained"):
-                raise DataError(
-                    f"{data.schema.path}: {shape.name} is neither drained nor undrained; "
-                    "set add_experiment_type to False."
+                    f"{schema.path}: {shape.name}: the experiment {self.experiment.name} gives {parameter.name} of "
+                    f"shape {values.shape}; one number, or one for each of the {shape.n_samples} samples, is needed."
                 )
-            columns.append(np.full((len(params), 1), float(shape.experiment_type == "drained")))
+            columns.append(np.broadcast_to(values, (shape.n_samples,))[:, None])
         return np.concatenate(columns, axis=1)
 
-    def column_names(self) -> dict[str, list[str]]:
-        """Return the names of the columns of `input`, `param` (those that are appended too) and `label`."""
-        config, schema = self.config, self.source().schema
-        extra = {"pressure": config.add_pressure, "experiment_type": config.add_experiment_type, "e0": config.add_e0}
-        params = [*schema.contact_params, *(name for name, is_added in extra.items() if is_added)]
-        return {"input": list(schema.inputs_of(self.groups()[0])), "param": params, "label": list(schema.outputs)}
 
-    def _e0_column(self, data: DemData) -> int:
-        if "e" not in data.schema.outputs:
-            raise DataError(
-                f"{data.schema.path}: add_e0 needs an output named e; there are {', '.join(data.schema.outputs)}."
-            )
-        return data.schema.outputs.index("e")
+class PreprocessorTriaxialCompression(FilePreprocessor, is_seed_free=True):
+    """Preprocessor of triaxial compressions under the name that GrainLearning gave it; see `FilePreprocessor`."""
+
+
+def preprocessor_of_file(config: Mapping[str, Any], source: DemData | None = None) -> FilePreprocessor:
+    """Return the preprocessor of the experiment that a configuration names.
+
+    Parameters
+    ----------
+    config : mapping
+        Keys of `config.RunConfig`.
+    source : DemData, optional
+        The file's data where they are in memory already.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown, a value is not allowed, or the experiment has no preprocessor for files.
+    """
+    experiment = experiment_of(config)
+    own = import_reference(experiment.preprocessor, f"experiment {experiment.name}: preprocessor")
+    if not (isinstance(own, type) and issubclass(own, FilePreprocessor)):
+        raise ConfigError(
+            f"experiment: {experiment.name} has the preprocessor {experiment.preprocessor}, which reads no file; "
+            "give it arrays in Python, or choose another experiment."
+        )
+    return own(source, **config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from glrnn_hpc import layout
 from glrnn_hpc.data.hdf5 import Schema, read_schema
 from glrnn_hpc.errors import ConfigError
-from glrnn_hpc.predict import LABEL_UNITS
+from glrnn_hpc.experiments.triaxial import TRIAXIAL
 from glrnn_hpc.report import plot_style
 from glrnn_hpc.report.plot_style import CaptionedFigure
 
@@ -103,7 +104,7 @@ def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) ->
                     axis.plot(strain, middle, color=colour, lw=0.9, ls=":")
                 axis.plot(strain, simulated[shown, :, column], color="0.35", lw=2.4)
                 axis.plot(strain, centre, color=colour, lw=1.3, ls="--")
-                axis.set_ylabel(_with_unit(label))
+                axis.set_ylabel(_with_unit(label, schema.units))
                 axis.yaxis.set_major_locator(MaxNLocator(5))
             title = f"{plot_style.shorten(group.name, 2 * _NAME_LENGTH)} ({len(predicted)} sequences)"
             row[0].set_title(title, loc="left", fontsize="small", fontweight="bold")
@@ -111,7 +112,7 @@ def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) ->
         axis.set_xlabel(strain_name)
     for axis, label in zip(axes[0], labels, strict=True):
         if label in metrics:
-            rmse = f"{metrics[label]['rmse']:.3g} {LABEL_UNITS.get(label, '')}".rstrip()
+            rmse = f"{metrics[label]['rmse']:.3g} {schema.units.get(label, '')}".rstrip()
             text = f"RMSE of {plot_style.shorten(label, _NAME_LENGTH)}, all groups: {rmse}"
             # Above the titles of the groups, which may be as long as their column is wide.
             axis.annotate(text, (1, 1), (0, 18), "axes fraction", "offset points", ha="right", fontsize="x-small")
@@ -158,7 +159,7 @@ def draw_errors(predictions: Path, metrics: dict[str, dict[str, float]]) -> Capt
         axis.set_yticks([])
         axis.xaxis.set_major_locator(MaxNLocator(3))
         axis.tick_params(axis="x", labelsize="small")
-        axis.set_xlabel(f"error of {_with_unit(label)}", fontsize="small")
+        axis.set_xlabel(f"error of {_with_unit(label, schema.units)}", fontsize="small")
         axis.set_title(f"RMSE {metrics[label]['rmse']:.3g}, R² {metrics[label]['r2']:.3f}", fontsize="small")
     for axis in axes[len(labels) :]:
         axis.set_visible(False)
@@ -167,7 +168,12 @@ def draw_errors(predictions: Path, metrics: dict[str, dict[str, float]]) -> Capt
     handles.append(Patch(color=plot_style.ORANGE, alpha=0.18, label="5-95 %"))
     plot_style.legend_below(canvas, handles)
     alt = "Errors (predicted - simulated) over all test sequences and steps: "
-    alt += "; ".join(_error_summary(errors[:, column], label) for column, label in enumerate(labels)) + "."
+    alt += (
+        "; ".join(
+            _error_summary(errors[:, column], _with_unit(label, schema.units)) for column, label in enumerate(labels)
+        )
+        + "."
+    )
     caption = f"predicted - simulated at {len(errors)} steps of the test sequences; 0.5 % lie beyond either edge."
     return CaptionedFigure(canvas, alt, caption)
 
@@ -199,11 +205,11 @@ def _all_errors(predictions: Path, schema: Schema) -> Array:
 
 def _error_summary(errors: Array, label: str) -> str:
     low, median, high = np.quantile(errors, _BAND)
-    return f"{_with_unit(label)} median {median:.2g}, 5 to 95 % {low:.2g} to {high:.2g}"
+    return f"{label} median {median:.2g}, 5 to 95 % {low:.2g} to {high:.2g}"
 
 
-def _with_unit(label: str) -> str:
-    return f"{plot_style.shorten(label, _NAME_LENGTH)} [{LABEL_UNITS.get(label, '-')}]"
+def _with_unit(label: str, units: Mapping[str, str]) -> str:
+    return f"{plot_style.shorten(label, _NAME_LENGTH)} [{units.get(label, '-')}]"
 
 
 def _legend() -> list[Any]:
@@ -222,6 +228,5 @@ def _median_sequence(predicted: Array, simulated: Array) -> int:
 
 
 def _abscissa(inputs: Array, names: tuple[str, ...]) -> tuple[Array, str]:
-    column = names.index("e_z") if "e_z" in names else len(names) - 1
-    name = "axial strain e_z [-]" if names[column] == "e_z" else names[column]
-    return inputs[:, column], name
+    column = names.index(TRIAXIAL.control) if TRIAXIAL.control in names else len(names) - 1
+    return inputs[:, column], TRIAXIAL.input_label(names[column])

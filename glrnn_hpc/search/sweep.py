@@ -11,6 +11,8 @@ from typing import Any, Literal, cast
 
 from glrnn_hpc import config
 from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.experiments import registry
+from glrnn_hpc.experiments.base import Experiment
 from glrnn_hpc.records.json_types import JsonObject, JsonValue
 from glrnn_hpc.references import import_reference
 from glrnn_hpc.search.distributions import finite_number
@@ -115,6 +117,17 @@ def group_choices(spec: SweepSpec) -> tuple[Any, Any]:
     values = {parameter.name: parameter.extremes() for parameter in spec.parameters}
     pressures, types = (_union(values.get(key, ["All"])) for key in ("pressure", "experiment_type"))
     return pressures, types
+
+
+def experiment_of(spec: SweepSpec) -> Experiment:
+    """Return the experiment that the sweep names, triaxial compression if it names none.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name, or a user's own cannot be imported or lacks a part.
+    """
+    return registry.experiment_of(spec.constants, "parameters", directory=spec.directory or None)
 
 
 def preprocessor_of(spec: SweepSpec) -> type[Any] | None:
@@ -240,6 +253,12 @@ def _parameters(content: Mapping[str, object], directory: str) -> tuple[Paramete
         )
     leaves = list(_leaves("parameters", parameters))
     known = config.RUN_KEYS | {PREPROCESSOR}
+    for _, name, mapping in leaves:
+        if name == registry.KEY:
+            named = Parameter.from_config(name, mapping)
+            if not named.is_constant:
+                raise ConfigError(f"parameters.{registry.KEY}: one experiment for the whole sweep is needed.")
+            registry.experiment_named(named.values[0], f"parameters.{registry.KEY}", directory=directory)
     for _, name, mapping in leaves:
         if name == PREPROCESSOR:
             own = Parameter.from_config(name, mapping)

@@ -12,9 +12,9 @@ import numpy as np
 
 from glrnn_hpc import layout
 from glrnn_hpc.config import RUN_KEYS, RunConfig, load_yaml, log_defaults, parse, without_always
-from glrnn_hpc.data.hdf5 import CONTACT_KEYS, INPUT_KEYS, OUTPUT_KEYS
 from glrnn_hpc.data.unpickle import load_npy
 from glrnn_hpc.errors import DataError, ModelError
+from glrnn_hpc.experiments.triaxial import TRIAXIAL
 from glrnn_hpc.layout import GRAINLEARNING_CONFIGS as CONFIGS
 from glrnn_hpc.layout import GRAINLEARNING_MODELS as MODELS
 from glrnn_hpc.layout import GRAINLEARNING_STATS as STATS
@@ -146,16 +146,17 @@ def _check_scaling(path: Path, stats: Mapping[str, Any]) -> None:
 
 def _column_names(stats: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the names of the columns where their numbers are those of GrainLearning's data; its files have none."""
-    extra = {"pressure": "add_pressure", "experiment_type": "add_experiment_type", "e0": "add_e0"}
-    params = [*CONTACT_KEYS, *(name for name, key in extra.items() if config[key])]
-    names = {"param": params, "label": list(OUTPUT_KEYS)}
+    appended = TRIAXIAL.appended_parameters(parse(RunConfig, config))
+    params = [*TRIAXIAL.column_names("contact_params"), *(parameter.name for parameter in appended)]
+    inputs = list(TRIAXIAL.column_names("inputs"))
+    names = {"param": params, "label": list(TRIAXIAL.column_names("outputs"))}
     if config["raw_data"] == _NO_FILE or any(len(names[kind]) != stats[f"num_{kind}s"] for kind in ("param", "label")):
         return {}
-    if stats["num_input_features"] == len(INPUT_KEYS):
-        names["input"] = list(INPUT_KEYS)
+    if stats["num_input_features"] == len(inputs):
+        names["input"] = inputs
     elif stats["num_input_features"] == 1 and config["experiment_type"] == "drained":
         # Its parser took the axial strain alone for drained tests: the lateral ones are free there.
-        names["input"] = [INPUT_KEYS[-1]]
+        names["input"] = [TRIAXIAL.control]
     return {f"{kind}_names": columns for kind, columns in names.items()}
 
 

@@ -18,7 +18,7 @@ from glrnn_hpc.errors import WRONG_INPUT, GlrnnError, LaunchError, StorageError
 from glrnn_hpc.records.ownership import Owner
 from glrnn_hpc.records.sweep_state import read_sweep_state
 from glrnn_hpc.search.spec import SweepSpec
-from glrnn_hpc.search.sweep import group_choices
+from glrnn_hpc.search.sweep import experiment_of, group_choices
 from glrnn_hpc.study import liveness
 from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.tracking.trial_tracker import TrialTracker
@@ -175,4 +175,4 @@ def _read(spec: SweepSpec, node: ranks.Ranks, scratch: str | None) -> DemData | 
     file = spec.data_file
     pressures, types = group_choices(spec)
     with staged(file, scratch, node) as copy:
-        return read_data(file, pressures, types, node, copy=copy)
+        return read_data(file, pressures, types, node, copy=copy, experiment=experiment_of(spec))

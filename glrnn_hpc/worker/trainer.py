@@ -16,7 +16,7 @@ from glrnn_hpc.data.shared import DemData
 from glrnn_hpc.errors import GlrnnError, ModelError, StorageError
 from glrnn_hpc.gather import copies_on_gpu
 from glrnn_hpc.preprocessor.base import Preprocessor
-from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.from_file import preprocessor_of_file
 from glrnn_hpc.records.json_types import JsonObject, Point
 from glrnn_hpc.records.metrics import read_metrics
 from glrnn_hpc.records.trial_result import TrialEnding, TrialOutcome
@@ -147,7 +147,7 @@ class Trainer:
         spec = self._study.spec
         config = trial_config(spec, assignment.point)
         if preprocessor_of(spec) is None:
-            return config, PreprocessorTriaxialCompression(source=self._data, **config.as_dict())
+            return config, preprocessor_of_file(config.as_dict(), self._data)
         return config, build_preprocessor(spec, assignment.point, self._data)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from glrnn_hpc import config, layout
+from glrnn_hpc.records.ownership import Owner
 from glrnn_hpc.study import leases
 from tests.conftest import write_steps
 
@@ -118,7 +119,7 @@ class Site:
             time.sleep(0.2)
         return found
 
-    def training(self) -> list[tuple[int, leases.Owner]]:
+    def training(self) -> list[tuple[int, Owner]]:
         """Return the trials that have an epoch and no result, and who trains them."""
         found = []
         for root in self.sweep.trials.glob("*"):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from glrnn_hpc import layout
+from glrnn_hpc.records.ownership import Owner
 from glrnn_hpc.study import leases, liveness
 from tests.slurm.conftest import TIMES, Site, process_of
 
@@ -37,7 +38,7 @@ class Place:
     def jobs(self) -> set[str]:
         return {worker.root.name for worker in self.sweep.all_workers()}
 
-    def kill(self, owner: leases.Owner) -> None:
+    def kill(self, owner: Owner) -> None:
         pid = owner.process.pid if self.cluster == "local" else process_of(owner.process.pid, owner.job)
         os.kill(pid, signal.SIGKILL)
 

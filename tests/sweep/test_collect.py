@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,11 @@ from glrnn_hpc.errors import ConfigError, DataError, RecordError, StorageError, 
 from glrnn_hpc.launch import resume_sweep, run_sweep
 from glrnn_hpc.models.lstm import rnn_model
 from glrnn_hpc.preprocessor.splits import split_ids
+from glrnn_hpc.records.ownership import Owner
 from glrnn_hpc.records.sweep_state import LaunchSettings
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import creation, liveness
-from glrnn_hpc.study.leases import Owner
 from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.summary.cost import group_errors
 from glrnn_hpc.versions import software
@@ -399,7 +400,7 @@ def test_a_metric_that_shall_be_large_ranks_the_other_way_round(whole: layout.Sw
 def test_failures_and_cost_are_told_while_the_sweep_goes_on(copied: layout.SweepFolder):
     seen = SweepStudy(copied)
     seen.add_slots(7)
-    seen.change_state(lambda state: {**state, "state": "running"})
+    seen.change_state(lambda state: replace(state, state="running"))
     claim = seen.claim(Owner("far", 0, liveness.Process("far", 1, "1")))
     shutil.rmtree(claim.lease.folder.checkpoint(1))  # as when its owner brings its files up just now
     found = collect(copied.root, top=1)
@@ -418,9 +419,7 @@ def test_failures_and_cost_are_told_while_the_sweep_goes_on(copied: layout.Sweep
 
 def test_errors_that_differ_by_their_numbers_are_one_failure():
     errors = ["loss is nan in epoch 3; learning_rate=0.97", "no room", "loss is inf in epoch 12; learning_rate=1e+30"]
-    table = [{"number": k, "state": "failed", "error": error} for k, error in enumerate([*errors, None])]
-    table.append({"number": 9, "state": "retried", "error": "no room"})
-    assert group_errors(table) == [
+    assert group_errors(enumerate([*errors, None])) == [
         {"error": errors[0], "trials": [0, 2]},
         {"error": "no room", "trials": [1]},
         {"error": "its result.json is missing", "trials": [3]},

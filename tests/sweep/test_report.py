@@ -19,20 +19,21 @@ from typer.testing import CliRunner
 
 from glrnn_hpc import cli, config, layout
 from glrnn_hpc.collector.collect import collect
-from glrnn_hpc.data.hdf5 import CONTACT_KEYS, INPUT_KEYS, OUTPUT_KEYS, write_file
+from glrnn_hpc.data.hdf5 import write_file
 from glrnn_hpc.errors import SweepError
 from glrnn_hpc.launch import run_sweep
 from glrnn_hpc.processes import this_process
+from glrnn_hpc.records.ownership import Owner
 from glrnn_hpc.records.sweep_state import LaunchSettings
+from glrnn_hpc.records.trial_result import TrialOutcome
 from glrnn_hpc.report.figures import FIGURES
 from glrnn_hpc.report.report import write_report
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import creation
-from glrnn_hpc.study.leases import Owner
 from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.summary.status import summarize
-from tests.conftest import DATA, write_steps
+from tests.conftest import CONTACT_KEYS, DATA, INPUT_KEYS, OUTPUT_KEYS, write_steps
 from tests.sweep.chromium import Page, chromium
 
 N_TRIALS = 26
@@ -207,7 +208,7 @@ def test_one_finished_trial_is_enough_for_a_report_whatever_its_group_is_called(
     folder.trial(0).metrics.write_bytes(b"epoch,val_loss\n1,\x00\n")
     found = write_report(folder.root)
     assert set(found["left_out"]) == {"importance", "learning_curves"}
-    assert f"{folder.trial(0).metrics} is broken and left out" in caplog.text
+    assert f"{folder.trial(0).metrics}: is broken: " in caplog.text
 
 
 def test_a_sweep_of_failures_alone_gets_a_report_of_them(tmp_path: Path):
@@ -216,8 +217,8 @@ def test_a_sweep_of_failures_alone_gets_a_report_of_them(tmp_path: Path):
     for number in range(2):
         claim = opened.claim(Owner("me", 0, this_process()))
         assert claim is not None
-        result = {"state": "failed", "error": "<out of memory>", "number": number, "point": claim.point}
-        assert claim.lease.publish({**result, "started": 0.0, "seconds": 1.0})
+        outcome = TrialOutcome(state="failed", error="<out of memory>")
+        assert claim.lease.publish(claim.result_of(outcome, started=0.0, seconds=1.0))
         opened.settle(number)
     done = CliRunner().invoke(cli.app, ["report", str(folder.root)])
     assert done.exit_code == 0

@@ -16,8 +16,9 @@ import pytest
 
 from glrnn_hpc import config, layout, predict, processes
 from glrnn_hpc.launch import resume_sweep
+from glrnn_hpc.records.metrics import read_metrics
 from glrnn_hpc.study import liveness
-from glrnn_hpc.tracking.trial_tracker import Tracking, read_metrics
+from glrnn_hpc.tracking.trial_tracker import Tracking
 from tests.conftest import write_steps
 from tests.offline import OfflineRun, metrics_of, newest
 
@@ -103,7 +104,7 @@ def test_each_trial_is_one_run_whoever_trained_it(sweep: layout.SweepFolder, run
 
 def test_the_history_of_each_run_is_that_of_the_trial(sweep: layout.SweepFolder, runs: list[OfflineRun]):
     for number, run in enumerate(runs):
-        rows = read_metrics(sweep.trial(number).metrics)
+        rows = read_metrics(sweep.trial(number).metrics).rows
         if number != 1:
             metrics = layout.read_json(sweep.trial(number).result)["metrics"]
             rows[-1] |= {name: metrics[name] for name in ("test_loss", "test_mae")}

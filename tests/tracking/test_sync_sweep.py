@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from glrnn_hpc import config, layout
+from glrnn_hpc.records.metrics import read_metrics
 from glrnn_hpc.study import leases
 from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.tracking.sync import sync
 from glrnn_hpc.tracking.sync_marks import marks_of
-from glrnn_hpc.tracking.trial_tracker import read_metrics
 from glrnn_hpc.tracking.upload import Patience
 from tests.conftest import write_steps
 from tests.tracking.server import WandbServer
@@ -139,7 +139,7 @@ def test_the_trials_of_a_sweep_arrive_whole_each_once(server: WandbServer, sweep
             **result["point"],
             "epochs": EPOCHS,
         }
-        rows = read_metrics(trial.metrics)
+        rows = read_metrics(trial.metrics).rows
         assert [row["epoch"] for row in run.history] == [row["epoch"] for row in rows], "complete, none twice"
         assert [row["val_loss"] for row in run.history] == pytest.approx([row["val_loss"] for row in rows])
         assert run.n_lines == len(run.history)
@@ -213,7 +213,7 @@ def test_a_trial_that_w_and_b_missed_is_written_from_its_records(server: WandbSe
     assert outcome.state == "synced", outcome.reason
     (run,) = server.proxy.recorder.runs_of("twelve").values()
     assert [row["epoch"] for row in run.history] == [
-        row["epoch"] for row in read_metrics(sweep.trial(finished).metrics)
+        row["epoch"] for row in read_metrics(sweep.trial(finished).metrics).rows
     ]
     assert layout.MODEL_WHOLE in run.files
 
@@ -232,7 +232,7 @@ def test_a_damaged_log_of_a_trial_is_written_anew_from_its_records(server: Wandb
     assert outcome.state == "synced", outcome.reason
     (run,) = server.proxy.recorder.runs_of("twelve").values()
     assert run.state == "finished"
-    assert len(run.history) == len(read_metrics(sweep.trial(finished).metrics))
+    assert len(run.history) == len(read_metrics(sweep.trial(finished).metrics).rows)
     (fragment,) = sweep.trial(finished).fragments()
     assert [mark.server for mark in marks_of(fragment)] == ["http://elsewhere", server.proxy.url]
 
@@ -264,7 +264,7 @@ def test_a_trial_that_was_given_back_is_sent_as_far_as_it_is_and_its_end_later(
     assert (outcome.state, outcome.reason) == ("synced", "")
     runs = server.proxy.recorder.runs_of("twelve")
     assert list(runs) == [run_id], "the same run"
-    result, rows = layout.read_json(folder.trial(0).result), read_metrics(folder.trial(0).metrics)
+    result, rows = layout.read_json(folder.trial(0).result), read_metrics(folder.trial(0).metrics).rows
     assert (result["state"], result["generation"], len(rows)) == ("finished", 4, EPOCHS)
     assert [row["epoch"] for row in run.history] == [row["epoch"] for row in rows], "complete, none twice"
     assert [row["val_loss"] for row in run.history] == pytest.approx([row["val_loss"] for row in rows])

@@ -17,9 +17,11 @@ import typer
 from glrnn_hpc import cli
 from glrnn_hpc.config import RunConfig, parse_yaml
 from glrnn_hpc.data import hdf5
+from glrnn_hpc.experiments.triaxial import TRIAXIAL
 from glrnn_hpc.launch.slurm.profile import load_profile
 from glrnn_hpc.search import space
 from glrnn_hpc.search.sweep import load_sweep
+from tests.conftest import CONTACT_KEYS, INPUT_KEYS, OUTPUT_KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -120,7 +122,7 @@ def test_the_commands_and_the_code_of_the_readme_and_of_the_study_run_in_their_o
     (code,) = blocks(STUDY, "python")
     done = run(project, sys.executable, "-c", code)
     assert done.returncode == 0, f"it needs `pip install '.[calibration]'`\n{done.stderr}"
-    assert set(re.findall(r"'(\w+)':", done.stdout)) == set(hdf5.CONTACT_KEYS)
+    assert set(re.findall(r"'(\w+)':", done.stdout)) == set(CONTACT_KEYS)
 
     (code,) = blocks(README, "python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
@@ -128,7 +130,7 @@ def test_the_commands_and_the_code_of_the_readme_and_of_the_study_run_in_their_o
     done = run(project, sys.executable, "from_python.py")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("best trial:")
-    assert set(re.findall(r"'(\w+)':", done.stdout)) == set(hdf5.OUTPUT_KEYS)
+    assert set(re.findall(r"'(\w+)':", done.stdout)) == set(OUTPUT_KEYS)
 
 
 def test_the_readme_is_a_page_that_one_reads() -> None:
@@ -171,11 +173,11 @@ def test_the_format_page_names_the_default_columns_in_their_order() -> None:
         row[0].strip("`"): tuple(row[1].split(", ")) for row in table(section(FORMAT, "Attributes of the file"))
     }
     expected = {
-        "contact_params": hdf5.CONTACT_KEYS,
-        "inputs": hdf5.INPUT_KEYS,
-        "outputs": hdf5.OUTPUT_KEYS,
-        "unused_keys_sequence": hdf5.UNUSED_SEQUENCE_KEYS,
-        "unused_keys_constant": hdf5.UNUSED_CONSTANT_KEYS,
+        "contact_params": CONTACT_KEYS,
+        "inputs": INPUT_KEYS,
+        "outputs": OUTPUT_KEYS,
+        "unused_keys_sequence": TRIAXIAL.unused_sequences,
+        "unused_keys_constant": TRIAXIAL.unused_constants,
     }
     assert {name: documented[name] for name in expected} == expected
 

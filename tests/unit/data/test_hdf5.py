@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from glrnn_hpc.data import hdf5, shared
 from glrnn_hpc.errors import DataError
+from tests.conftest import CONTACT_KEYS, INPUT_KEYS
 
 Arrays = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 NAMES: dict[str, Any] = {"contact_params": ["E", "v"], "inputs": ["e_x", "e_y", "e_z"], "outputs": ["e", "p"]}
@@ -61,8 +62,8 @@ def test_a_file_without_attributes_gets_the_usual_names(tmp_path: Path) -> None:
         for name, shape in (("contact_params", (2, 5)), ("inputs", (2, 4, 3)), ("outputs", (2, 4, 2))):
             group.create_dataset(name, data=np.zeros(shape))
     schema = hdf5.read_schema(tmp_path / "plain.hdf5")
-    assert schema.contact_params == hdf5.CONTACT_KEYS
-    assert schema.inputs == hdf5.INPUT_KEYS
+    assert schema.contact_params == CONTACT_KEYS
+    assert schema.inputs == INPUT_KEYS
     # Two columns are not the usual seven outputs, so that they have no known names.
     assert len(set(schema.outputs)) == 2
 

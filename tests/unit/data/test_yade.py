@@ -16,6 +16,9 @@ import pytest
 from glrnn_hpc.data import hdf5, shared, simulation, yade
 from glrnn_hpc.data.unpickle import load_npy
 from glrnn_hpc.errors import DataError
+from glrnn_hpc.experiments import triaxial
+from glrnn_hpc.experiments.triaxial import TRIAXIAL
+from tests.conftest import CONTACT_KEYS, INPUT_KEYS, OUTPUT_KEYS
 
 DATA = Path(__file__).parents[2] / "data"
 RAW = DATA / "raw"
@@ -26,9 +29,9 @@ def _write(
     path: Path, n_steps: int = 5, *, conf: Any = 5.301029995663981, mode: Any = "drained", **changed: Any
 ) -> Path:
     """Write an oracle file: feature number k has the value k + step / 1000; `changed` replaces values, None removes."""
-    constants: dict[str, Any] = {key: float(number) for number, key in enumerate(hdf5.CONTACT_KEYS)}
+    constants: dict[str, Any] = {key: float(number) for number, key in enumerate(CONTACT_KEYS)}
     constants |= {"conf": conf, "mode": mode, "num": 250}
-    names = (*hdf5.INPUT_KEYS, *hdf5.OUTPUT_KEYS)
+    names = (*INPUT_KEYS, *OUTPUT_KEYS)
     features: dict[str, Any] = {
         key: [number + step / 1000 for step in range(n_steps)] for number, key in enumerate(names)
     }
@@ -71,10 +74,10 @@ def test_values_are_those_of_the_raw_files_with_stresses_in_mpa(tmp_path: Path) 
         if len(content[1]["p"]) > 100
     ]
     for sample, (constants, features) in enumerate(kept):
-        np.testing.assert_allclose(group.params[sample], [constants[key] for key in hdf5.CONTACT_KEYS], rtol=1e-6)
-        for column, key in enumerate(hdf5.INPUT_KEYS):
+        np.testing.assert_allclose(group.params[sample], [constants[key] for key in CONTACT_KEYS], rtol=1e-6)
+        for column, key in enumerate(INPUT_KEYS):
             np.testing.assert_allclose(group.inputs[sample, :, column], features[key][:101], rtol=1e-6)
-        for column, key in enumerate(hdf5.OUTPUT_KEYS):
+        for column, key in enumerate(OUTPUT_KEYS):
             raw = np.array(features[key][:101]) / (1e6 if key in ("p", "q") else 1)
             np.testing.assert_allclose(group.outputs[sample, :, column], raw, rtol=1e-6)
 
@@ -126,7 +129,7 @@ def test_the_content_does_not_depend_on_the_order_in_which_files_were_made(tmp_p
     ],
 )
 def test_a_pressure_is_named_by_rounding(pressure_pa: float, name: str) -> None:
-    assert simulation.pressure_name(pressure_pa) == name
+    assert triaxial.pressure_name(pressure_pa) == name
 
 
 def test_the_commonest_length_is_taken_longer_ones_trimmed_shorter_ones_left_out(tmp_path: Path) -> None:
@@ -168,7 +171,7 @@ def test_a_broken_file_is_left_out_counted_and_named(tmp_path: Path, changed: di
     assert report.groups["0.2e6/drained"] == yade.GroupReport(files=2, good=1, corrupt=1)
     assert len(report.problems) == 1
     with pytest.raises(DataError, match=reason) as caught:
-        simulation.read_simulation(bad, hdf5.CONTACT_KEYS, hdf5.INPUT_KEYS, hdf5.OUTPUT_KEYS)
+        simulation.read_simulation(bad, simulation.RawKeys(CONTACT_KEYS, INPUT_KEYS, OUTPUT_KEYS), TRIAXIAL)
     assert report.problems[0] == str(caught.value)
     assert str(bad) in report.problems[0]
 

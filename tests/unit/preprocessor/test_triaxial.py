@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glrnn_hpc.data.hdf5 import INPUT_KEYS, write_file
+from glrnn_hpc.data.hdf5 import write_file
 from glrnn_hpc.data.shared import read_data
 from glrnn_hpc.errors import ConfigError, DataError, WindowError
 from glrnn_hpc.preprocessor.from_arrays import PreprocessorLSTM
 from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.preprocessor.splits import split_ids
-from tests.conftest import write_steps
+from tests.conftest import INPUT_KEYS, write_steps
 
 
 def prepare(path: Path, **config: Any):

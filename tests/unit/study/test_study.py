@@ -10,7 +10,9 @@ import pytest
 
 from glrnn_hpc import layout, processes
 from glrnn_hpc.errors import SweepError
+from glrnn_hpc.records.ownership import Owner
 from glrnn_hpc.records.sweep_state import LaunchSettings
+from glrnn_hpc.records.trial_result import TrialOutcome, TrialResult
 from glrnn_hpc.search import samplers
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import creation, leases, study
@@ -28,16 +30,20 @@ def sweep(**other: Any) -> dict[str, Any]:
     return {**base, "parameters": parameters, **other}
 
 
-def owner(job: str = "w", rank: int = 0) -> leases.Owner:
-    return leases.Owner(job, rank, processes.this_process())
+def owner(job: str = "w", rank: int = 0) -> Owner:
+    return Owner(job, rank, processes.this_process())
 
 
 def make(root: Path, n_trials: int = 4, **other: Any) -> study.SweepStudy:
     return study.SweepStudy(creation.create(root, load_sweep(sweep(**other)), n_trials, LaunchSettings()))
 
 
-def settle(seen: study.SweepStudy, claim: study.Claim, state: str = "finished", **result: Any) -> None:
-    assert claim.lease.publish({"state": state, "number": claim.number, **result})
+def result(claim: study.Claim, state: Any = "finished", **outcome: Any) -> TrialResult:
+    return claim.result_of(TrialOutcome(state=state, **outcome), started=0.0, seconds=1.0)
+
+
+def settle(seen: study.SweepStudy, claim: study.Claim, state: str = "finished", **outcome: Any) -> None:
+    assert claim.lease.publish(result(claim, state, **outcome))
     seen.settle(claim.number)
 
 
@@ -62,9 +68,9 @@ def test_only_trials_of_dead_owners_are_adopted_and_the_first_owner_is_fenced_of
     adopted = seen.adopt(owner("new"), lambda holder: holder.job == "slow")
     assert adopted.number == claim.number == 0
     assert (adopted.lease.generation, adopted.point) == (2, claim.point)
-    assert not claim.lease.publish({"state": "failed"})
+    assert not claim.lease.publish(result(claim, "failed"))
     settle(seen, adopted, value=1.0)
-    assert not adopted.lease.publish({"state": "failed"})
+    assert not adopted.lease.publish(result(adopted, "failed"))
     assert seen.slots()[0].value == 1.0
     seen.settle(0)  # whoever finds the result may settle it again
     assert seen.slots()[0].value == 1.0
@@ -74,7 +80,7 @@ def test_an_adopter_never_takes_the_trial_of_a_faster_adopter(seen: study.SweepS
     seen.claim(owner("dead"))
     faster = []
 
-    def dead_but_taken(holder: leases.Owner) -> bool:
+    def dead_but_taken(holder: Owner) -> bool:
         faster.append(leases.take(seen.folder.trial(0), owner("faster"), 2))
         return holder.job == "dead"
 
@@ -82,11 +88,11 @@ def test_an_adopter_never_takes_the_trial_of_a_faster_adopter(seen: study.SweepS
     assert faster[0].is_newest()
 
 
-def test_a_result_that_was_published_but_not_told_is_settled_by_the_adopter(seen: study.SweepStudy):
+def test_a_result_that_was_published_but_not_settled_is_settled_by_the_adopter(seen: study.SweepStudy):
     claim = seen.claim(owner("dead"))
     model = claim.lease.folder.generation(1).model(weights_only=False)
     model.write_bytes(b"model")
-    claim.lease.publish({"state": "finished", "value": 0.5})
+    claim.lease.publish(result(claim, value=0.5))
     assert seen.adopt(owner("new"), lambda _: True) is None
     assert seen.slots()[0].state == "finished"
     assert claim.lease.folder.model(weights_only=False).read_bytes() == b"model"
@@ -100,7 +106,7 @@ def test_a_trial_that_was_claimed_but_never_leased_is_adopted(seen: study.SweepS
     assert seen.adopt(owner("new"), lambda _: False).number == 0
 
 
-def test_a_trial_that_was_given_back_is_adopted_without_waiting(seen: study.SweepStudy):
+def test_a_trial_that_was_released_is_adopted_without_waiting(seen: study.SweepStudy):
     claim = seen.claim(owner("first"))
     assert seen.adopt_released(owner("new")) is None
     seen.release(claim)
@@ -185,7 +191,7 @@ def test_trials_that_were_added_a_moment_ago_keep_the_sweep_running(tmp_path: Pa
     assert not Path(f"{seen.folder.state}.lock").exists()
 
 
-def test_a_trial_that_kills_every_owner_is_given_up(seen: study.SweepStudy):
+def test_a_trial_that_kills_every_owner_fails(seen: study.SweepStudy):
     seen.claim(owner())
     for _ in range(4):
         assert seen.adopt(owner(), lambda _: True) is not None
@@ -195,7 +201,7 @@ def test_a_trial_that_kills_every_owner_is_given_up(seen: study.SweepStudy):
     assert "its worker died 5 times before an epoch was done" in layout.read_json(seen.folder.trial(0).result)["error"]
 
 
-def test_a_trial_that_gets_on_between_deaths_is_never_given_up(seen: study.SweepStudy):
+def test_a_trial_with_an_epoch_between_deaths_never_fails_by_them(seen: study.SweepStudy):
     claim = seen.claim(owner())
     for _ in range(8):
         seen.folder.trial(0).checkpoint_file(claim.lease.generation).touch()

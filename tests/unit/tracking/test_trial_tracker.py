@@ -17,6 +17,7 @@ import pytest
 from glrnn_hpc import config, layout
 from glrnn_hpc.errors import ConfigError, SweepError, TrackingError
 from glrnn_hpc.launch import run_sweep
+from glrnn_hpc.records.trial_result import TrialEnding, TrialResult
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.tracking import bounded_calls, run, server, trial_tracker
@@ -48,9 +49,9 @@ def row(epoch: int) -> dict[str, Any]:
     return {"epoch": epoch, "loss": 1 / epoch, "mae": 1.0, "val_loss": 2 / epoch, "val_mae": 1.0}
 
 
-def result(state: str = "finished", generation: int = 1, **other: Any) -> dict[str, Any]:
-    found = {"state": state, "value": 0.3, "metrics": METRICS, "epochs": 3, "best_epoch": 2}
-    return {**found, "point": POINT, "generation": generation, **other}
+def result(state: Any = "finished", generation: int = 1, **other: Any) -> TrialResult:
+    keys: dict[str, Any] = {"value": 0.3, "metrics": METRICS, "epochs": 3, "best_epoch": 2, "point": POINT, **other}
+    return TrialResult(state=state, generation=generation, number=0, started=0.0, seconds=1.0, **keys)
 
 
 def trained(sweep: layout.SweepFolder, number: int = 0, epochs: int = 3) -> layout.TrialFolder:
@@ -67,7 +68,7 @@ def trained(sweep: layout.SweepFolder, number: int = 0, epochs: int = 3) -> layo
     return trial
 
 
-def told(tracker: TrialTracker, ending: dict[str, Any], epochs: range, number: int = 0, generation: int = 1) -> None:
+def told(tracker: TrialTracker, ending: TrialEnding, epochs: range, number: int = 0, generation: int = 1) -> None:
     tracker.begin(number, generation, POINT, {"window_size": 3, "learning_rate": 1e-3})
     for epoch in epochs:
         tracker.log(row(epoch))
@@ -139,7 +140,7 @@ def test_pruned_and_failed_trials_say_so(sweep: layout.SweepFolder):
 def test_a_trial_that_is_given_back_is_preempted_and_its_next_owner_tells_all_epochs(sweep: layout.SweepFolder):
     trial = trained(sweep)
     tracker = TrialTracker(sweep)
-    told(tracker, {"state": "given back"}, range(1, 4))
+    told(tracker, "released", range(1, 4))
     first = newest(trial)
     assert (first.exit_code, first.is_preempting, first.summary["state"]) == (75, True, "given back")
     # The second owner dies without a word; the third goes on after epoch 2, where the checkpoint was.
@@ -159,7 +160,7 @@ def test_a_trial_that_is_given_back_is_preempted_and_its_next_owner_tells_all_ep
     assert found.run.run_id == first.run.run_id
     assert epochs_of(found) == [1, 2, 3]
     # The second one was only suspended: it has lost the trial, and leaves nothing.
-    killed.conclude({"state": "abandoned"})
+    killed.conclude("abandoned")
     assert trial.fragments() == [fragment]
     assert list(trial.wandb.iterdir()) == [fragment.root]
 
@@ -174,7 +175,7 @@ def test_the_run_of_a_trial_is_written_from_the_local_records(sweep: layout.Swee
     with pytest.raises(TrackingError, match="has no result"):
         record_trial(sweep, 0)
     trial = trained(sweep)
-    layout.write_json(trial.result, result("pruned", generation=2))
+    assert result("pruned", generation=2).publish(trial)
     left = TrialTracker(sweep)
     begin(left, sweep, 2)  # its owner died after it had published the result
     bounded_calls.Errands().give_up()
@@ -187,10 +188,9 @@ def test_the_run_of_a_trial_is_written_from_the_local_records(sweep: layout.Swee
     assert found.files == {"sweep.yaml", "train_stats.json", layout.MODEL_WHOLE}
     failed = sweep.trial(1)
     failed.root.mkdir()
-    layout.write_json(failed.result, result("failed", error="no data", metrics=None))
+    assert result("failed", error="no data", metrics=None).publish(failed)
     record_trial(sweep, 1)
     assert (newest(failed).exit_code, newest(failed).config["learning_rate"]) == (1, 1e-3)
-    layout.write_json(sweep.trial(1).result, {"state": "failed", "generation": 1})
     (sweep.trial(1).wandb).rename(sweep.trial(1).root / "moved")
     (sweep.trial(1).wandb).touch()  # no folder can be made
     with pytest.raises(TrackingError, match="W&B cannot write its run"):
@@ -276,7 +276,7 @@ def test_a_full_disk_leaves_a_run_that_is_known_to_lack_something(tmp_path: Path
         assert not trial.fragments()[-1].is_final()
         assert read_run(fragment.log).exit_code is None
         told(tracker, result(), range(1, 4), generation=2)
-        layout.write_json(trial.result, result())
+        assert result().publish(trial)
         with pytest.raises(TrackingError, match="trials/0: W&B"):
             record_trial(sweep, 0)
         (disk / "filler").unlink()
@@ -367,4 +367,3 @@ def test_a_sweep_on_a_server_that_is_not_there_is_refused_within_seconds(tmp_pat
     assert not (tmp_path / "sweep").exists()
     with pytest.raises(TrackingError, match="cannot be reached"):
         server.require_server()
-    assert trial_tracker.read_metrics(tmp_path / "none.csv") == []
