@@ -126,7 +126,7 @@ def test_pruned_and_failed_trials_say_so(sweep: layout.SweepFolder):
     tracker = TrialTracker(sweep)
     trained(sweep, 1)
     told(tracker, result("pruned"), range(1, 4), 1)
-    error = {"error": "training diverged: loss is nan", "generation": 1, "state": "failed"}
+    error = result("failed", error="training diverged: loss is nan", metrics=None)
     told(tracker, error, range(1, 2), 2)
     told(tracker, error, range(0), 3)
     pruned, failed, early = (newest(sweep.trial(number)) for number in (1, 2, 3))
