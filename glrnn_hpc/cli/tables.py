@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from glrnn_hpc.collector.collection import Collection, SweepAccount
     from glrnn_hpc.records.sweep_summary import SweepSummary
 
 #: Of trials that failed alike, that are named.
@@ -47,12 +48,12 @@ def status_lines(found: SweepSummary) -> list[str]:
     return [*lines, line + (f" ({found['reason']})" if found["reason"] else "")]
 
 
-def collect_lines(found: dict[str, Any]) -> list[str]:
+def collect_lines(found: Collection) -> list[str]:
     """Return the lines of `glrnn collect`: the ranking, what the best one is worth, what went wrong, what it cost."""
     is_many, best, metric = "sweeps" in found, found["best"], found["metric"]
-    where = {row["sweep"]: row["sweep"] + " " for row in found["top"] + found["refused"]} if is_many else {}
+    where = {row["sweep"]: row["sweep"] + " " for row in [*found["top"], *found["refused"]]} if is_many else {}
     lines = [
-        f"{where.get(row.get('sweep'), '')}trial {row['number']} was refused: {row['reason']}"
+        f"{where.get(row.get('sweep', ''), '')}trial {row['number']} was refused: {row['reason']}"
         for row in found["refused"]
     ]
     shown = [name for name in ("val_loss", "test_loss") if name != metric]
@@ -67,18 +68,21 @@ def collect_lines(found: dict[str, Any]) -> list[str]:
         for row in found["top"]
     ]
     lines.append(table([*(["sweep"] if is_many else []), "trial", metric, *shown, "parameters"], rows))
-    lines.append(f"best: {where.get(best.get('sweep'), '')}trial {best['number']}, verified on the val and test split")
+    lines.append(
+        f"best: {where.get(best.get('sweep', ''), '')}trial {best['number']}, verified on the val and test split"
+    )
     lines.append(metrics_line(best["metrics"]))
     kinds = ("mae", "rmse", "r2")
     errors = [[name, *(_number(values[kind], 4) for kind in kinds)] for name, values in best["errors"].items()]
     lines.append(table(["test split", "MAE", "RMSE", "R2"], errors))
-    for root, sweep in (found["sweeps"] if is_many else {"": found}).items():
+    accounts: Mapping[str, Collection | SweepAccount] = found["sweeps"] if is_many else {"": found}
+    for root, sweep in accounts.items():
         lines += [f"{root}:"] if is_many else []
         lines += _account_lines(sweep)
     return [*lines, f"-> {best['path']}"]
 
 
-def _account_lines(found: dict[str, Any]) -> list[str]:
+def _account_lines(found: Collection | SweepAccount) -> list[str]:
     lines = []
     for group in found["failures"]:
         numbers = ", ".join(map(str, group["trials"][:_NUMBERS])) + (", …" if len(group["trials"]) > _NUMBERS else "")
