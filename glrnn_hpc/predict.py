@@ -24,7 +24,7 @@ from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
 from glrnn_hpc.preprocessor.from_file import FilePreprocessor, preprocessor_of_file
 from glrnn_hpc.preprocessor.splits import scaling_of, split_ids
 from glrnn_hpc.surrogate import artifact, evaluate, legacy, shipped
-from glrnn_hpc.surrogate.fit import with_new_names
+from glrnn_hpc.surrogate.feed import rename_elements
 
 Array = NDArray[Any]
 
@@ -124,7 +124,7 @@ def predict_macroscopics(
     WindowError
         If the sequences are not longer than a window.
     """
-    batches = data.map(with_new_names).batch(batch_size)
+    batches = data.map(rename_elements).batch(batch_size)
     parts = []
     for inputs, _ in batches.take(1) if single_batch else batches:
         parts.append(_predict_batch(model, inputs, train_stats, config))

@@ -1,4 +1,4 @@
-"""Train a surrogate: from a preprocessor and a configuration to the files of a run."""
+"""Training of a surrogate: from a preprocessor and a configuration to the files of a run."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ from glrnn_hpc.errors import ConfigError, OutOfMemory
 from glrnn_hpc.gather import DeviceCopies, copies_on_gpu
 from glrnn_hpc.preprocessor.base import Preprocessor
 from glrnn_hpc.surrogate import artifact
+from glrnn_hpc.surrogate.callbacks import EpochLog
 from glrnn_hpc.surrogate.checkpoint import Checkpoint, load
-from glrnn_hpc.surrogate.fit import FitData, fit, prepare
+from glrnn_hpc.surrogate.feed import Feed, FitData
+from glrnn_hpc.surrogate.fit import fit
 from glrnn_hpc.surrogate.model_cache import Compiled, CompiledModels
 from glrnn_hpc.tracking.run import tracked
 
@@ -41,14 +43,14 @@ OUTPUTS = "outputs"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training came to.
+    """Result of a training.
 
     Attributes
     ----------
     history : keras.callbacks.History
         Loss and metrics of every epoch.
     epochs, best_epoch : int
-        Epochs that were trained, and the one (from 1) whose model was kept.
+        Epochs that were trained, and the one (from 1) whose model was written.
     metrics : dict
         loss, mae, val_loss, val_mae of the best epoch, test_loss and test_mae of its model.
     """
@@ -117,28 +119,28 @@ def run_training(
         If the network or its batches do not fit into memory.
     ModelError
         If the checkpoint is broken, or is of another configuration or model.
-    Left
+    EndedByOtherRank
         If another rank of the group ended the training.
     """
     group = Ranks() if group is None else group
-    kept = CompiledModels(group) if models is None else models
+    models = CompiledModels(group) if models is None else models
+    feed = Feed(config, Share(group.rank, group.size), copies)
 
     def build() -> tuple[Checkpoint | None, FitData, Compiled]:
-        earlier = None if resume_from is None else load(resume_from, config.as_dict())
+        earlier = None if resume_from is None else load(resume_from, config)
         _seed(config.seed, preprocessor, model)  # before the data, which may be shuffled by the global seed
-        share = Share(group.rank, group.size)
-        with _saying_what_needs_memory(config):
-            data = prepare(preprocessor, config, 0 if earlier is None else earlier.epochs, share, copies)
+        with _naming_memory_needs(config):
+            data = feed.prepare(preprocessor, 0 if earlier is None else earlier.epochs)
         if group.rank == 0:
             _describe(folder, config, data.train_stats)
         _seed(config.seed, preprocessor, model)
-        with _saying_what_needs_memory(config):
+        with _naming_memory_needs(config):
             if model is not None:
                 return earlier, data, Compiled(model, config, group)
-            return earlier, data, lent.enter_context(kept.fresh(data.train_stats, config))
+            return earlier, data, in_use.enter_context(models.fresh(data.train_stats, config))
 
     target = layout.RunFolder(model_folder or folder.root)
-    with ExitStack() as lent, _saying_what_needs_memory(config):
+    with ExitStack() as in_use, _naming_memory_needs(config):
         earlier, data, compiled = group.agreed(build)
         if earlier is not None and group.rank == 0:
             logger.info("%s: goes on after epoch %d", folder.root, earlier.epochs)
@@ -177,7 +179,7 @@ def _describe(folder: layout.RunFolder, config: RunConfig, train_stats: dict[str
 
 
 @contextmanager
-def _saying_what_needs_memory(config: RunConfig) -> Iterator[None]:
+def _naming_memory_needs(config: RunConfig) -> Iterator[None]:
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
@@ -200,7 +202,7 @@ def train_without_wandb(
     outputs = Path(OUTPUTS)
     run_config = full_config(preprocessor, config)
     _keep_aside(outputs)
-    callbacks = [_Telling(run_config.epochs)]
+    callbacks = [EpochLog(run_config.epochs)]
     return run_training(preprocessor, run_config, layout.RunFolder(outputs), model=model, callbacks=callbacks).history
 
 
@@ -241,7 +243,7 @@ def train_tracked(
         logger_of_epochs = keras.callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: run.log({"epoch": epoch + 1, **logs})
         )
-        callbacks = [logger_of_epochs, _Telling(run_config.epochs)]
+        callbacks = [logger_of_epochs, EpochLog(run_config.epochs)]
         outcome = run_training(
             preprocessor, run_config, folder, model=model, callbacks=callbacks, copies=copies_on_gpu()
         )
@@ -251,18 +253,6 @@ def train_tracked(
         run.summarize({**outcome.metrics, "epochs": outcome.epochs, "best_epoch": outcome.best_epoch})
         run.save(folder.config, folder.train_stats, artifact.find_model(folder.root))
     return outcome
-
-
-class _Telling(keras.callbacks.Callback):
-    """Say after each epoch how far a single training is."""
-
-    def __init__(self, epochs: int) -> None:
-        super().__init__()
-        self._epochs = epochs
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        values = ", ".join(f"{name} {value:.5g}" for name, value in (logs or {}).items())
-        logger.info("epoch %d of %d: %s", epoch + 1, self._epochs, values)
 
 
 def _keep_aside(outputs: Path) -> None:

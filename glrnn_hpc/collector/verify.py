@@ -24,7 +24,7 @@ from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of
 from glrnn_hpc.sequences import Scaling, Sequences
 from glrnn_hpc.study.study import Slot, SweepStudy
 from glrnn_hpc.surrogate import artifact, evaluate
-from glrnn_hpc.surrogate.fit import FitData
+from glrnn_hpc.surrogate.feed import FitData
 
 Array = NDArray[Any]
 

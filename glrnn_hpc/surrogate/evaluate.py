@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from glrnn_hpc.config import SPLIT_SEED, RunConfig
 from glrnn_hpc.preprocessor.base import PreparedData, Preprocessor, gives_arrays
-from glrnn_hpc.surrogate.fit import FitData, ordered, prepare
+from glrnn_hpc.surrogate.feed import Feed, FitData
 
 Array = NDArray[Any]
 
@@ -26,7 +26,7 @@ def split_losses(
     model : keras.Model
         Is compiled anew.
     data : PreparedData or FitData
-        What `prepare_arrays` of the preprocessor or `fit.prepare` returns.
+        What `prepare_arrays` of the preprocessor or `Feed.prepare` returns.
     config : RunConfig
         Of the training.
     splits : iterable of str
@@ -40,7 +40,7 @@ def split_losses(
     model.compile(loss="mse", metrics=["mae"], jit_compile=False)
     found: dict[str, float] = {}
     for split in splits:
-        batches = getattr(data, split) if isinstance(data, FitData) else ordered(data, split, config)
+        batches = getattr(data, split) if isinstance(data, FitData) else Feed(config).ordered(data, split)
         values = model.evaluate(batches, verbose=0, return_dict=True)
         found |= {f"{split}_{name}": float(values[name]) for name in ("loss", "mae")}
     return found
@@ -51,7 +51,7 @@ def prepared_for(preprocessor: Preprocessor, config: RunConfig, split_seed: int 
     if preprocessor.draws_from_global_seeds:
         # One of the user's own may draw from the global seeds, which the training set before.
         keras.utils.set_random_seed(config.seed)
-    return preprocessor.prepare_arrays(split_seed) if gives_arrays(preprocessor) else prepare(preprocessor, config)
+    return preprocessor.prepare_arrays(split_seed) if gives_arrays(preprocessor) else Feed(config).prepare(preprocessor)
 
 
 class LabelErrors:

@@ -11,7 +11,7 @@ import keras
 from glrnn_hpc.config import RunConfig
 from glrnn_hpc.data.ranks import Ranks
 from glrnn_hpc.models.lstm import rnn_model
-from glrnn_hpc.surrogate.data_parallel import Together
+from glrnn_hpc.surrogate.data_parallel import DataParallel
 
 #: Kept at a time: those of the commonest sweeps over a network's size.
 _CAPACITY = 8
@@ -37,8 +37,8 @@ class Compiled:
         The model.
     group : Ranks
         The group.
-    together : Together or None
-        None for a group of one.
+    data_parallel : DataParallel or None
+        Training and evaluation on the group; None for a group of one.
     """
 
     def __init__(self, model: keras.Model, config: RunConfig, group: Ranks | None = None) -> None:
@@ -51,7 +51,7 @@ class Compiled:
         model.compile(optimizer=optimizer, loss="mse", metrics=["mae"] if is_alone else None, jit_compile=False)
         optimizer.build(model.trainable_variables)
         self._untrained = [variable.numpy() for variable in optimizer.variables]
-        self.together = None if is_alone else Together(model, self.group)
+        self.data_parallel = None if is_alone else DataParallel(model, self.group)
 
     def renew(self, weights: list[Any], learning_rate: float) -> None:
         """Make it as good as new: other weights, an optimizer that has not seen a batch."""

@@ -24,7 +24,7 @@ from glrnn_hpc.search import hyperband
 from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of, trial_config
 from glrnn_hpc.study.liveness import Watchdog
 from glrnn_hpc.study.study import Claim, SweepStudy
-from glrnn_hpc.surrogate.data_parallel import Left
+from glrnn_hpc.surrogate.data_parallel import EndedByOtherRank
 from glrnn_hpc.surrogate.model_cache import CompiledModels
 from glrnn_hpc.tracking.trial_tracker import TrialTracker
 from glrnn_hpc.train import Outcome, run_training
@@ -115,7 +115,7 @@ class Trainer:
             self._timeline.begin("gap")
             try:
                 self._train(assignment, [ProgressCallback(self._watchdog)])
-            except (Left, GlrnnError):
+            except (EndedByOtherRank, GlrnnError):
                 pass  # the root logs why
             except Exception as error:
                 logger.warning("trial %d ended on rank %d of its group: %r", assignment.number, self._group.rank, error)

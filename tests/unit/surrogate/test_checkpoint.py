@@ -233,12 +233,12 @@ def test_a_broken_or_foreign_checkpoint_is_refused(tiny: Config, tmp_path: Path)
     file = tmp_path / "state.npz"
     train(config, tmp_path / "run", checkpoint=file)
     with pytest.raises(ModelError, match="is a checkpoint of another configuration; learning_rate differ"):
-        checkpoints.load(file, {**config.as_dict(), "learning_rate": 0.5})
+        checkpoints.load(file, config.model_copy(update={"learning_rate": 0.5}))
     content = file.read_bytes()
     for broken in (b"", content[: len(content) // 2], b"x" * 100, content[:-200] + b"\0" * 200):
         file.write_bytes(broken)
         with pytest.raises(ModelError, match=r"state\.npz: cannot be read as a checkpoint"):
-            checkpoints.load(file, config.as_dict())
+            checkpoints.load(file, config)
 
 
 def test_checkpoints_are_no_more_frequent_than_asked_for_but_the_last_one_is_written(tiny: Config, tmp_path: Path):
@@ -246,5 +246,5 @@ def test_checkpoints_are_no_more_frequent_than_asked_for_but_the_last_one_is_wri
     file = tmp_path / "state.npz"
     outcome = train(config, tmp_path / "run", checkpoint=file)
     assert outcome.epochs < 60
-    found = checkpoints.load(file, config.as_dict())
+    found = checkpoints.load(file, config)
     assert (found.epochs, found.has_ended) == (outcome.epochs, True)

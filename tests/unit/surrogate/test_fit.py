@@ -17,7 +17,9 @@ from glrnn_hpc.models.lstm import rnn_model
 from glrnn_hpc.preprocessor.base import Preprocessor
 from glrnn_hpc.preprocessor.from_arrays import PreprocessorLSTM
 from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
-from glrnn_hpc.surrogate import artifact, fit
+from glrnn_hpc.preprocessor.splits import scaling_of
+from glrnn_hpc.surrogate import artifact
+from glrnn_hpc.surrogate.feed import Feed, FitData
 
 
 def configured(preprocessor: Preprocessor, config: dict[str, Any]):
@@ -49,7 +51,7 @@ def test_divergence_is_seen_before_the_epoch_ends(tiny, tmp_path: Path):
     folder = layout.RunFolder(tmp_path / "run")
     with pytest.raises(TrainingDiverged, match=r"loss is (nan|inf) in epoch 1; learning_rate=1e\+30"):
         train.run_training(preprocessor, configured(preprocessor, config), folder, callbacks=[count])
-    assert len(n_batches) < fit.prepare(preprocessor, configured(preprocessor, config)).n_batches
+    assert len(n_batches) < Feed(configured(preprocessor, config)).prepare(preprocessor).n_batches
 
 
 class Doubled(PreprocessorTriaxialCompression):
@@ -60,21 +62,21 @@ class Doubled(PreprocessorTriaxialCompression):
         return {name: dataset.map(lambda x, y: (x, 2 * y)) for name, dataset in datasets.items()}, stats
 
 
-def first_labels(data: fit.FitData) -> np.ndarray:
+def first_labels(data: FitData) -> np.ndarray:
     return next(data.val.as_numpy_iterator())[1]
 
 
 def test_a_subclass_that_overrides_prepare_datasets_is_not_passed_over(tiny):
     config = tiny()
     plain, doubled = PreprocessorTriaxialCompression(**config), Doubled(**config)
-    expected = 2 * first_labels(fit.prepare(plain, configured(plain, config)))
-    np.testing.assert_array_equal(first_labels(fit.prepare(doubled, configured(doubled, config))), expected)
+    expected = 2 * first_labels(Feed(configured(plain, config)).prepare(plain))
+    np.testing.assert_array_equal(first_labels(Feed(configured(doubled, config)).prepare(doubled)), expected)
 
 
 def test_data_sets_are_scaled_and_windowed_as_arrays_are(tiny):
     config = tiny(standardize_inputs=True, window_step=2)
     plain, doubled = PreprocessorTriaxialCompression(**config), Doubled(**config)
-    by_arrays, by_sets = (fit.prepare(each, configured(each, config)) for each in (plain, doubled))
+    by_arrays, by_sets = (Feed(configured(each, config)).prepare(each) for each in (plain, doubled))
     assert by_arrays.n_batches == by_sets.n_batches
     for left, right in zip(by_arrays.test.as_numpy_iterator(), by_sets.test.as_numpy_iterator(), strict=True):
         np.testing.assert_allclose(left[0]["inputs"], right[0]["inputs"], atol=1e-6)
@@ -84,7 +86,7 @@ def test_data_sets_are_scaled_and_windowed_as_arrays_are(tiny):
 
 def test_missing_statistics_are_named():
     with pytest.raises(ModelError, match="train_stats has no inputs_mean, which the configuration asks for; it has x"):
-        fit.scaling_of({"x": 1}, "inputs_")
+        scaling_of({"x": 1}, "inputs_")
 
 
 def test_one_mapping_serves_preprocessor_and_training(tmp_path: Path, monkeypatch):
