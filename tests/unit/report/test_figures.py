@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from glrnn_hpc.errors import DataError
-from glrnn_hpc.records.sweep_state import LaunchSettings
+from glrnn_hpc.records.sweep_state import LaunchPlan
 from glrnn_hpc.report import plot_style
 from glrnn_hpc.report.figures import FIGURES, ReportFigure, ReportSources
 from glrnn_hpc.report.plot_style import CaptionedFigure, FigureNotApplicable
@@ -36,7 +36,7 @@ def test_a_figure_that_is_registered_is_drawn_left_out_or_named_as_a_fault(
     for name, draw in (("seeds", draw_seeds), ("begun", refuse), ("gone", fail)):
         monkeypatch.setitem(FIGURES, name, ReportFigure(f"Figure of {name}", draw))
     content = {"method": "random", "parameters": {"raw_data": {"value": "a.hdf5"}, "window_size": {"values": [3, 4]}}}
-    folder = creation.create(tmp_path / "sweep", load_sweep(content), 2, LaunchSettings())
+    folder = creation.create(tmp_path / "sweep", load_sweep(content), 2, LaunchPlan())
     report = write_report(folder.root)
     assert list(report["figures"]) == ["seeds"]
     assert Path(report["figures"]["seeds"]).read_bytes().startswith(b"\x89PNG")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from glrnn_hpc.records.sweep_state import LaunchSettings
+from glrnn_hpc.records.sweep_state import LaunchPlan
 from glrnn_hpc.records.sweep_summary import SweepSummary, TrialRow
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import creation
@@ -21,7 +21,7 @@ def test_the_cost_of_a_sweep_counts_the_ranks_of_each_trial(tmp_path: Path):
     rate = {"distribution": "log_uniform_values", "min": 1e-4, "max": 1e-2}
     keys = {"raw_data": {"value": "a.hdf5"}, "learning_rate": rate, "ranks_per_trial": {"value": 2}}
     spec = load_sweep({"method": "random", "parameters": keys})
-    study = SweepStudy(creation.create(tmp_path / "sweep", spec, 4, LaunchSettings()))
+    study = SweepStudy(creation.create(tmp_path / "sweep", spec, 4, LaunchPlan()))
     study.change_state(lambda state: replace(state, created=1000.0))
     table = [
         row(0, "pruned", 10, 1000.0, 1800.0),
