@@ -142,12 +142,16 @@ class Site:
     def queue(self) -> list[str]:
         return self.run("squeue", "--noheader", "--array", "--format=%i").split()
 
+    def has_processes(self, jobs: list[str]) -> bool:
+        """Return whether a process of one of the jobs is left on any node."""
+        return any(_processes_of_job(job) for job in jobs)
+
     def cancel_all(self) -> None:
         """Cancel all jobs by Slurm; none may come back, which only its own batch script could do."""
         jobs = self.queue()
         self.run("scancel", "--user=root")
         self.until(lambda: not self.queue())
-        self.until(lambda: not any(_processes_of_job(job) for job in jobs))
+        self.until(lambda: not self.has_processes(jobs))
         assert not self.queue(), "a cancelled job must not come back"
 
     def assert_all_finished_once(self, n_trials: int, epochs: int) -> dict[str, Any]:
