@@ -18,14 +18,13 @@ import pytest
 from glrnn_hpc import config, layout
 from glrnn_hpc.records.ownership import Owner
 from glrnn_hpc.study import leases
-from tests.conftest import write_steps
+from tests.conftest import SLEEPERS, write_steps
 from tests.sleepers.trainer import HURRY
 
 REPOSITORY = Path(__file__).parents[2]
 PROFILE = REPOSITORY / "slurm/profiles/test-cluster.yaml"
 TIMES = ("--heartbeat", "0.5", "--dead-after", "10")
 SCRIPT = Path(__file__).with_name("cluster.sh")
-SLEEPERS = REPOSITORY / "tests/sleepers"
 
 
 def _free_port() -> int:
