@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from glrnn_hpc import layout
 from glrnn_hpc.data.hdf5 import write_file
-from glrnn_hpc.records.sweep_state import LaunchSettings
+from glrnn_hpc.records.sweep_state import LaunchPlan
 from glrnn_hpc.report import html, parallel_coordinates, plot_style, prediction_figures, rank_timeline, search_figures
 from glrnn_hpc.report.plot_style import NothingToDraw
 from glrnn_hpc.report.trials import Trial, best_trial_of
@@ -472,7 +472,7 @@ def test_values_are_shortened_and_names_broken_where_they_are_long():
 def test_the_cost_of_a_sweep_counts_the_ranks_of_each_trial(tmp_path: Path):
     names = {"learning_rate": PARAMETERS["learning_rate"], "ranks_per_trial": {"value": 2}}
     content = {"method": "random", "parameters": {"raw_data": {"value": "a.hdf5"}, **names}}
-    study = SweepStudy(creation.create(tmp_path / "sweep", load_sweep(content), 4, LaunchSettings()))
+    study = SweepStudy(creation.create(tmp_path / "sweep", load_sweep(content), 4, LaunchPlan()))
     created = study.change_state(lambda state: replace(state, created=1000.0)).created
     rows = [("pruned", 10, 1000.0, 1800.0), ("finished", 20, 1500.0, 3600.0), ("pruned", 2, 3000.0, 900.0)]
     table = [
