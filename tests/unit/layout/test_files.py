@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from glrnn_hpc import layout
+from glrnn_hpc.errors import FolderNotEmpty
 from glrnn_hpc.layout import files
 
 
