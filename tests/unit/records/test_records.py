@@ -22,7 +22,7 @@ from glrnn_hpc.records.ownership import (
     read_worker_record,
     write_started,
 )
-from glrnn_hpc.records.sweep_state import LaunchSettings, SweepState, Timing, read_sweep_state
+from glrnn_hpc.records.sweep_state import LaunchPlan, SweepState, Timing, read_sweep_state
 from glrnn_hpc.records.trial_result import TrialOutcome, TrialResult, read_trial_result
 from glrnn_hpc.records.utilisation import Devices, Utilisation, read_utilisation
 
@@ -44,7 +44,7 @@ STATE = SweepState(
     state="running",
     n_trials=4,
     created=100.0,
-    launch=LaunchSettings(workers=2, cluster="slurm", profile={"partition": "short"}, timing=Timing(1.0, 2.0, 3.0)),
+    launch=LaunchPlan(workers=2, cluster="slurm", profile={"partition": "short"}, timing=Timing(1.0, 2.0, 3.0)),
 )
 
 
