@@ -170,13 +170,13 @@ class _Sync:
         for run in runs:
             # An older one may lie there: the client leaves it also if the server refused a part of the run.
             run.folder.client_mark.unlink(missing_ok=True)
-        already_asked: set[str] = set()
+        checked: set[str] = set()
 
         def confirm_sent_runs() -> None:
             """Mark at once the runs that have arrived: whatever happens to the rest, they are not sent again."""
             for run in runs:
-                if run.candidate.name not in already_asked and run.folder.client_mark.exists():
-                    already_asked.add(run.candidate.name)
+                if run.candidate.name not in checked and run.folder.client_mark.exists():
+                    checked.add(run.candidate.name)
                     self._confirm([run], seconds=0)
 
         output: list[str] = []

@@ -171,7 +171,7 @@ def test_a_trial_that_is_given_back_is_preempted_and_its_next_owner_tells_all_ep
     assert list(trial.wandb.iterdir()) == [offline_run.folder.root]
 
 
-def test_the_result_of_another_owner_is_not_told_as_ones_own(sweep: layout.SweepFolder):
+def test_the_result_of_another_owner_is_not_logged_as_ones_own(sweep: layout.SweepFolder):
     trial = trained(sweep)
     track(TrialTracker(sweep), result(generation=2), range(1, 4), generation=1)
     assert offline_runs(trial) == []
@@ -323,7 +323,7 @@ def test_a_rank_has_a_service_of_its_own_and_none_is_left_when_it_is_killed(swee
 
 
 @pytest.mark.usefixtures("anew")
-def test_how_a_sweep_is_told_is_decided_once(tmp_path: Path, monkeypatch):
+def test_how_a_sweep_is_tracked_is_decided_once(tmp_path: Path, monkeypatch):
     for name, number in (("WANDB_PROJECT", "site"), ("WANDB_ENTITY", "group")):
         monkeypatch.setenv(name, number)
     monkeypatch.delenv("WANDB_MODE")
