@@ -128,7 +128,7 @@ def _drawers(study: SweepStudy, summary: SweepSummary, predictions: Path) -> dic
     def of_predictions(name: str) -> Drawing:
         if not found:
             try:
-                found["metrics"] = _predict(study, predictions)["metrics"]
+                found["metrics"] = _predict(study, predictions)
             except GlrnnError as error:
                 found["error"] = error
         if "error" in found:
@@ -149,8 +149,8 @@ def _drawers(study: SweepStudy, summary: SweepSummary, predictions: Path) -> dic
     }
 
 
-def _predict(study: SweepStudy, out: Path) -> dict[str, Any]:
-    """Let the best trial predict its test split."""
+def _predict(study: SweepStudy, out: Path) -> dict[str, dict[str, float]]:
+    """Predict the test split with the best trial; return the errors by label."""
     if preprocessor_of(study.spec) is not None:
         raise NothingToDraw("the sweep has a preprocessor of its own, and its sequences need not lie in groups")
     if not any(slot.state == "finished" for slot in study.slots()):
@@ -159,7 +159,8 @@ def _predict(study: SweepStudy, out: Path) -> dict[str, Any]:
     # Only now: importing TensorFlow takes seconds, and a report without predictions needs none of it.
     from glrnn_hpc.predict import predict_file
 
-    return predict_file(best.folder.root, study.spec.data_file, out)
+    metrics: dict[str, dict[str, float]] = predict_file(best.folder.root, study.spec.data_file, out)["metrics"]
+    return metrics
 
 
 def _saved(drawing: Drawing, file: Path) -> bytes:
