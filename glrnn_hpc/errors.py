@@ -64,3 +64,8 @@ class OutOfMemory(GlrnnError):
 
 class TrainingDiverged(GlrnnError):
     """The training loss is no longer a finite number."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return the type and the first line of an error; some of third parties have no text."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -64,7 +64,7 @@ def calibrate(
         seed=seed,
     )
     summary = run_calibration(model_dir, observation, ranges, settings, out)
-    tables.show(as_json, summary.as_dict(), _lines(summary))
+    tables.print_result(as_json, summary.as_dict(), _output(summary))
 
 
 def _assignments(option: str, texts: list[str] | None, form: str, convert: Callable[[str], Value]) -> dict[str, Value]:
@@ -88,7 +88,7 @@ def _range(text: str) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _lines(summary: CalibrationSummary) -> list[str]:
+def _output(summary: CalibrationSummary) -> tables.Output:
     estimates = [
         [
             name,
@@ -107,9 +107,9 @@ def _lines(summary: CalibrationSummary) -> list[str]:
         for name, fit in summary.labels.items()
     ]
     return [
-        tables.table(["parameter", "most probable", "spread", "mean", "deviation", "90 % within"], estimates),
+        tables.Table(["parameter", "most probable", "spread", "mean", "deviation", "90 % within"], estimates),
         "",
-        tables.table(
+        tables.Table(
             ["label", "unit", "RMSE to the observation", "of the surrogate on its tests", "expected here"], errors
         ),
         *summary.notes,

@@ -22,10 +22,10 @@ from glrnn_hpc.layout.folders import (
     GRAINLEARNING_STATS,
     MODEL_WEIGHTS,
     MODEL_WHOLE,
-    Fragment,
     RunFolder,
     SweepFolder,
     TrialFolder,
+    WandbRunFolder,
     WorkerFolder,
 )
 
@@ -35,10 +35,10 @@ __all__ = [
     "GRAINLEARNING_STATS",
     "MODEL_WEIGHTS",
     "MODEL_WHOLE",
-    "Fragment",
     "RunFolder",
     "SweepFolder",
     "TrialFolder",
+    "WandbRunFolder",
     "WorkerFolder",
     "check_free",
     "copy_file",

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from glrnn_hpc.layout.files import read_json
-
 MODEL_WHOLE = "model-best.keras"
 MODEL_WEIGHTS = "model-best.weights.h5"
 
@@ -66,16 +64,8 @@ class TrialFolder(RunFolder):
 
     @property
     def wandb(self) -> Path:
-        """Folder of W&B's client: one fragment for each owner of the trial, all of one run."""
+        """Folder of W&B's client: an offline run of each owner of the trial, all with one id."""
         return self.root / "wandb"
-
-    def fragments(self) -> list[Fragment]:
-        """Return the fragments of its owners; ended ones come last, and of these the newest generation.
-
-        By generation, not by the times in the names: these are of the clocks of several hosts.
-        """
-        fragments = [Fragment(path.parent) for path in self.wandb.glob("*/fragment.json")]
-        return sorted(fragments, key=lambda fragment: (fragment.is_final(), fragment.generation, fragment.root.name))
 
     def newest_generation(self) -> int:
         """Return the newest generation that holds the trial; 0 if nobody ever did."""
@@ -84,14 +74,14 @@ class TrialFolder(RunFolder):
 
 
 @dataclass(frozen=True)
-class Fragment:
-    """Part of a trial's run that one owner logged to W&B: the folder of an offline run."""
+class WandbRunFolder:
+    """The files that W&B's client writes for one run, and the records of this package beside them."""
 
     root: Path
 
     @property
     def record(self) -> Path:
-        """Generation, state (running, given back, finished, pruned or failed) and number of epochs."""
+        """Owner, state and number of epochs of an offline run of a trial."""
         return self.root / "fragment.json"
 
     @property
@@ -110,24 +100,12 @@ class Fragment:
 
     @property
     def synced(self) -> Path:
-        """Mark of `glrnn sync`: the servers that have the run."""
+        """Marks of `glrnn sync`: the servers that have the run."""
         return self.root / "synced.json"
 
-    @property
-    def state(self) -> str:
-        return str(read_json(self.record)["state"])
-
-    @property
-    def generation(self) -> int:
-        return int(read_json(self.record)["generation"])
-
     def is_offline(self) -> bool:
-        """Whether it was written without a server; the client names its folders so."""
+        """Whether the run was written without a server; the client names its folders so."""
         return self.root.name.startswith("offline-")
-
-    def is_final(self) -> bool:
-        """Whether the whole trial is in it, with its end."""
-        return self.state in ("finished", "pruned", "failed")
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def check_sampler(kind: str) -> None:
 def make_sampler(spec: SweepSpec, index: int, kind: str = "tpe") -> optuna.samplers.BaseSampler:
     """Return the sampler that draws point `index` of a bayes sweep.
 
-    Its random numbers depend on the sweep's seed and the index: ranks that ask at once do not draw the same point.
+    Its random numbers depend on the sweep's seed and the index: ranks that draw at once do not get the same point.
 
     Raises
     ------

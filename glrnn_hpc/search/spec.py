@@ -12,6 +12,8 @@ from glrnn_hpc.search.goal import Goal
 from glrnn_hpc.search.grid import grid_size
 from glrnn_hpc.search.parameter import Parameter, ParameterValue
 
+Method = Literal["grid", "random", "bayes"]
+
 #: More trials, or points of a grid, are most often a mistake.
 _MOST_TRIALS = 1_000_000
 
@@ -48,7 +50,7 @@ class SweepSpec:
         Folder from which the user's own code is imported; not part of the sweep file. Empty for the current folder.
     """
 
-    method: Literal["grid", "random", "bayes"]
+    method: Method
     metric: str
     goal: Goal
     parameters: tuple[Parameter, ...]

@@ -10,8 +10,8 @@ import optuna
 
 from glrnn_hpc import config, layout, processes
 from glrnn_hpc.errors import SweepError
-from glrnn_hpc.records.json_types import JsonObject
-from glrnn_hpc.records.sweep_state import LaunchSettings, SweepState
+from glrnn_hpc.records.sweep_state import LaunchPlan, SweepState
+from glrnn_hpc.records.tracking_settings import TrackingSettings
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.study import storage
 from glrnn_hpc.study.study import waiting_slot
@@ -21,10 +21,10 @@ def create(
     root: Path,
     spec: SweepSpec,
     n_trials: int,
-    launch: LaunchSettings,
+    launch: LaunchPlan,
     *,
     url: str | None = None,
-    tracking: JsonObject | None = None,
+    tracking: TrackingSettings | None = None,
 ) -> layout.SweepFolder:
     """Make the folder of a sweep with `n_trials` waiting trials; it appears under its name only when complete.
 
@@ -36,11 +36,11 @@ def create(
         The sweep.
     n_trials : int
         Number of slots.
-    launch : LaunchSettings
+    launch : LaunchPlan
         How its workers are started.
     url : str, optional
         A database in place of the journal file.
-    tracking : dict, optional
+    tracking : TrackingSettings, optional
         How the trials are logged to W&B; None if they are not.
 
     Raises
@@ -59,7 +59,7 @@ def create(
             path.mkdir()
         layout.write_text(partial.sweep, config.dump_yaml(spec.as_dict()))
         if tracking is not None:
-            layout.write_json(partial.tracking, tracking)
+            tracking.write(partial)
         # In a database, the names of all sweeps share one space.
         opened = storage.create(partial, url, f"{root.name}-{secrets.token_hex(4)}")
         study = optuna.create_study(storage=opened, study_name=storage.study_name(partial), direction=spec.goal)

@@ -24,7 +24,7 @@ from glrnn_hpc.launch import resume_sweep, run_sweep
 from glrnn_hpc.models.lstm import rnn_model
 from glrnn_hpc.preprocessor.splits import split_ids
 from glrnn_hpc.records.ownership import Owner
-from glrnn_hpc.records.sweep_state import LaunchSettings
+from glrnn_hpc.records.sweep_state import LaunchPlan
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import creation, liveness
@@ -311,14 +311,14 @@ def test_sweeps_that_cannot_be_compared_are_refused(
     data = whole.root.parent / "a.hdf5"
     if "data" in changed:
         data, changed = write_data(tmp_path / "b.hdf5", seed=1), {}
-    other = creation.create(tmp_path / "other", spec_of(data, **changed), 1, LaunchSettings())
+    other = creation.create(tmp_path / "other", spec_of(data, **changed), 1, LaunchPlan())
     with pytest.raises(SweepError, match=f"other: cannot be ranked together with .*sweep: {message}"):
         collect([whole.root, other.root], out=tmp_path / "best")
 
 
 def test_all_groups_and_a_list_of_all_of_them_are_the_same_choice(whole: layout.SweepFolder, tmp_path: Path):
     listed = spec_of(whole.root.parent / "a.hdf5", pressure={"value": ["0.2e6"]}, experiment_type={"value": "drained"})
-    other = creation.create(tmp_path / "other", listed, 1, LaunchSettings())
+    other = creation.create(tmp_path / "other", listed, 1, LaunchPlan())
     assert collect([whole.root, other.root], out=tmp_path / "best")["best"]["sweep"] == str(whole.root)
 
 
@@ -345,7 +345,7 @@ def test_records_of_the_workers_that_are_broken_cost_the_export_nothing(content:
         ("[]", "a mapping is needed"),
         ("{}", "has no state, created"),
         ('{"state": 5, "created": 1}', "state is 5, not running"),
-        ('{"state": "running", "created": "yesterday"}', "created is 'yesterday', no number"),
+        ('{"state": "running", "created": "yesterday"}', "created must be a finite number, it is 'yesterday'"),
     ],
 )
 def test_a_broken_state_is_named(content: str, message: str, copied: layout.SweepFolder):
@@ -364,7 +364,7 @@ def test_a_journal_that_holds_no_study_is_named(content: str, copied: layout.Swe
 def test_a_sweep_without_a_finished_trial_and_what_is_no_sweep_export_nothing(
     whole: layout.SweepFolder, tmp_path: Path, monkeypatch
 ):
-    empty = creation.create(tmp_path / "empty", spec_of(whole.root.parent / "a.hdf5"), 2, LaunchSettings())
+    empty = creation.create(tmp_path / "empty", spec_of(whole.root.parent / "a.hdf5"), 2, LaunchPlan())
     with pytest.raises(SweepError, match="empty: no trial has finished yet"):
         collect(empty.root)
     with pytest.raises(SweepError, match="is not a sweep folder"):

@@ -24,9 +24,10 @@ from glrnn_hpc.errors import SweepError
 from glrnn_hpc.launch import run_sweep
 from glrnn_hpc.processes import this_process
 from glrnn_hpc.records.ownership import Owner
-from glrnn_hpc.records.sweep_state import LaunchSettings
+from glrnn_hpc.records.sweep_state import LaunchPlan
 from glrnn_hpc.records.trial_result import TrialOutcome
-from glrnn_hpc.report.report import FIGURES, write_report
+from glrnn_hpc.report.figures import FIGURES
+from glrnn_hpc.report.report import write_report
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import creation
@@ -211,7 +212,7 @@ def test_one_finished_trial_is_enough_for_a_report_whatever_its_group_is_called(
 
 
 def test_a_sweep_of_failures_alone_gets_a_report_of_them(tmp_path: Path):
-    folder = creation.create(tmp_path / "sweep", spec_of(write_steps(tmp_path / "a.hdf5"), 2), 2, LaunchSettings())
+    folder = creation.create(tmp_path / "sweep", spec_of(write_steps(tmp_path / "a.hdf5"), 2), 2, LaunchPlan())
     opened = SweepStudy(folder)
     for number in range(2):
         claim = opened.claim(Owner("me", 0, this_process()))
@@ -230,7 +231,7 @@ def test_a_sweep_of_failures_alone_gets_a_report_of_them(tmp_path: Path):
 
 def test_a_sweep_that_has_just_begun_gets_a_report_without_figures(tmp_path: Path):
     data = write_steps(tmp_path / "a.hdf5")
-    folder = creation.create(tmp_path / "sweep", spec_of(data, 3), 3, LaunchSettings())
+    folder = creation.create(tmp_path / "sweep", spec_of(data, 3), 3, LaunchPlan())
     found = write_report(folder.root)
     assert (found["figures"], found["faulty"]) == ({}, [])
     assert set(found["left_out"]) == set(FIGURES)
@@ -241,7 +242,7 @@ def test_a_sweep_that_has_just_begun_gets_a_report_without_figures(tmp_path: Pat
 
 
 def test_trials_that_run_are_shown_with_what_they_have_so_far(tmp_path: Path):
-    folder = creation.create(tmp_path / "sweep", spec_of(write_steps(tmp_path / "a.hdf5"), 3), 3, LaunchSettings())
+    folder = creation.create(tmp_path / "sweep", spec_of(write_steps(tmp_path / "a.hdf5"), 3), 3, LaunchPlan())
     claim = SweepStudy(folder).claim(Owner("me", 0, this_process()))
     assert claim is not None
     metrics = folder.trial(claim.number).generation(1).metrics
@@ -260,13 +261,13 @@ def test_a_preprocessor_of_the_users_own_has_no_figure_of_predictions(tmp_path: 
     )
     monkeypatch.chdir(tmp_path)
     spec = spec_of(write_steps(tmp_path / "a.hdf5"), 2, preprocessor="my_preprocessor_of_report:Own")
-    found = write_report(creation.create(tmp_path / "sweep", spec, 2, LaunchSettings()).root)
+    found = write_report(creation.create(tmp_path / "sweep", spec, 2, LaunchPlan()).root)
     assert "has a preprocessor of its own" in found["left_out"]["predictions"]
     assert found["faulty"] == []
 
 
 def test_a_report_that_cannot_be_written_is_refused(tmp_path: Path):
-    folder = creation.create(tmp_path / "sweep", spec_of(write_steps(tmp_path / "a.hdf5"), 1), 1, LaunchSettings())
+    folder = creation.create(tmp_path / "sweep", spec_of(write_steps(tmp_path / "a.hdf5"), 1), 1, LaunchPlan())
     folder.report.mkdir()
     with pytest.raises(SweepError, match=r"report\.html: the report cannot be written: Is a directory"):
         write_report(folder.root)

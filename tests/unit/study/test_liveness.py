@@ -186,7 +186,7 @@ def test_workers_of_other_hosts_are_told_by_their_heartbeats(sweep: layout.Sweep
 
 @pytest.mark.parametrize(("told", "said"), [(b"go\n", b"worked"), (b"", b"")])
 def test_a_worker_whose_launcher_died_before_it_was_noted_does_not_begin(told: bytes, said: bytes):
-    program = [*local.WHEN_TOLD, sys.executable, "-c", "print('worked', end='')"]
+    program = [*local.START_GATE, sys.executable, "-c", "print('worked', end='')"]
     ran = subprocess.run(program, input=told, capture_output=True, check=False)
     assert ran.stdout == said
     assert (ran.returncode == 0) == bool(said)

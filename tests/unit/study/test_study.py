@@ -11,7 +11,7 @@ import pytest
 from glrnn_hpc import layout, processes
 from glrnn_hpc.errors import SweepError
 from glrnn_hpc.records.ownership import Owner
-from glrnn_hpc.records.sweep_state import LaunchSettings
+from glrnn_hpc.records.sweep_state import LaunchPlan
 from glrnn_hpc.records.trial_result import TrialOutcome, TrialResult
 from glrnn_hpc.search import samplers
 from glrnn_hpc.search.sweep import load_sweep
@@ -35,7 +35,7 @@ def owner(job: str = "w", rank: int = 0) -> Owner:
 
 
 def make(root: Path, n_trials: int = 4, **other: Any) -> study.SweepStudy:
-    return study.SweepStudy(creation.create(root, load_sweep(sweep(**other)), n_trials, LaunchSettings()))
+    return study.SweepStudy(creation.create(root, load_sweep(sweep(**other)), n_trials, LaunchPlan()))
 
 
 def result(claim: study.Claim, state: Any = "finished", **outcome: Any) -> TrialResult:
@@ -307,21 +307,21 @@ def test_ranks_that_ask_bayes_at_once_draw_different_points(tmp_path: Path):
 def test_a_folder_that_is_taken_is_refused_and_left_alone(seen: study.SweepStudy, tmp_path: Path):
     spec = load_sweep(sweep())
     with pytest.raises(SweepError, match="holds a sweep already; `glrnn resume"):
-        creation.create(seen.folder.root, spec, 4, LaunchSettings())
+        creation.create(seen.folder.root, spec, 4, LaunchPlan())
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(SweepError, match="is not an empty folder"):
-        creation.create(tmp_path / "mine", spec, 4, LaunchSettings())
+        creation.create(tmp_path / "mine", spec, 4, LaunchPlan())
     (tmp_path / "empty").mkdir()
-    assert creation.create(tmp_path / "empty", spec, 4, LaunchSettings()).sweep.exists()
+    assert creation.create(tmp_path / "empty", spec, 4, LaunchPlan()).sweep.exists()
     with pytest.raises(SweepError, match="is not a sweep folder"):
         study.SweepStudy(layout.SweepFolder(tmp_path / "mine"))
     with pytest.raises(SweepError, match="the sweep's folder cannot be made: .*File exists"):
-        creation.create(tmp_path / "mine" / "thesis.tex" / "sweep", spec, 4, LaunchSettings())
+        creation.create(tmp_path / "mine" / "thesis.tex" / "sweep", spec, 4, LaunchPlan())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "mine", "sweep"]
 
 
 def test_a_sweep_that_cannot_be_made_leaves_nothing(tmp_path: Path):
     with pytest.raises(TypeError):
-        creation.create(tmp_path / "sweep", load_sweep(sweep()), 1, LaunchSettings(profile={"account": object()}))
+        creation.create(tmp_path / "sweep", load_sweep(sweep()), 1, LaunchPlan(profile={"account": object()}))
     assert list(tmp_path.iterdir()) == []
