@@ -74,11 +74,11 @@ def predict(
         raise ConfigError(f"--split: {split!r} is not one of test, all.")
     import_keras()
     if figure is not None:
-        from glrnn_hpc.report.prediction_figures import check_figure, plot_predictions
+        from glrnn_hpc.report.prediction_figures import check_figure_path, plot_predictions
 
         if figure.resolve() == out.resolve():
             raise ConfigError(f"--figure {figure}: is the file of the predictions (--out) too; choose another one.")
-        check_figure(figure)  # a prediction of minutes must not end with a wrong name
+        check_figure_path(figure)  # a prediction of minutes must not end with a wrong name
     from glrnn_hpc.predict import predict_file
 
     summary = predict_file(model_dir, data, out, split)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     import rich.table
 
+    from glrnn_hpc.collector.collection import Collection, SweepAccount
     from glrnn_hpc.doctor.report import Report
     from glrnn_hpc.records.sweep_summary import SweepSummary
 
@@ -119,12 +120,12 @@ def status_output(summary: SweepSummary) -> Output:
     return [*output, line + (f" ({summary['reason']})" if summary["reason"] else "")]
 
 
-def collect_output(summary: dict[str, Any]) -> Output:
+def collect_output(summary: Collection) -> Output:
     """Return the output of `glrnn collect`: the ranking, the best model's errors, the failures and the cost."""
     is_many, best, metric = "sweeps" in summary, summary["best"], summary["metric"]
-    where = {row["sweep"]: row["sweep"] + " " for row in summary["top"] + summary["refused"]} if is_many else {}
+    where = {row["sweep"]: row["sweep"] + " " for row in [*summary["top"], *summary["refused"]]} if is_many else {}
     output: Output = [
-        f"{where.get(row.get('sweep'), '')}trial {row['number']} was refused: {row['reason']}"
+        f"{where.get(row.get('sweep', ''), '')}trial {row['number']} was refused: {row['reason']}"
         for row in summary["refused"]
     ]
     shown = [name for name in ("val_loss", "test_loss") if name != metric]
@@ -139,18 +140,20 @@ def collect_output(summary: dict[str, Any]) -> Output:
         for row in summary["top"]
     ]
     output.append(Table([*(["sweep"] if is_many else []), "trial", metric, *shown, "parameters"], rows))
-    output.append(f"best: {where.get(best.get('sweep'), '')}trial {best['number']}, verified on the val and test split")
+    sweep_of_best = where.get(best.get("sweep", ""), "")
+    output.append(f"best: {sweep_of_best}trial {best['number']}, verified on the val and test split")
     output.append(format_metrics(best["metrics"]))
     kinds = ("mae", "rmse", "r2")
     errors = [[name, *(_format_number(values[kind], 4) for kind in kinds)] for name, values in best["errors"].items()]
     output.append(Table(["test split", "MAE", "RMSE", "R2"], errors))
-    for root, sweep in (summary["sweeps"] if is_many else {"": summary}).items():
+    accounts: Mapping[str, Collection | SweepAccount] = summary["sweeps"] if is_many else {"": summary}
+    for root, sweep in accounts.items():
         output += [f"{root}:"] if is_many else []
         output += _cost_lines(sweep)
     return [*output, f"-> {best['path']}"]
 
 
-def _cost_lines(summary: dict[str, Any]) -> list[str]:
+def _cost_lines(summary: Collection | SweepAccount) -> list[str]:
     """Return the lines about failed and pruned trials, and the time that the ranks used."""
     lines = []
     for group in summary["failures"]:

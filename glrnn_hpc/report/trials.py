@@ -64,12 +64,12 @@ def read_trials(study: SweepStudy, table: list[TrialRow]) -> list[Trial]:
     return found
 
 
-def finished(trials: list[Trial]) -> list[Trial]:
+def finished_trials(trials: list[Trial]) -> list[Trial]:
     """Return the finished ones that have a value."""
     return [trial for trial in trials if trial.state == "finished" and trial.value is not None]
 
 
-def best_trial_of(trials: list[Trial], goal: Goal) -> Trial | None:
+def best_finished_trial(trials: list[Trial], goal: Goal) -> Trial | None:
     """Return the best finished trial, the first of equal ones; None if none has finished."""
     sign = sign_of(goal)
-    return min(finished(trials), key=lambda trial: (sign * (trial.value or 0.0), trial.number), default=None)
+    return min(finished_trials(trials), key=lambda trial: (sign * (trial.value or 0.0), trial.number), default=None)

@@ -48,8 +48,7 @@ def _one_of(where: str, value: object, allowed: tuple[str, ...]) -> str:
     if value is None:
         raise ConfigError(f"{where}: this key is required; one of {', '.join(allowed)}.")
     if value not in allowed:
-        guess = config.nearest(str(value), allowed)
-        hint = f"; did you mean {guess}?" if guess else "."
+        hint = config.did_you_mean(value, allowed, "; ", ".")
         raise ConfigError(f"{where}: {value!r} is not one of {', '.join(allowed)}{hint}")
     return str(value)
 

@@ -349,7 +349,7 @@ def test_records_of_the_workers_that_are_broken_cost_the_export_nothing(content:
         ("[]", "a mapping is needed"),
         ("{}", "has no state, created"),
         ('{"state": 5, "created": 1}', "state is 5, not running"),
-        ('{"state": "running", "created": "yesterday"}', "created is 'yesterday', no number"),
+        ('{"state": "running", "created": "yesterday"}', "created must be a finite number, it is 'yesterday'"),
     ],
 )
 def test_a_broken_state_is_named(content: str, message: str, copied: layout.SweepFolder):

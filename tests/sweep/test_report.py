@@ -26,7 +26,8 @@ from glrnn_hpc.processes import this_process
 from glrnn_hpc.records.ownership import Owner
 from glrnn_hpc.records.sweep_state import LaunchPlan
 from glrnn_hpc.records.trial_result import TrialOutcome
-from glrnn_hpc.report.report import FIGURES, write_report
+from glrnn_hpc.report.figures import FIGURES
+from glrnn_hpc.report.report import write_report
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import creation
