@@ -12,7 +12,7 @@ from glrnn_hpc.records.json_types import JsonObject, JsonValue
 from glrnn_hpc.search.distributions import finite_number
 from glrnn_hpc.search.early_terminate import EarlyTerminate
 from glrnn_hpc.search.goal import Goal
-from glrnn_hpc.search.samplers import check_sampler
+from glrnn_hpc.search.sampler_kinds import check_sampler
 from glrnn_hpc.search.spec import Method
 
 #: Metrics that every training logs after each epoch; a sweep optimises one of them.
