@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import math
 import time
@@ -13,9 +11,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from glrnn_hpc import layout
 from glrnn_hpc.config import RunConfig
 from glrnn_hpc.errors import TrainingDiverged
+from glrnn_hpc.records.metrics import Metrics
 from glrnn_hpc.surrogate import checkpoint
 from glrnn_hpc.surrogate.artifact import save_model
 from glrnn_hpc.surrogate.checkpoint import Checkpoint, EarlyStoppingState, Stateful
@@ -83,23 +81,18 @@ class MetricsLog(keras.callbacks.Callback):
     def __init__(self, path: Path, earlier: Checkpoint | None) -> None:
         super().__init__()
         self._path = path
-        history = earlier.history if earlier else []
-        self._rows = [{"epoch": number, **row} for number, row in enumerate(history, start=1)]
+        self._metrics = Metrics.numbered(earlier.history if earlier else [])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Add this epoch."""
-        self._rows.append({"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}})
+        row = {name: float(value) for name, value in (logs or {}).items()}
+        self._metrics = self._metrics.with_epoch({"epoch": epoch + 1, **row})
         self.write()
 
     def write(self) -> None:
         """Write the epochs so far, if there are any."""
-        if not self._rows:
-            return
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(self._rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self._rows)
-        layout.write_text(self._path, text.getvalue())
+        if self._metrics.rows:
+            self._metrics.write(self._path)
 
 
 class ResumableEarlyStopping(keras.callbacks.EarlyStopping):
