@@ -62,8 +62,7 @@ def write_project(folder: str | Path) -> list[Path]:
     }
     texts["data/README.md"] = _ABOUT_DATA
     try:
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise ConfigError(f"{folder}: exists and is not an empty folder; choose another one for the project.")
+        layout.check_free(Path(folder), "choose another one for the project.")
         for path, text in texts.items():
             target = root / path
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,7 @@ from glrnn_hpc.surrogate.checkpoint import Checkpoint, load
 from glrnn_hpc.surrogate.feed import Feed, FitData
 from glrnn_hpc.surrogate.fit import fit
 from glrnn_hpc.surrogate.model_cache import Compiled, ModelCache
-from glrnn_hpc.tracking.run import tracked
+from glrnn_hpc.tracking.run import tracked_run
 
 logger = logging.getLogger(__name__)
 
@@ -230,10 +230,10 @@ def train_tracked(
     mode: str | None = None,
 ) -> Outcome:
     """Train with a W&B run; the files go to `out`, else to the run's own folder, else to `outputs/`."""
-    with tracked(_keys_of_training(preprocessor, config), mode, out) as run:
+    with tracked_run(_keys_of_training(preprocessor, config), mode, out) as run:
         decided = _leaves(run.config, _known_keys(preprocessor, {}))
         known = _known_keys(preprocessor, decided)
-        if not (run.is_ours or run.decides):
+        if not (run.is_ours or run.is_of_agent):
             decided = {key: value for key, value in decided.items() if key in known}  # others are the user's own
         run_config = full_config(preprocessor, decided)
         run.update_config(run_config.as_dict())
@@ -252,7 +252,7 @@ def train_tracked(
         tests = {name: outcome.metrics[name] for name in ("test_loss", "test_mae")}
         run.log({"epoch": outcome.epochs, **tests}, is_last=True)
         # The best epoch's, whose model is kept.
-        run.summarize({**outcome.metrics, "epochs": outcome.epochs, "best_epoch": outcome.best_epoch})
+        run.update_summary({**outcome.metrics, "epochs": outcome.epochs, "best_epoch": outcome.best_epoch})
         run.save(folder.config, folder.train_stats, artifact.find_model(folder.root))
     return outcome
 

@@ -1,4 +1,4 @@
-"""With what a process works: versions of what decides on numbers, and the commit of this package."""
+"""Software of a process: versions of the packages that decide on numbers, and the commit of this package."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def software() -> dict[str, Any]:
 
 
 def git_commit(package: Path) -> dict[str, Any] | None:
-    """Return the commit that a package was run from; None if nobody knows.
+    """Return the commit that a package was run from; None if it is not known.
 
     Parameters
     ----------

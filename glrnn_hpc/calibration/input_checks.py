@@ -1,10 +1,11 @@
-"""What a calibration is asked for: refuse what cannot be, warn of what does not agree."""
+"""Checks of the input of a calibration: errors for what cannot be, warnings for what contradicts the observation."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,39 +14,40 @@ from glrnn_hpc.calibration.observation import Observation
 from glrnn_hpc.calibration.surrogate import Surrogate
 from glrnn_hpc.collector.training_domain import Range, TrainingDomain, check_unit, list_extrapolations
 from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.experiments.base import Experiment
 
 logger = logging.getLogger(__name__)
 
-#: GrainLearning cannot learn a distribution of fewer samples.
-_FEWEST_SAMPLES = 10
+
+@dataclass(frozen=True)
+class KnownParameters:
+    """Parameters that are not sought.
+
+    Attributes
+    ----------
+    values : dict of str to float
+        By name.
+    type_code : float or None
+        Number of the experiment type, such as 1 for drained; None if the type is not known.
+    """
+
+    values: dict[str, float]
+    type_code: float | None
 
 
-def check_settings(
-    ranges: Mapping[str, Range], n_samples: int, n_iterations: int, tolerance: float, n_components: int, seed: int
-) -> None:
-    """Refuse numbers that GrainLearning cannot work with."""
+def check_sought(ranges: Mapping[str, Range]) -> None:
+    """Refuse a calibration without sought parameters, or with an empty range of one.
+
+    Raises
+    ------
+    ConfigError
+        If there is no range, or one that does not ascend or is not finite.
+    """
     if not ranges:
         raise ConfigError("no parameter is sought; give at least one with its range, such as --param mu=15:50.")
     for name, (low, high) in ranges.items():
         if not (np.isfinite(low) and np.isfinite(high) and low < high):
             raise ConfigError(f"{name}={low:g}:{high:g}: the first number must be below the second, both finite.")
-    for what, value, least in (
-        ("samples", n_samples, _FEWEST_SAMPLES),
-        ("iterations", n_iterations, 1),
-        ("components", n_components, 1),
-    ):
-        if value < least:
-            raise ConfigError(f"{what}: at least {least} are needed, {value} was given.")
-    if not (np.isfinite(tolerance) and tolerance > 0):
-        raise ConfigError(f"tolerance: a number above 0 is needed, {tolerance} was given.")
-    if not 0 <= seed < 2**32:
-        raise ConfigError(f"seed: a number from 0 to {2**32 - 1} is needed, {seed} was given.")
-
-
-def check_out(out: Path) -> None:
-    """Refuse a folder that holds something."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out}: is a file or holds something already; name another folder for the calibration.")
 
 
 def make_out(out: Path) -> None:
@@ -61,17 +63,25 @@ def make_out(out: Path) -> None:
 
 
 def known_parameters(
-    surrogate: Surrogate, ranges: Mapping[str, Range], known: dict[str, float], experiment_type: str | None
-) -> tuple[dict[str, float], float | None]:
-    """Return the parameters that are known, and the type of the experiment as a number, where it can be told."""
-    experiment = surrogate.trained.experiment
-    units = {parameter.name: parameter.unit for parameter in experiment.extra_parameters()}
-    for name, value in known.items():
+    surrogate: Surrogate, ranges: Mapping[str, Range], given: Mapping[str, float], experiment_type: str | None
+) -> KnownParameters:
+    """Check the known parameters, and complete them by the type of the experiment.
+
+    Raises
+    ------
+    ConfigError
+        If a value is not finite, or the type is unknown or not that of the model or of the known parameters.
+    DataError
+        If a value is in another unit than in the training.
+    """
+    domain = surrogate.domain
+    units = {parameter.name: parameter.unit for parameter in domain.experiment.extra_parameters()}
+    for name, value in given.items():
         if not np.isfinite(value):
             raise ConfigError(f"{name}={value}: a known parameter must be a finite number.")
-        check_unit("known parameter", name, [value], surrogate.trained.param_ranges.get(name), units.get(name, ""))
-        experiment.check_parameter(name, value)
-    codes = experiment.type_codes
+        check_unit("known parameter", name, [value], domain.param_ranges.get(name), units.get(name, ""))
+        domain.experiment.check_parameter(name, value)
+    codes = domain.experiment.type_codes
     if experiment_type is not None and experiment_type not in codes:
         raise ConfigError(f"experiment type: {experiment_type!r} is not one of {', '.join(codes)}.")
     usual = surrogate.config.get("experiment_type")
@@ -80,49 +90,50 @@ def known_parameters(
             raise ConfigError(f"experiment type: {experiment_type} is given, the model was trained with {usual} tests.")
         experiment_type = usual
     if experiment_type is None:
-        return known, known.get("experiment_type")
-    number = codes[experiment_type]
-    if known.get("experiment_type", number) != number:
+        return KnownParameters(dict(given), given.get("experiment_type"))
+    code = codes[experiment_type]
+    if given.get("experiment_type", code) != code:
         raise ConfigError(
-            f"experiment_type={known['experiment_type']:g} is given as known, but the experiment is {experiment_type} "
-            f"({number:g})."
+            f"experiment_type={given['experiment_type']:g} is given as known, but the experiment is {experiment_type} "
+            f"({code:g})."
         )
-    if "experiment_type" in surrogate.trained.param_names and "experiment_type" not in ranges:
-        known["experiment_type"] = number
-    return known, number
+    is_needed = "experiment_type" in domain.param_names and "experiment_type" not in ranges
+    return KnownParameters({**given, "experiment_type": code} if is_needed else dict(given), code)
 
 
-def check_ranges(trained: TrainingDomain, ranges: Mapping[str, Range], known: Mapping[str, float]) -> list[str]:
-    """Return and log which parameters leave the ranges of the training, in which alone a surrogate holds.
+def check_ranges(domain: TrainingDomain, ranges: Mapping[str, Range], known: Mapping[str, float]) -> list[str]:
+    """Return and log the parameters outside of the ranges of the training, where the surrogate extrapolates.
 
     Raises
     ------
     ConfigError
-        If all of a range that is sought is outside.
+        If a range and that of the training have nothing in common.
     """
-    if not trained.param_ranges:
+    if not domain.param_ranges:
         logger.warning(
             "%s: does not tell the ranges of the parameters that it was trained with; make sure that yours lie within.",
-            trained.folder,
+            domain.folder,
         )
     for name, (least, greatest) in ranges.items():
-        low, high = trained.param_ranges.get(name, (least, greatest))
+        low, high = domain.param_ranges.get(name, (least, greatest))
         if greatest < low or least > high:
             raise ConfigError(
                 f"{name}={least:g}:{greatest:g}: the model was trained with {name} in "
                 f"{low:.4g}..{high:.4g} and knows nothing of this range. Is it in another unit?"
             )
-    beyond = list_extrapolations(
-        {**ranges, **{name: (value, value) for name, value in known.items()}}, trained.param_ranges
+    outside_training = list_extrapolations(
+        {**ranges, **{name: (value, value) for name, value in known.items()}}, domain.param_ranges
     )
-    for each in beyond:
+    for each in outside_training:
         logger.warning("outside of the training, where the surrogate guesses: %s", each)
-    return beyond
+    return outside_training
 
 
-def warn_of_contradictions(seen: Observation, known: Mapping[str, float], type_code: float | None) -> None:
-    """Warn of a type or of parameters that do not agree with what was observed."""
-    first = dict(zip(seen.names, seen.values[0].tolist(), strict=True))
-    spans = {} if seen.e_range is None else {"e": seen.e_range}
-    for sentence in seen.experiment.contradictions(first, spans, known, type_code):
-        logger.warning("%s: %s", seen.path, sentence)
+def warn_of_contradictions(
+    experiment: Experiment, observation: Observation, known: Mapping[str, float], type_code: float | None
+) -> None:
+    """Warn of known parameters and of a type that contradict the observation."""
+    first = dict(zip(observation.labels, observation.values[0].tolist(), strict=True))
+    spans = {} if observation.e_range is None else {"e": observation.e_range}
+    for sentence in experiment.contradictions(first, spans, known, type_code):
+        logger.warning("%s: %s", observation.path, sentence)

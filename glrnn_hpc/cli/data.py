@@ -61,8 +61,8 @@ def parse(
     rows = [[name, *map(str, vars(group).values())] for name, group in report.groups.items()]
     totals = [sum(column) for column in zip(*(vars(group).values() for group in report.groups.values()), strict=True)]
     rows.append(["all", *map(str, totals)])
-    table = tables.table(["group", "files", "good", "trimmed", "short", "corrupt"], rows)
-    tables.show(
+    table = tables.Table(["group", "files", "good", "trimmed", "short", "corrupt"], rows)
+    tables.print_result(
         as_json, report.as_dict(), [*report.problems, table, f"{report.sequence_length} steps each -> {report.output}"]
     )
     if report.problems:
@@ -81,8 +81,8 @@ def inspect(
     from glrnn_hpc.data import inspect as inspection
     from glrnn_hpc.experiments.registry import experiment_named
 
-    found = inspection.inspect(file, experiment_named(experiment, "--experiment"))
-    tables.show(as_json, found, [inspection.render(found)])
+    summary = inspection.inspect(file, experiment_named(experiment, "--experiment"))
+    tables.print_result(as_json, summary, [inspection.render(summary)])
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

@@ -55,10 +55,10 @@ def train(
     lines = [f"the earlier {out} was renamed to {aside}"] if aside else []
     lines += [
         f"best of {outcome.epochs} epochs: {outcome.best_epoch}",
-        tables.metrics_line(outcome.metrics),
+        tables.format_metrics(outcome.metrics),
         f"-> {out}",
     ]
-    tables.show(as_json, content, lines)
+    tables.print_result(as_json, content, lines)
 
 
 @app.command()
@@ -75,26 +75,26 @@ def predict(
         raise ConfigError(f"--split: {split!r} is not one of test, all.")
     import_keras()
     if figure is not None:
-        from glrnn_hpc.report.prediction_figures import check_figure, plot_predictions
+        from glrnn_hpc.report.prediction_figures import check_figure_path, plot_predictions
 
         if figure.resolve() == out.resolve():
             raise ConfigError(f"--figure {figure}: is the file of the predictions (--out) too; choose another one.")
-        check_figure(figure)  # a prediction of minutes must not end with a wrong name
+        check_figure_path(figure)  # a prediction of minutes must not end with a wrong name
     from glrnn_hpc.predict import predict_file
 
-    found = predict_file(model_dir, data, out, split)
-    units = found["units"]
+    summary = predict_file(model_dir, data, out, split)
+    units = summary["units"]
     rows = [
         [name, units.get(name, "-"), *(f"{value:.4g}" for value in errors.values())]
-        for name, errors in found["metrics"].items()
+        for name, errors in summary["metrics"].items()
     ]
-    lines = [tables.table(["label", "unit", "MAE", "RMSE", "R2"], rows)]
-    lines.append(
-        f"MSE in standardised units: {found['mse_standardised']:.4g}, {found['n_sequences']} sequences ({split})"
+    output: tables.Output = [tables.Table(["label", "unit", "MAE", "RMSE", "R2"], rows)]
+    output.append(
+        f"MSE in standardised units: {summary['mse_standardised']:.4g}, {summary['n_sequences']} sequences ({split})"
     )
-    lines.append(f"-> {out}")
+    output.append(f"-> {out}")
     if figure is not None:
-        plot_predictions(out, figure, found["metrics"])
-        found["figure"] = str(figure)
-        lines.append(f"-> {figure}")
-    tables.show(as_json, found, lines)
+        plot_predictions(out, figure, summary["metrics"])
+        summary["figure"] = str(figure)
+        output.append(f"-> {figure}")
+    tables.print_result(as_json, summary, output)

@@ -22,11 +22,11 @@ def init(
 
     files = project.write_project(folder)
     root = folder.resolve()
-    shown = "" if root == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
+    change_folder = "" if root == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
     lines = [f"{len(files)} files -> {root}", f"Put your data to {root / project.DATA}; data/README.md says how. Then:"]
-    lines.append(f"  {shown}glrnn sweep sweeps/smoke.yaml --out runs/smoke")
+    lines.append(f"  {change_folder}glrnn sweep sweeps/smoke.yaml --out runs/smoke")
     content = {"output": str(root), "data": str(root / project.DATA), "files": [str(file) for file in files]}
-    tables.show(as_json, content, lines)
+    tables.print_result(as_json, content, lines)
 
 
 @app.command()
@@ -51,7 +51,7 @@ def doctor(
         from glrnn_hpc.launch.slurm.profile import load_profile
 
         report = examine_site(load_profile(profile), 60 * timeout)
-    tables.show(as_json, report.as_dict(), tables.check_lines(report.as_dict()))
+    tables.print_result(as_json, report.as_dict(), tables.doctor_lines(report))
     if report.count("problem"):
         raise typer.Exit(WRONG_INPUT)
     if report.is_incomplete:

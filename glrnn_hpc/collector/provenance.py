@@ -7,13 +7,14 @@ import hashlib
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glrnn_hpc.collector.verify import Verified, errors_per_label
+from glrnn_hpc.collector.verify import Verified, split_metrics
 from glrnn_hpc.config import SPLIT_SEED
 from glrnn_hpc.data.hdf5 import read_schema, select_groups
 from glrnn_hpc.errors import DataError
@@ -24,6 +25,7 @@ from glrnn_hpc.records.provenance import (
     Column,
     DataOrigin,
     LabelColumn,
+    LabelError,
     ModelFile,
     Owner,
     Provenance,
@@ -85,7 +87,7 @@ def provenance_of(study: SweepStudy, verified: Verified, refused: list[int], che
         Checksums that are known already.
     """
     spec, result, stats, config = study.spec, verified.result, verified.stats, verified.config
-    errors, mse = errors_per_label(verified)
+    metrics = split_metrics(verified)
     model_file = find_model(verified.folder.root)
     load_features, parameters, labels = _columns(verified)
     return Provenance(
@@ -99,18 +101,21 @@ def provenance_of(study: SweepStudy, verified: Verified, refused: list[int], che
             seed=spec.seed,
             n_trials=len(study.slots()),
         ),
-        trial=result["number"],
-        generation=result["generation"],
+        trial=result.number,
+        generation=result.generation,
         refused=refused,
-        point=result["point"],
+        point=result.point,
         seed=config.seed,
         split_seed=stats.get("split_seed", SPLIT_SEED),
-        epochs=result["epochs"],
-        best_epoch=result["best_epoch"],
-        metrics=result["metrics"],
+        epochs=result.epochs,
+        best_epoch=result.best_epoch,
+        metrics=verified.metrics,
         recomputed=verified.recomputed,
-        errors=errors,
-        mse_standardised=mse,
+        errors={
+            split: {name: LabelError(**asdict(each)) for name, each in of_split.labels.items()}
+            for split, of_split in metrics.items()
+        },
+        mse_standardised={split: of_split.mse_standardised for split, of_split in metrics.items()},
         data=_data_origin(study, verified, checksums),
         sequence_length=stats.get("sequence_length"),
         window_size=config.window_size,
@@ -122,7 +127,7 @@ def provenance_of(study: SweepStudy, verified: Verified, refused: list[int], che
             file=model_file.name, sha256=checksums.of(model_file), weights=int(verified.model.count_params())
         ),
         trained_on=_last_owner(verified),
-        trained_with=result.get("software"),
+        trained_with=result.software,
         exported=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         host=socket.gethostname(),
         **software(),
@@ -132,7 +137,7 @@ def provenance_of(study: SweepStudy, verified: Verified, refused: list[int], che
 def _last_owner(verified: Verified) -> Owner | None:
     """Return the rank that trained the last epochs; None where its lease is gone or broken."""
     with contextlib.suppress(FileNotFoundError):
-        owner = leases.owner_of(verified.folder, verified.result["generation"])
+        owner = leases.owner_of(verified.folder, verified.result.generation)
         return None if owner is None else Owner(host=owner.process.host, job=owner.job, rank=owner.rank)
     return None
 

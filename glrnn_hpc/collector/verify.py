@@ -21,6 +21,7 @@ from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
 from glrnn_hpc.preprocessor.from_file import FilePreprocessor, preprocessor_of_file
 from glrnn_hpc.preprocessor.splits import scaling_of
 from glrnn_hpc.records.train_stats import TrainStats
+from glrnn_hpc.records.trial_result import TrialResult, read_trial_result
 from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of
 from glrnn_hpc.sequences import Scaling, Sequences
 from glrnn_hpc.study.study import Slot, SweepStudy
@@ -34,9 +35,6 @@ TOLERANCE = 1e-5
 
 #: What is compared.
 NUMBERS = ("val_loss", "val_mae", "test_loss", "test_mae")
-
-#: What a finished trial tells of itself.
-_RESULT = {"number", "point", "metrics", "generation", "epochs", "best_epoch"}
 
 #: What rounding leaves of a loss that is zero.
 _ROUNDING = 1e-12
@@ -57,8 +55,10 @@ class Verified:
     ----------
     folder : TrialFolder
         Its files.
-    result : dict
-        What `result.json` holds.
+    result : TrialResult
+        The published result.
+    metrics : dict
+        Its losses as logged.
     model : keras.Model
         As loaded from its file.
     config : RunConfig
@@ -72,7 +72,8 @@ class Verified:
     """
 
     folder: layout.TrialFolder
-    result: dict[str, Any]
+    result: TrialResult
+    metrics: dict[str, float]
     model: keras.Model
     config: RunConfig
     stats: TrainStats
@@ -104,22 +105,23 @@ def verify(study: SweepStudy, slot: Slot, source: DemData | None) -> Verified:
     """
     folder = study.folder.trial(slot.number)
     result = _result_of(folder)
-    _check_study(folder, slot, result, study.spec.metric)
+    metrics = _metrics_of(folder, result)
+    _check_study(folder, slot, result, metrics.get(study.spec.metric), study.spec.metric)
     if not folder.metrics.exists():
         raise ModelError(f"{folder.metrics}: is missing.")
     config, stats = artifact.load_description(folder)
     _check_config(folder, config, slot.params)
     model = artifact.load_model(artifact.find_model(folder.root), config, stats)
     _check_outputs(folder, model, stats)
-    data = _prepare(study, result["point"], config, stats, source)
+    data = _prepare(study, result.point, config, stats, source)
     _check_statistics(folder, stats, data.train_stats)
     recomputed = evaluate.split_losses(model, data, config)
-    _compare(result["metrics"], recomputed)
-    return Verified(folder, result, model, config, stats, data, recomputed)
+    _compare(metrics, recomputed)
+    return Verified(folder, result, metrics, model, config, stats, data, recomputed)
 
 
-def errors_per_label(verified: Verified) -> tuple[dict[str, Any], dict[str, float]]:
-    """Return the errors of each label in original units, and the MSE in standardised ones, of both splits.
+def split_metrics(verified: Verified) -> dict[str, evaluate.PredictionMetrics]:
+    """Return the errors of a verified model on the splits `val` and `test`.
 
     With arrays they are those of whole sequences from step `window_size` on, as `glrnn predict` has them; else those of
     the windows that the preprocessor gives, scaled back by the mean and std of its `train_stats`.
@@ -127,9 +129,9 @@ def errors_per_label(verified: Verified) -> tuple[dict[str, Any], dict[str, floa
     stats = verified.stats
     n_labels = stats["num_labels"]
     scaling = scaling_of(stats) if "mean" in stats else Scaling(np.zeros(n_labels), np.ones(n_labels))
-    errors, mse = {}, {}
+    metrics = {}
     for split in ("val", "test"):
-        sums = evaluate.LabelErrors(verified.label_names(), scaling.divisor())
+        sums = evaluate.ErrorSums(verified.label_names(), scaling.divisor())
         if isinstance(verified.data, FitData):
             back = scaling if verified.config.standardize_outputs else Scaling(np.zeros(n_labels), np.ones(n_labels))
             for inputs, labels in getattr(verified.data, split):
@@ -139,8 +141,8 @@ def errors_per_label(verified: Verified) -> tuple[dict[str, Any], dict[str, floa
             for inputs, params, labels in _parts(verified.data.splits[split]):
                 predicted = predict_sequences(verified.model, inputs, params, stats, verified.config.as_dict())
                 sums.add(predicted, labels[:, verified.config.window_size :])
-        errors[split], mse[split] = sums.per_label(), sums.mse_standardised()
-    return errors, mse
+        metrics[split] = sums.metrics()
+    return metrics
 
 
 def _parts(sequences: Sequences) -> Iterator[tuple[Array, Array, Array]]:
@@ -149,22 +151,29 @@ def _parts(sequences: Sequences) -> Iterator[tuple[Array, Array, Array]]:
         yield raw.take(np.arange(start, min(start + _PART, len(raw)))).arrays()
 
 
-def _result_of(folder: layout.TrialFolder) -> dict[str, Any]:
+def _result_of(folder: layout.TrialFolder) -> TrialResult:
     try:
-        result = layout.read_record(folder.result, *sorted(_RESULT))
+        return read_trial_result(folder)
     except OSError as error:
         raise ModelError(f"{folder.result}: cannot be read: {error.strerror}.") from error
     except RecordError as error:
         raise ModelError(str(error)) from error
-    metrics = result["metrics"]
-    if not isinstance(metrics, dict) or not all(isinstance(value, int | float) for value in metrics.values()):
-        raise ModelError(f"{folder.result}: is broken: metrics must be numbers by name, they are {metrics!r}.")
-    return result
 
 
-def _check_study(folder: layout.TrialFolder, slot: Slot, result: dict[str, Any], metric: str) -> None:
+def _metrics_of(folder: layout.TrialFolder, result: TrialResult) -> dict[str, float]:
+    """Return the logged metrics of a finished trial."""
+    known = {"metrics": result.metrics, "epochs": result.epochs, "best_epoch": result.best_epoch}
+    if result.metrics is None or None in known.values():
+        lacking = ", ".join(name for name, value in known.items() if value is None)
+        raise ModelError(f"{folder.result}: is broken: it has no {lacking}; restore it from a copy.")
+    return result.metrics
+
+
+def _check_study(
+    folder: layout.TrialFolder, slot: Slot, result: TrialResult, logged: float | None, metric: str
+) -> None:
     """Refuse files of another trial: they agree among themselves, and were ranked by a value that is not theirs."""
-    found = {"number": result["number"], "point": result["point"], metric: result["metrics"].get(metric)}
+    found = {"number": result.number, "point": result.point, metric: logged}
     expected = {"number": slot.number, "point": slot.params, metric: slot.value}
     for name, value in found.items():
         if value != expected[name]:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypedDict, TypeVar, cast
 
@@ -246,7 +247,8 @@ def _probe_tensorflow(node: ranks.Ranks) -> TensorflowStep:
     n_threads = devices.threads_per_rank(node.allgather(devices.cpus()), node.rank)
     prepared = devices.prepare(n_threads, node.rank)
     gpus = [gpu.name for gpu in tf.config.list_physical_devices("GPU")]
-    return cast(TensorflowStep, {"version": tf.__version__, "seconds": round(seconds, 2), "gpus": gpus, **prepared})
+    step = {"version": tf.__version__, "seconds": round(seconds, 2), "gpus": gpus, **asdict(prepared)}
+    return cast(TensorflowStep, step)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,8 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class LaunchSettings:
-    """How the workers of a sweep are started, now and when it is resumed.
+class LaunchPlan:
+    """Plan by which a launcher starts the workers of a sweep, at first and when it is resumed.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class LaunchSettings:
     workers_per_node : int
         Workers that share the CPUs of a node.
     cluster : str
-        Name of the launcher.
+        Name of the launcher, or ``module:Class`` of the user's own.
     profile : dict
         Of the site, as its launcher writes it.
     jobs : str
@@ -78,7 +78,7 @@ class SweepState:
         Number of trials, repeated ones not counted.
     created : float
         When the sweep was made [s since 1970].
-    launch : LaunchSettings
+    launch : LaunchPlan
         Its keys stand beside the others in the file.
     reason : str or None
         Why the sweep is finished.
@@ -91,7 +91,7 @@ class SweepState:
     state: State
     n_trials: int
     created: float
-    launch: LaunchSettings = field(default_factory=LaunchSettings)
+    launch: LaunchPlan = field(default_factory=LaunchPlan)
     reason: str | None = None
     is_past_target: bool = False
     version: str = VERSION
@@ -121,15 +121,18 @@ def read_sweep_state(folder: layout.SweepFolder) -> SweepState:
     content = layout.read_record(path, "state", "created")
     if content["state"] not in get_args(State):
         raise RecordError(f"{path}: is broken: state is {content['state']!r}, not {', '.join(get_args(State))}.")
-    given = {each.name: content[each.name] for each in fields(LaunchSettings) if each.name in content}
+    given = {each.name: content[each.name] for each in fields(LaunchPlan) if each.name in content}
     if "timing" in given:
         timing = mapping_at(path, content, "timing")
-        given["timing"] = Timing(**{each.name: number_at(path, timing, each.name) for each in fields(Timing)})
+        names = [each.name for each in fields(Timing)]
+        if lacking := [name for name in names if name not in timing]:
+            raise RecordError(f"{path}: is broken: timing has no {', '.join(lacking)}.")
+        given["timing"] = Timing(*(number_at(path, timing, name) for name in names))
     return SweepState(
         state=content["state"],
         n_trials=int(content.get("n_trials", 0)),
         created=number_at(path, content, "created"),
-        launch=LaunchSettings(**given),
+        launch=LaunchPlan(**given),
         reason=content.get("reason"),
         is_past_target=bool(content.get("is_past_target", False)),
         version=version_of(content),

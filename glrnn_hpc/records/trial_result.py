@@ -20,6 +20,9 @@ from glrnn_hpc.records.json_types import (
 
 FinalState = Literal["finished", "pruned", "failed"]
 
+#: How a rank can leave a trial without a result of its own: for the next owner, or to one that has adopted it.
+Unfinished = Literal["released", "abandoned"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrialOutcome:
@@ -92,6 +95,10 @@ class TrialResult(TrialOutcome):
         return without_missing(asdict(self))
 
 
+#: How a trial ended at one rank.
+TrialEnding = TrialResult | Unfinished
+
+
 def read_trial_result(folder: layout.TrialFolder) -> TrialResult:
     """Read the result of a trial.
 
@@ -111,12 +118,12 @@ def read_trial_result(folder: layout.TrialFolder) -> TrialResult:
     metrics = content.get("metrics")
     if metrics is not None and not _is_numbers(metrics):
         raise RecordError(f"{path}: is broken: metrics must be numbers by name, they are {metrics!r}.")
-    optional = {name: None if content.get(name) is None else integer_at(path, content, name) for name in _COUNTS}
     return TrialResult(
         state=content["state"],
         value=None if content.get("value") is None else number_at(path, content, "value"),
         metrics=metrics,
-        **optional,
+        epochs=integer_at(path, content, "epochs") if content.get("epochs") is not None else None,
+        best_epoch=integer_at(path, content, "best_epoch") if content.get("best_epoch") is not None else None,
         software=content.get("software"),
         error=content.get("error"),
         traceback=content.get("traceback"),
@@ -127,9 +134,6 @@ def read_trial_result(folder: layout.TrialFolder) -> TrialResult:
         seconds=number_at(path, content, "seconds"),
         version=version_of(content),
     )
-
-
-_COUNTS = ("epochs", "best_epoch")
 
 
 def _is_numbers(metrics: object) -> bool:

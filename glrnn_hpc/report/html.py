@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from glrnn_hpc.report.plot_style import short
+from glrnn_hpc.report.plot_style import shorten
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -45,7 +45,7 @@ class Section:
     body: str
 
 
-def page(title: str, head: str, sections: Sequence[Section], foot: str) -> str:
+def render_page(title: str, head: str, sections: Sequence[Section], foot: str) -> str:
     """Return the whole page."""
     links = "".join(f'<li><a href="#{each.name}">{html.escape(each.title)}</a></li>' for each in sections)
     body = "".join(
@@ -63,7 +63,7 @@ def page(title: str, head: str, sections: Sequence[Section], foot: str) -> str:
     )
 
 
-def picture(png: bytes, name: str, alt: str, caption: str, least_width: float) -> str:
+def embed_figure(png: bytes, name: str, alt: str, caption: str, least_width: float) -> str:
     """Return a figure that lies in the page itself; where the page is narrower than `least_width` it is scrolled."""
     data = base64.b64encode(png).decode("ascii")
     image = f'id="figure-{name}" alt="{html.escape(alt)}" style="min-width:{least_width:.0f}px"'
@@ -74,18 +74,18 @@ def picture(png: bytes, name: str, alt: str, caption: str, least_width: float) -
     )
 
 
-def left_out(reason: str, *, is_fault: bool) -> str:
+def omitted_figure(reason: str, *, is_fault: bool) -> str:
     """Return what stands in the place of a figure that could not be drawn."""
     kind = "left-out fault" if is_fault else "left-out"
     return f'<p class="{kind}">Left out: {html.escape(reason)}</p>'
 
 
-def note(text: str) -> str:
+def paragraph(text: str) -> str:
     """Return a sentence in place of a table that has no rows."""
     return f"<p>{html.escape(text)}</p>"
 
 
-def facts(pairs: Mapping[str, str]) -> str:
+def description_list(pairs: Mapping[str, str]) -> str:
     """Return names and values, each in a box."""
     boxes = (f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>" for name, value in pairs.items())
     return f"<dl>{''.join(boxes)}</dl>"
@@ -125,7 +125,7 @@ def table(
     )
 
 
-def flattened(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flatten(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Return the values of nested mappings with the path of their keys; the innermost ones in one line each."""
     rows: list[tuple[str, str]] = []
     for key, value in content.items():
@@ -133,15 +133,15 @@ def flattened(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, s
         if isinstance(value, Mapping) and value and prefix and not any(map(_is_nested, value.values())):
             rows.append((path, _in_one_line(value)))
         elif isinstance(value, Mapping) and value:
-            rows += flattened(value, f"{path}.")
+            rows += flatten(value, f"{path}.")
         elif isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
             for place, each in enumerate(value):
                 others = {part: content for part, content in each.items() if part != "name"}
                 rows.append((f"{path}.{each.get('name', place)}", _in_one_line(others)))
         elif isinstance(value, list):
-            rows.append((path, ", ".join(short(each, 80) for each in value) or "none"))
+            rows.append((path, ", ".join(shorten(each, 80) for each in value) or "none"))
         else:
-            rows.append((path, "-" if value is None else short(value, 200)))
+            rows.append((path, "-" if value is None else shorten(value, 200)))
     return rows
 
 
@@ -150,4 +150,4 @@ def _is_nested(value: Any) -> bool:
 
 
 def _in_one_line(content: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {'-' if value is None else short(value, 70)}" for name, value in content.items())
+    return ", ".join(f"{name} {'-' if value is None else shorten(value, 70)}" for name, value in content.items())

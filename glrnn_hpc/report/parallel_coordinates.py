@@ -17,9 +17,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from glrnn_hpc.report import plot_style
-from glrnn_hpc.report.plot_style import Drawing, NothingToDraw
+from glrnn_hpc.report.plot_style import CaptionedFigure, FigureNotApplicable
 from glrnn_hpc.report.search_figures import metric_unit
-from glrnn_hpc.report.trials import Trial, best_of, finished
+from glrnn_hpc.report.trials import Trial, best_finished_trial, finished_trials
+from glrnn_hpc.search.goal import sign_of
 from glrnn_hpc.search.space import Parameter
 from glrnn_hpc.search.spec import SweepSpec
 
@@ -45,29 +46,29 @@ class Axis:
     ticks: list[tuple[float, str]]
 
 
-def draw_parallel(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
+def draw_parallel_coordinates(trials: Sequence[Trial], spec: SweepSpec) -> CaptionedFigure:
     """Draw the finished trials through all searched parameters, coloured by the metric; stopped ones in grey.
 
     The best are drawn last and in full colour, the more there are the fainter the rest, see `opacity_of_rest`.
 
     Raises
     ------
-    NothingToDraw
+    FigureNotApplicable
         If no trial has finished, or nothing is searched.
     """
-    done = finished(list(trials))
-    best = best_of(list(trials), spec.goal)
+    done = finished_trials(list(trials))
+    best = best_finished_trial(list(trials), spec.goal)
     if best is None:
-        raise NothingToDraw("no trial has finished yet")
+        raise FigureNotApplicable("no trial has finished yet")
     if not spec.searched:
-        raise NothingToDraw("the sweep searches no parameter")
+        raise FigureNotApplicable("the sweep searches no parameter")
     stopped = [trial for trial in trials if trial.state == "pruned" and trial.value is not None]
     shown = [*stopped, *done]
     parameters = spec.searched[:_MOST_AXES]
     axes = [parameter_axis(each, {trial.number: trial.point[each.name] for trial in shown}) for each in parameters]
     values = {trial.number: trial.value or 0.0 for trial in shown}
     is_log = plot_style.is_log_scaled(values.values())
-    axes.append(_numbers(spec.metric, values, is_log=is_log))
+    axes.append(_numeric_axis(spec.metric, values, is_log=is_log))
     figure = plot_style.new_figure(5.4, max(plot_style.WIDTH, 1.0 + 1.15 * len(axes)))
     canvas = figure.subplots()
     places = range(len(axes))
@@ -77,8 +78,8 @@ def draw_parallel(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
 
     norm = _norm([trial.value or 0.0 for trial in done], is_log=is_log)
     # The good ones dark, as yellow lines are faint on white.
-    colours = mpl.colormaps["cividis" if spec.goal == "minimize" else "cividis_r"]
-    worst_first = sorted(done, key=lambda trial: trial.value or 0.0, reverse=spec.goal == "minimize")
+    colours = mpl.colormaps["cividis" if sign_of(spec.goal) > 0 else "cividis_r"]
+    worst_first = sorted(done, key=lambda trial: sign_of(spec.goal) * (trial.value or 0.0), reverse=True)
     grey = ("0.75", opacity_of_rest(len(stopped)))
     canvas.add_collection(LineCollection([line(trial) for trial in stopped], colors=[grey], linewidths=0.7, zorder=1))
     n_faint = max(0, len(done) - _CLEAR)
@@ -100,14 +101,14 @@ def draw_parallel(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
     if stopped:
         handles.append(Line2D([], [], color="0.75", lw=0.9, label=f"pruned ({len(stopped)}), by the best so far"))
     plot_style.legend_below(figure, handles)
-    words = f"{len(done)} finished trials through {', '.join(axis.name for axis in axes)}. "
-    words += (
-        f"The best goes through {', '.join(f'{key} {plot_style.short(value)}' for key, value in best.point.items())}."
+    alt = f"{len(done)} finished trials through {', '.join(axis.name for axis in axes)}. "
+    alt += (
+        f"The best goes through {', '.join(f'{key} {plot_style.shorten(value)}' for key, value in best.point.items())}."
     )
     caption = "Axes are logarithmic where the distribution is; choices are evenly spaced."
     if len(spec.searched) > _MOST_AXES:
         caption += f" The first {_MOST_AXES} of {len(spec.searched)} parameters are shown."
-    return Drawing(figure, words, caption)
+    return CaptionedFigure(figure, alt, caption)
 
 
 def opacity_of_rest(n_trials: int) -> float:
@@ -118,15 +119,15 @@ def opacity_of_rest(n_trials: int) -> float:
 def parameter_axis(parameter: Parameter, values: dict[int, Any]) -> Axis:
     """Return the axis of a parameter for its `values` by trial number."""
     if not parameter.values:
-        return _numbers(parameter.name, values, is_log=parameter.is_logarithmic)
+        return _numeric_axis(parameter.name, values, is_log=parameter.is_logarithmic)
     choices = list(parameter.values)
     heights = [(k + 0.5) / len(choices) for k in range(len(choices))]
     step = math.ceil(len(choices) / _MOST_TICKS)
-    ticks = [(height, plot_style.short(choice)) for height, choice in zip(heights, choices, strict=True)]
+    ticks = [(height, plot_style.shorten(choice)) for height, choice in zip(heights, choices, strict=True)]
     return Axis(parameter.name, {key: heights[choices.index(value)] for key, value in values.items()}, ticks[::step])
 
 
-def _numbers(name: str, values: dict[int, float], *, is_log: bool) -> Axis:
+def _numeric_axis(name: str, values: dict[int, float], *, is_log: bool) -> Axis:
     low, high = min(values.values()), max(values.values())
     is_log = is_log and low > 0
 
@@ -135,11 +136,11 @@ def _numbers(name: str, values: dict[int, float], *, is_log: bool) -> Axis:
 
     bottom, top = scaled(low), scaled(high)
     if bottom == top:
-        return Axis(name, dict.fromkeys(values, 0.5), [(0.5, plot_style.short(low))])
+        return Axis(name, dict.fromkeys(values, 0.5), [(0.5, plot_style.shorten(low))])
     width = top - bottom
     is_integer = all(isinstance(value, int) for value in values.values())
     located = [value for value in _ticks(low, high, is_log=is_log) if not is_integer or value == int(value)]
-    ticks = [((scaled(value) - bottom) / width, plot_style.short(value)) for value in located]
+    ticks = [((scaled(value) - bottom) / width, plot_style.shorten(value)) for value in located]
     return Axis(name, {key: (scaled(value) - bottom) / width for key, value in values.items()}, ticks)
 
 
@@ -170,7 +171,7 @@ def _draw_axes(canvas: Any, axes: Sequence[Axis]) -> None:
             label = canvas.text(place + 0.05, height, text, fontsize="x-small", va="center", zorder=5)
             label.set_path_effects(halo)
             label.set_in_layout(False)
-    canvas.set_xticks(np.arange(len(axes)), [plot_style.wrapped(axis.name) for axis in axes])
+    canvas.set_xticks(np.arange(len(axes)), [plot_style.wrap_name(axis.name) for axis in axes])
     canvas.tick_params(axis="x", labeltop=True, labelbottom=False, top=False, bottom=False, labelsize="small")
     canvas.set_yticks([])
     canvas.set_xlim(-0.15, len(axes) - 1 + 0.35)

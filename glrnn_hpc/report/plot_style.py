@@ -33,13 +33,13 @@ STATES = {
 _LOG_RATIO = 8
 
 
-class NothingToDraw(GlrnnError):
+class FigureNotApplicable(GlrnnError):
     """The sweep has nothing that this figure could show, or not yet."""
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A figure, and what it shows in words: `alt` for those who cannot see it, `caption` for all."""
+class CaptionedFigure:
+    """A figure, and what it shows in alt: `alt` for those who cannot see it, `caption` for all."""
 
     figure: Figure
     alt: str
@@ -52,7 +52,7 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
 
 
 @contextlib.contextmanager
-def plain_texts() -> Iterator[None]:
+def without_formulas() -> Iterator[None]:
     """Draw and save figures in which names stand as users wrote them: a $ begins no formula."""
     with mpl.rc_context({"text.parse_math": False}):
         yield
@@ -83,7 +83,7 @@ def scale_log(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def short(value: Any, length: int = 14) -> str:
+def shorten(value: Any, length: int = 14) -> str:
     """Return a value in few characters: four digits, or the beginning of a text."""
     if isinstance(value, list):
         text = "+".join(map(str, value))
@@ -94,12 +94,12 @@ def short(value: Any, length: int = 14) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def wrapped(name: str, length: int = 14) -> str:
+def wrap_name(name: str, length: int = 14) -> str:
     """Break a name at its underscores into lines of some characters; a longer part is cut."""
     lines: list[str] = []
     for part in name.replace("_", "_\0").split("\0"):
         if lines and len(lines[-1]) + len(part) <= length:
             lines[-1] += part
         else:
-            lines.append(short(part, length + 2))
+            lines.append(shorten(part, length + 2))
     return "\n".join(lines)

@@ -20,7 +20,7 @@ from glrnn_hpc.data.hdf5 import Schema, read_schema
 from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.experiments.triaxial import TRIAXIAL
 from glrnn_hpc.report import plot_style
-from glrnn_hpc.report.plot_style import Drawing
+from glrnn_hpc.report.plot_style import CaptionedFigure
 
 Array = NDArray[Any]
 
@@ -42,7 +42,7 @@ _BAND = (0.05, 0.5, 0.95)
 _EDGES = (0.005, 0.995)
 
 
-def check_figure(figure: Path) -> None:
+def check_figure_path(figure: Path) -> None:
     """Check that a figure can be written under this name.
 
     Raises
@@ -71,12 +71,12 @@ def plot_predictions(predictions: Path, figure: Path, metrics: dict[str, dict[st
     metrics : dict
         Of each label, its errors on all sequences; the RMSE stands in the title of its column.
     """
-    with plot_style.plain_texts(), layout.replacing(figure) as partial:
+    with plot_style.without_formulas(), layout.replacing(figure) as partial:
         drawing = draw_predictions(predictions, metrics)
         drawing.figure.savefig(partial, dpi=130)
 
 
-def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) -> Drawing:
+def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) -> CaptionedFigure:
     """Draw of each group the sequence with the median error, predicted and simulated, and the errors of all around it.
 
     Parameters
@@ -104,22 +104,22 @@ def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) ->
                     axis.plot(strain, middle, color=colour, lw=0.9, ls=":")
                 axis.plot(strain, simulated[shown, :, column], color="0.35", lw=2.4)
                 axis.plot(strain, centre, color=colour, lw=1.3, ls="--")
-                axis.set_ylabel(_named(label, schema.units))
+                axis.set_ylabel(_with_unit(label, schema.units))
                 axis.yaxis.set_major_locator(MaxNLocator(5))
-            title = f"{plot_style.short(group.name, 2 * _NAME_LENGTH)} ({len(predicted)} sequences)"
+            title = f"{plot_style.shorten(group.name, 2 * _NAME_LENGTH)} ({len(predicted)} sequences)"
             row[0].set_title(title, loc="left", fontsize="small", fontweight="bold")
     for axis in axes[-1]:
         axis.set_xlabel(strain_name)
     for axis, label in zip(axes[0], labels, strict=True):
         if label in metrics:
             rmse = f"{metrics[label]['rmse']:.3g} {schema.units.get(label, '')}".rstrip()
-            text = f"RMSE of {plot_style.short(label, _NAME_LENGTH)}, all groups: {rmse}"
+            text = f"RMSE of {plot_style.shorten(label, _NAME_LENGTH)}, all groups: {rmse}"
             # Above the titles of the groups, which may be as long as their column is wide.
             axis.annotate(text, (1, 1), (0, 18), "axes fraction", "offset points", ha="right", fontsize="x-small")
     plot_style.legend_below(canvas, _legend())
-    words = f"Predicted and simulated {', '.join(labels)} over {strain_name} for the groups "
-    words += ", ".join(group.name for group in groups) + "; RMSE of all sequences: "
-    words += ", ".join(f"{label} {metrics[label]['rmse']:.3g}" for label in labels if label in metrics) + "."
+    alt = f"Predicted and simulated {', '.join(labels)} over {strain_name} for the groups "
+    alt += ", ".join(group.name for group in groups) + "; RMSE of all sequences: "
+    alt += ", ".join(f"{label} {metrics[label]['rmse']:.3g}" for label in labels if label in metrics) + "."
     caption = (
         "Of each group the sequence with the median error. Band and dotted line: this prediction plus the 5 to 95 % "
         "and the median of simulated - predicted over the group's sequences, "
@@ -127,10 +127,10 @@ def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) ->
     )
     if len(schema.groups) > _MOST_ROWS:
         caption += f" The first {_MOST_ROWS} of {len(schema.groups)} groups are shown."
-    return Drawing(canvas, words, caption)
+    return CaptionedFigure(canvas, alt, caption)
 
 
-def draw_errors(predictions: Path, metrics: dict[str, dict[str, float]]) -> Drawing:
+def draw_errors(predictions: Path, metrics: dict[str, dict[str, float]]) -> CaptionedFigure:
     """Draw how the errors of each label are distributed over all sequences and steps, in its own unit.
 
     Parameters
@@ -159,7 +159,7 @@ def draw_errors(predictions: Path, metrics: dict[str, dict[str, float]]) -> Draw
         axis.set_yticks([])
         axis.xaxis.set_major_locator(MaxNLocator(3))
         axis.tick_params(axis="x", labelsize="small")
-        axis.set_xlabel(f"error of {_named(label, schema.units)}", fontsize="small")
+        axis.set_xlabel(f"error of {_with_unit(label, schema.units)}", fontsize="small")
         axis.set_title(f"RMSE {metrics[label]['rmse']:.3g}, R² {metrics[label]['r2']:.3f}", fontsize="small")
     for axis in axes[len(labels) :]:
         axis.set_visible(False)
@@ -167,13 +167,15 @@ def draw_errors(predictions: Path, metrics: dict[str, dict[str, float]]) -> Draw
     handles.append(Line2D([], [], color=plot_style.VERMILION, lw=1.4, ls="--", label="median"))
     handles.append(Patch(color=plot_style.ORANGE, alpha=0.18, label="5-95 %"))
     plot_style.legend_below(canvas, handles)
-    words = "Errors (predicted - simulated) over all test sequences and steps: "
-    words += (
-        "; ".join(_in_words(errors[:, column], _named(label, schema.units)) for column, label in enumerate(labels))
+    alt = "Errors (predicted - simulated) over all test sequences and steps: "
+    alt += (
+        "; ".join(
+            _error_summary(errors[:, column], _with_unit(label, schema.units)) for column, label in enumerate(labels)
+        )
         + "."
     )
     caption = f"predicted - simulated at {len(errors)} steps of the test sequences; 0.5 % lie beyond either edge."
-    return Drawing(canvas, words, caption)
+    return CaptionedFigure(canvas, alt, caption)
 
 
 def error_band(predicted: Array, simulated: Array) -> Array | None:
@@ -201,13 +203,13 @@ def _all_errors(predictions: Path, schema: Schema) -> Array:
     return np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
 
 
-def _in_words(errors: Array, named: str) -> str:
+def _error_summary(errors: Array, label: str) -> str:
     low, median, high = np.quantile(errors, _BAND)
-    return f"{named} median {median:.2g}, 5 to 95 % {low:.2g} to {high:.2g}"
+    return f"{label} median {median:.2g}, 5 to 95 % {low:.2g} to {high:.2g}"
 
 
-def _named(label: str, units: Mapping[str, str]) -> str:
-    return f"{plot_style.short(label, _NAME_LENGTH)} [{units.get(label, '-')}]"
+def _with_unit(label: str, units: Mapping[str, str]) -> str:
+    return f"{plot_style.shorten(label, _NAME_LENGTH)} [{units.get(label, '-')}]"
 
 
 def _legend() -> list[Any]:

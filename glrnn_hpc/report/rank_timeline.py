@@ -10,9 +10,9 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from glrnn_hpc import layout
+from glrnn_hpc.records.utilisation import read_utilisation
 from glrnn_hpc.report import plot_style
-from glrnn_hpc.report.plot_style import Drawing, NothingToDraw
-from glrnn_hpc.summary.status import read_utilisation
+from glrnn_hpc.report.plot_style import CaptionedFigure, FigureNotApplicable
 
 #: What a rank does, in the order of the legend: what the allocation is for comes first.
 KINDS = {
@@ -38,17 +38,17 @@ _MOST_NAMES = 40
 Spans = list[tuple[int, float, float]]
 
 
-def draw_ranks(folder: layout.SweepFolder) -> Drawing:
+def draw_rank_timeline(folder: layout.SweepFolder) -> CaptionedFigure:
     """Draw what each rank did from the first moment that one of them recorded to the last.
 
     Raises
     ------
-    NothingToDraw
+    FigureNotApplicable
         If no rank has written of its time yet.
     """
     rows = read_spans(folder)
     if not rows:
-        raise NothingToDraw("no rank has written yet how its time went")
+        raise FigureNotApplicable("no rank has written yet how its time went")
     begin = min(span[1] for spans in rows.values() for span in spans)
     end = max(span[2] for spans in rows.values() for span in spans)
     unit, seconds = _unit(end - begin)
@@ -62,23 +62,23 @@ def draw_ranks(folder: layout.SweepFolder) -> Drawing:
     extent = (0.0, (end - begin) / seconds, n_ranks - 0.5, -0.5)
     axis.imshow(image, aspect="auto", cmap=colours, vmin=0, vmax=len(KINDS), interpolation="nearest", extent=extent)
     if n_ranks <= _MOST_NAMES:
-        axis.set_yticks(range(n_ranks), [plot_style.short(name, 24) for name in rows], fontsize="small")
+        axis.set_yticks(range(n_ranks), [plot_style.shorten(name, 24) for name in rows], fontsize="small")
         for place in range(1, n_ranks):
             axis.axhline(place - 0.5, color="white", lw=1.5)
     axis.set_ylabel(f"{n_ranks} ranks" if n_ranks > _MOST_NAMES else "worker:rank")
     axis.set_xlabel(f"time since the first rank began [{unit}]")
     totals = {kind: 0.0 for kind in KINDS}
     for _, line in read_utilisation(folder):
-        for kind, spent in line["seconds"].items():
+        for kind, spent in line.seconds.items():
             totals[kind] = totals.get(kind, 0.0) + spent
     shares = {kind: totals[kind] / sum(totals.values()) for kind in KINDS if totals[kind] > 0}
     texts = {kind: f"{kind} {100 * share:.1f} %" for kind, share in shares.items()}
     plot_style.legend_below(figure, [Patch(color=KINDS[kind], label=text) for kind, text in texts.items()])
-    words = f"What {n_ranks} ranks did in {(end - begin) / seconds:.3g} {unit}: {', '.join(texts.values())}."
+    alt = f"What {n_ranks} ranks did in {(end - begin) / seconds:.3g} {unit}: {', '.join(texts.values())}."
     caption = (
         "White: nothing recorded, as the rank had not begun, had ended, or was killed. fit and evaluate are the work."
     )
-    return Drawing(figure, words, caption)
+    return CaptionedFigure(figure, alt, caption)
 
 
 def read_spans(folder: layout.SweepFolder) -> dict[str, Spans]:
@@ -88,9 +88,9 @@ def read_spans(folder: layout.SweepFolder) -> dict[str, Spans]:
     """
     rows: dict[tuple[str, int], Spans] = {}
     for job, line in read_utilisation(folder):
-        parts = line.get("spans") or list(line["seconds"].items())
-        at = line["ended"] - sum(seconds for _, seconds in parts)
-        spans = rows.setdefault((job, int(line["rank"])), [])
+        parts = line.spans or tuple(line.seconds.items())
+        at = line.ended - sum(seconds for _, seconds in parts)
+        spans = rows.setdefault((job, line.rank), [])
         for kind, seconds in parts:
             if kind in _PLACES and seconds > 0:
                 spans.append((_PLACES[kind], at, at + seconds))

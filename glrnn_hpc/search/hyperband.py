@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import optuna
 from optuna.trial import FrozenTrial
 
 from glrnn_hpc.search.early_terminate import EarlyTerminate
+from glrnn_hpc.search.goal import Goal, sign_of
 
 
 def bands(early_terminate: Mapping[str, object]) -> list[int]:
@@ -27,7 +27,7 @@ def should_stop(
     history: Sequence[float],
     histories: Sequence[Sequence[float]],
     early_terminate: Mapping[str, object],
-    goal: Literal["minimize", "maximize"],
+    goal: Goal,
 ) -> bool:
     """Return whether a run is strictly worse than the cutoff at the last band that it reached.
 
@@ -51,9 +51,7 @@ def should_stop(
     return _is_worse(_value_at(history, band, settings.strict, goal), values, settings.eta)
 
 
-def cutoffs(
-    histories: Sequence[Sequence[float]], early_terminate: EarlyTerminate, goal: Literal["minimize", "maximize"]
-) -> dict[int, float]:
+def cutoffs(histories: Sequence[Sequence[float]], early_terminate: EarlyTerminate, goal: Goal) -> dict[int, float]:
     """Return for each band that a run has reached the value that the next run must not be worse than.
 
     Parameters
@@ -63,7 +61,7 @@ def cutoffs(
     early_terminate : EarlyTerminate
         Of the sweep.
     """
-    sign = 1.0 if goal == "minimize" else -1.0
+    sign = sign_of(goal)
     cutoff_at = {}
     for band in early_terminate.bands():
         reached = [history for history in histories if len(history) >= band]
@@ -77,7 +75,7 @@ def cutoffs(
 class HyperbandPruner(optuna.pruners.BasePruner):
     """The same rule on a study, which holds of each trial at each band what `value_to_report` returns."""
 
-    def __init__(self, early_terminate: EarlyTerminate, goal: Literal["minimize", "maximize"]) -> None:
+    def __init__(self, early_terminate: EarlyTerminate, goal: Goal) -> None:
         self._early_terminate = early_terminate
         self._goal = goal
         self._bands = frozenset(early_terminate.bands())
@@ -95,22 +93,22 @@ class HyperbandPruner(optuna.pruners.BasePruner):
             Never NaN, which not every storage can hold; the worst of all numbers in its place.
         """
         worse_if_larger = _value_at(history, len(history), self._early_terminate.strict, self._goal)
-        return worse_if_larger if self._goal == "minimize" else -worse_if_larger
+        return sign_of(self._goal) * worse_if_larger
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Return whether `trial` is strictly worse than the cutoff at the last epoch that it reported."""
         epoch = trial.last_step
         if epoch is None or not self.is_band(epoch):
             return False
-        sign = 1.0 if self._goal == "minimize" else -1.0
+        sign = sign_of(self._goal)
         others = study.get_trials(deepcopy=False)
         values = [sign * each.intermediate_values[epoch] for each in others if epoch in each.intermediate_values]
         return _is_worse(sign * trial.intermediate_values[epoch], values, self._early_terminate.eta)
 
 
-def _value_at(history: Sequence[float], band: int, is_strict: bool, goal: str) -> float:
+def _value_at(history: Sequence[float], band: int, is_strict: bool, goal: Goal) -> float:
     """Return the value that counts at `band`, turned so that larger is worse."""
-    sign = 1.0 if goal == "minimize" else -1.0
+    sign = sign_of(goal)
     turned = [math.inf if math.isnan(value) else sign * value for value in history[:band]]
     return turned[-1] if is_strict else min(turned)
 

@@ -6,11 +6,12 @@ import inspect
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
+from glrnn_hpc.search.goal import Goal
 from glrnn_hpc.search.parameter import Parameter, ParameterValue
 
 #: Finished trials below which the measure tells chance more than anything else.
@@ -24,7 +25,7 @@ def importances(
     parameters: Sequence[Parameter],
     points: Sequence[Mapping[str, ParameterValue]],
     values: Sequence[float],
-    goal: Literal["minimize", "maximize"],
+    goal: Goal,
 ) -> dict[str, float]:
     """Return how much each parameter decides whether a trial is among the good ones, by PED-ANOVA.
 

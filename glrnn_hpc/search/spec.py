@@ -8,8 +8,11 @@ from typing import Literal
 from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.records.json_types import JsonObject, JsonValue
 from glrnn_hpc.search.early_terminate import EarlyTerminate
+from glrnn_hpc.search.goal import Goal
 from glrnn_hpc.search.grid import grid_size
 from glrnn_hpc.search.parameter import Parameter, ParameterValue
+
+Method = Literal["grid", "random", "bayes"]
 
 #: More trials, or points of a grid, are most often a mistake.
 _MOST_TRIALS = 1_000_000
@@ -47,9 +50,9 @@ class SweepSpec:
         Folder from which the user's own code is imported; not part of the sweep file. Empty for the current folder.
     """
 
-    method: Literal["grid", "random", "bayes"]
+    method: Method
     metric: str
-    goal: Literal["minimize", "maximize"]
+    goal: Goal
     parameters: tuple[Parameter, ...]
     run_cap: int | None = None
     seed: int = 42

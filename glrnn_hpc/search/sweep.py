@@ -5,35 +5,21 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 from glrnn_hpc import config
 from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.experiments import registry
 from glrnn_hpc.experiments.base import Experiment
 from glrnn_hpc.models import registry as networks
-from glrnn_hpc.records.json_types import JsonObject, JsonValue
 from glrnn_hpc.references import import_reference
-from glrnn_hpc.search.distributions import finite_number
-from glrnn_hpc.search.early_terminate import EarlyTerminate
+from glrnn_hpc.search import sweep_keys
 from glrnn_hpc.search.grid import grid_size
 from glrnn_hpc.search.parameter import Parameter, ParameterValue
-from glrnn_hpc.search.samplers import check_sampler
 from glrnn_hpc.search.spec import SweepSpec
 
 logger = logging.getLogger(__name__)
-
-#: What every training logs per epoch, hence what a sweep can optimise.
-LOGGED_METRICS = ("loss", "mae", "val_loss", "val_mae")
-METHODS = ("grid", "random", "bayes")
-_IMPUTE = ("best", "worst", "latest")
-
-#: Keys of W&B that are kept for its own tools and mean nothing here.
-_TEXTS = ("name", "description", "project", "entity", "program")
-_LABELS = (*_TEXTS, "command", "controller", "job", "image_uri", "scheduler", "apiVersion", "kind")
-_KEYS = frozenset({"method", "metric", "parameters", "early_terminate", "run_cap", "seed", "sampler", *_LABELS})
 
 #: The key that chooses a preprocessor of the user's own.
 PREPROCESSOR = "preprocessor"
@@ -63,24 +49,22 @@ def load_sweep(
     else:
         content = config.load_yaml(path_or_mapping)
     folder = directory or str(Path.cwd())
-    for key in content:
-        if key not in _KEYS:
-            raise config.unknown_key(str(key), _KEYS)
-    method = _one_of("method", content.get("method"), METHODS)
-    metric = _metric(content, method)
+    sweep_keys.check_known(content)
+    method = sweep_keys.method(content)
+    metric = sweep_keys.metric(content, method)
     spec = SweepSpec(
-        method=cast(Literal["grid", "random", "bayes"], method),
+        method=method,
         metric=metric.name,
         goal=metric.goal,
         parameters=_parameters(content, folder),
-        run_cap=_integer(content, "run_cap", 1),
-        seed=42 if content.get("seed") is None else cast(int, _integer(content, "seed", 0)),
+        run_cap=sweep_keys.integer(content, "run_cap", least=1),
+        seed=sweep_keys.seed(content),
         target=metric.target,
         impute=metric.impute,
         impute_while_running=metric.impute_while_running,
-        early_terminate=_early_terminate(content),
-        sampler=_sampler(method, content, sampler),
-        labels=_labels(content),
+        early_terminate=sweep_keys.early_terminate(content),
+        sampler=sweep_keys.sampler(content, method, sampler),
+        labels=sweep_keys.labels(content),
         directory=folder,
     )
     if method == "grid":
@@ -184,70 +168,6 @@ def _import_preprocessor(reference: object, directory: str) -> type[Any]:
     return own
 
 
-def _one_of(where: str, value: object, allowed: tuple[str, ...]) -> str:
-    if value is None:
-        raise ConfigError(f"{where}: this key is required; one of {', '.join(allowed)}.")
-    if value not in allowed:
-        guess = config.nearest(str(value), allowed)
-        hint = f"; did you mean {guess}?" if guess else "."
-        raise ConfigError(f"{where}: {value!r} is not one of {', '.join(allowed)}{hint}")
-    return str(value)
-
-
-@dataclass(frozen=True)
-class _Metric:
-    """The key `metric` of a sweep file."""
-
-    name: str = "val_loss"
-    goal: Literal["minimize", "maximize"] = "minimize"
-    target: float | None = None
-    impute: str | None = None
-    impute_while_running: str | None = None
-
-
-def _metric(content: Mapping[str, object], method: str) -> _Metric:
-    metric = content.get("metric")
-    if metric is None:
-        if method == "bayes" or content.get("early_terminate") is not None:
-            raise ConfigError(
-                "metric: bayes and early_terminate need it; give name and goal, such as val_loss, minimize."
-            )
-        return _Metric()
-    if not isinstance(metric, Mapping):
-        raise ConfigError(f"metric: a mapping with name and goal is needed, {metric!r} was given.")
-    allowed = ("name", "goal", "target", "impute", "impute_while_running")
-    for key in metric:
-        if key not in allowed:
-            raise config.unknown_key(f"metric.{key}", allowed)
-    name = metric.get("name")
-    if name not in LOGGED_METRICS:
-        raise ConfigError(f"metric.name: {name!r} is never logged; choose one of {', '.join(LOGGED_METRICS)}.")
-    target = metric.get("target")
-    if target is not None:
-        finite_number("metric.target", target)
-    imputed = {key: _imputed(f"metric.{key}", metric.get(key)) for key in ("impute", "impute_while_running")}
-    goal = _one_of("metric.goal", metric.get("goal", "minimize"), ("minimize", "maximize"))
-    return _Metric(name, cast(Literal["minimize", "maximize"], goal), target, **imputed)
-
-
-def _imputed(where: str, value: object) -> str | None:
-    # false turns it off; W&B's schema has it as a text for impute_while_running.
-    return None if value in (None, False, "false") else _one_of(where, value, _IMPUTE)
-
-
-def _early_terminate(content: Mapping[str, object]) -> EarlyTerminate | None:
-    given = content.get("early_terminate")
-    return None if given is None else EarlyTerminate.from_config(given)
-
-
-def _labels(content: JsonObject) -> dict[str, JsonValue]:
-    labels = {key: content[key] for key in _LABELS if content.get(key) is not None}
-    for key in _TEXTS:
-        if key in labels and (isinstance(labels[key], bool) or not isinstance(labels[key], str | int | float)):
-            raise ConfigError(f"{key}: a text is needed, {labels[key]!r} was given.")
-    return labels
-
-
 def _parameters(content: Mapping[str, object], directory: str) -> tuple[Parameter, ...]:
     parameters = content.get("parameters")
     if not isinstance(parameters, Mapping) or not parameters:
@@ -307,25 +227,6 @@ def _leaves(where: str, parameters: Mapping[str, object]) -> Iterator[tuple[str,
         if not isinstance(mapping["parameters"], Mapping) or not mapping["parameters"]:
             raise ConfigError(f"{path}.parameters: a mapping is needed, {mapping['parameters']!r} was given.")
         yield from _leaves(f"{path}.parameters", mapping["parameters"])
-
-
-def _integer(content: Mapping[str, object], key: str, least: int) -> int | None:
-    value = content.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{key}: an integer of at least {least} is needed, {value!r} was given.")
-    return value
-
-
-def _sampler(method: str, content: Mapping[str, object], chosen: str | None) -> str:
-    kind = chosen or content.get("sampler")
-    if kind is None:
-        return "tpe"
-    if method != "bayes":
-        raise ConfigError(f"sampler: {kind} belongs to method: bayes; this sweep has method: {method}.")
-    check_sampler(str(kind))
-    return str(kind)
 
 
 def _check_points(spec: SweepSpec) -> None:

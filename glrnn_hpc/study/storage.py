@@ -1,4 +1,4 @@
-"""Where the study is stored: a journal file in the sweep's folder, or a database that a URL names."""
+"""Storage of a study: a journal file in the sweep's folder, or a database that a URL names."""
 
 from __future__ import annotations
 

@@ -85,8 +85,8 @@ class MetricsLog(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Add this epoch."""
-        row = {name: float(value) for name, value in (logs or {}).items()}
-        self._metrics = self._metrics.with_epoch({"epoch": epoch + 1, **row})
+        row = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
+        self._metrics = self._metrics.with_epoch(row)
         self.write()
 
     def write(self) -> None:

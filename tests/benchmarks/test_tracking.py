@@ -11,6 +11,7 @@ from typing import Any
 from glrnn_hpc.launch import run_sweep
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.summary.status import summarize
+from glrnn_hpc.tracking.offline_runs import offline_runs
 
 RESULTS = Path(__file__).parent / "results"
 DATA = Path(__file__).parents[1] / "data" / "triaxial.hdf5"
@@ -36,7 +37,7 @@ def run(root: Path, mode: str) -> list[Counter[str]]:
     # A trial's end is told after its line was written: it is in the next one.
     trials[-1]["track"] += seconds["track"]
     if mode == "offline":
-        assert all(folder.trial(number).fragments()[-1].state == "finished" for number in range(N_TRIALS))
+        assert all(offline_runs(folder.trial(number))[-1].state == "finished" for number in range(N_TRIALS))
     return trials
 
 

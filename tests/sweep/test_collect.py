@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from glrnn_hpc.errors import ConfigError, DataError, RecordError, StorageError, 
 from glrnn_hpc.launch import resume_sweep, run_sweep
 from glrnn_hpc.models.lstm import rnn_model
 from glrnn_hpc.preprocessor.splits import split_ids
+from glrnn_hpc.records.ownership import Owner
+from glrnn_hpc.records.sweep_state import LaunchPlan
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import creation, liveness
-from glrnn_hpc.study.leases import Owner
 from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.summary.cost import group_errors
 from glrnn_hpc.versions import software
@@ -153,7 +155,11 @@ def test_the_export_says_where_it_comes_from_and_for_what_it_holds(whole: layout
         divisor = stats["std"][stats["label_names"].index(name)] or 1.0  # that of a constant
         assert values["mae_standardised"] == pytest.approx(values["mae"] / divisor)
     assert {path.name for path in whole.best.root.iterdir()} == {
-        *("config.yaml", "train_stats.json", "metrics.csv", "model-best.keras", "provenance.json")
+        "config.yaml",
+        "train_stats.json",
+        "metrics.csv",
+        "model-best.keras",
+        "provenance.json",
     }
 
 
@@ -309,14 +315,14 @@ def test_sweeps_that_cannot_be_compared_are_refused(
     data = whole.root.parent / "a.hdf5"
     if "data" in changed:
         data, changed = write_data(tmp_path / "b.hdf5", seed=1), {}
-    other = creation.create(tmp_path / "other", spec_of(data, **changed), 1, {})
+    other = creation.create(tmp_path / "other", spec_of(data, **changed), 1, LaunchPlan())
     with pytest.raises(SweepError, match=f"other: cannot be ranked together with .*sweep: {message}"):
         collect([whole.root, other.root], out=tmp_path / "best")
 
 
 def test_all_groups_and_a_list_of_all_of_them_are_the_same_choice(whole: layout.SweepFolder, tmp_path: Path):
     listed = spec_of(whole.root.parent / "a.hdf5", pressure={"value": ["0.2e6"]}, experiment_type={"value": "drained"})
-    other = creation.create(tmp_path / "other", listed, 1, {})
+    other = creation.create(tmp_path / "other", listed, 1, LaunchPlan())
     assert collect([whole.root, other.root], out=tmp_path / "best")["best"]["sweep"] == str(whole.root)
 
 
@@ -343,7 +349,7 @@ def test_records_of_the_workers_that_are_broken_cost_the_export_nothing(content:
         ("[]", "a mapping is needed"),
         ("{}", "has no state, created"),
         ('{"state": 5, "created": 1}', "state is 5, not running"),
-        ('{"state": "running", "created": "yesterday"}', "created is 'yesterday', no number"),
+        ('{"state": "running", "created": "yesterday"}', "created must be a finite number, it is 'yesterday'"),
     ],
 )
 def test_a_broken_state_is_named(content: str, message: str, copied: layout.SweepFolder):
@@ -362,7 +368,7 @@ def test_a_journal_that_holds_no_study_is_named(content: str, copied: layout.Swe
 def test_a_sweep_without_a_finished_trial_and_what_is_no_sweep_export_nothing(
     whole: layout.SweepFolder, tmp_path: Path, monkeypatch
 ):
-    empty = creation.create(tmp_path / "empty", spec_of(whole.root.parent / "a.hdf5"), 2, {})
+    empty = creation.create(tmp_path / "empty", spec_of(whole.root.parent / "a.hdf5"), 2, LaunchPlan())
     with pytest.raises(SweepError, match="empty: no trial has finished yet"):
         collect(empty.root)
     with pytest.raises(SweepError, match="is not a sweep folder"):
@@ -398,7 +404,7 @@ def test_a_metric_that_shall_be_large_ranks_the_other_way_round(whole: layout.Sw
 def test_failures_and_cost_are_told_while_the_sweep_goes_on(copied: layout.SweepFolder):
     seen = SweepStudy(copied)
     seen.add_slots(7)
-    seen.change_state(lambda state: {**state, "state": "running"})
+    seen.change_state(lambda state: replace(state, state="running"))
     claim = seen.claim(Owner("far", 0, liveness.Process("far", 1, "1")))
     shutil.rmtree(claim.lease.folder.checkpoint(1))  # as when its owner brings its files up just now
     found = collect(copied.root, top=1)
@@ -417,9 +423,7 @@ def test_failures_and_cost_are_told_while_the_sweep_goes_on(copied: layout.Sweep
 
 def test_errors_that_differ_by_their_numbers_are_one_failure():
     errors = ["loss is nan in epoch 3; learning_rate=0.97", "no room", "loss is inf in epoch 12; learning_rate=1e+30"]
-    table = [{"number": k, "state": "failed", "error": error} for k, error in enumerate([*errors, None])]
-    table.append({"number": 9, "state": "retried", "error": "no room"})
-    assert group_errors(table) == [
+    assert group_errors(enumerate([*errors, None])) == [
         {"error": errors[0], "trials": [0, 2]},
         {"error": "no room", "trials": [1]},
         {"error": "its result.json is missing", "trials": [3]},

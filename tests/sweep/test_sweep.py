@@ -20,9 +20,10 @@ from glrnn_hpc.data.hdf5 import write_file
 from glrnn_hpc.errors import ConfigError, DataError, LaunchError, SweepError, WindowError
 from glrnn_hpc.launch import local, resume_sweep, run_sweep
 from glrnn_hpc.launch.slurm.profile import Profile
+from glrnn_hpc.records.ownership import Owner
+from glrnn_hpc.records.sweep_state import Timing, read_sweep_state
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import liveness
-from glrnn_hpc.study.leases import Owner
 from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.summary.status import summarize
 from glrnn_hpc.worker import preemption
@@ -310,7 +311,7 @@ def test_a_worker_that_cannot_reach_its_study_may_be_started_again(tmp_path: Pat
     whole = folder.journal.read_bytes()
     folder.journal.write_bytes(b"no journal\n" + whole)
     lost = glrnn("worker", folder.root)
-    assert (lost.returncode, "Traceback" in lost.stderr) == (preemption.AGAIN, False)
+    assert (lost.returncode, "Traceback" in lost.stderr) == (preemption.MORE_TO_DO, False)
     assert "glrnn: " in lost.stderr
     assert "study.journal: is damaged and cannot be read" in lost.stderr
 
@@ -326,7 +327,7 @@ def test_without_workers_there_is_a_folder_for_those_that_a_script_starts(tmp_pa
     for command, waiting in ((("cancel",), 2), (("resume", "--trials", 3), 3)):
         told = glrnn(command[0], "sweep", *command[1:], "--json", cwd=tmp_path)
         assert json.loads(told.stdout)["trials"]["waiting"] == waiting, told.stderr
-    assert folder.current_state() == "running"
+    assert read_sweep_state(folder).state == "running"
     assert folder.all_workers() == []
     worked = glrnn("worker", "sweep", "--job", "mine", "--ranks", 1, cwd=tmp_path)
     assert worked.returncode == 0, worked.stderr
@@ -393,7 +394,7 @@ def test_ranks_train_a_trial_together_and_one_killed_in_a_collective_ends_its_wo
 
 
 def test_a_sweep_whose_node_died_goes_on_on_another_one(tmp_path: Path):
-    timing = liveness.Timing(heartbeat=0.3, dead_after=1.0)
+    timing = Timing(heartbeat=0.3, dead_after=1.0)
     folder = run_sweep(spec_of(write_steps(tmp_path / "a.hdf5"), 2), tmp_path / "sweep", ranks_per_worker=1)
     # What the first node would have left: a registered worker, its last heartbeat, and a trial that it trained.
     state = layout.read_json(folder.state)

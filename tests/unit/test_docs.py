@@ -17,9 +17,10 @@ import typer
 from glrnn_hpc import cli
 from glrnn_hpc.config import RunConfig, parse_yaml
 from glrnn_hpc.data import hdf5
+from glrnn_hpc.experiments.registry import experiment_named
 from glrnn_hpc.experiments.triaxial import TRIAXIAL
 from glrnn_hpc.launch.slurm.profile import load_profile
-from glrnn_hpc.search import space
+from glrnn_hpc.search import distributions
 from glrnn_hpc.search.sweep import load_sweep
 from tests.conftest import CONTACT_KEYS, INPUT_KEYS, OUTPUT_KEYS
 
@@ -160,12 +161,20 @@ def test_every_extra_that_the_documents_install_exists() -> None:
 
 
 def test_the_parser_in_the_format_page_writes_a_file_that_can_be_read(tmp_path: Path) -> None:
-    (code,) = blocks(FORMAT, "python")
+    code, _ = blocks(FORMAT, "python")
     done = run(tmp_path, sys.executable, "-c", code)
     assert done.returncode == 0, done.stderr
     schema = hdf5.read_schema(tmp_path / "mine.hdf5")
     assert schema.outputs == ("e", "q")
     assert [group.name for group in schema.groups] == ["0.2e6/drained"]
+
+
+def test_the_experiment_in_the_format_page_is_complete(tmp_path: Path) -> None:
+    _, code = blocks(FORMAT, "python")
+    (tmp_path / "oedometric_of_the_page.py").write_text(code, encoding="utf-8")
+    own = experiment_named("oedometric_of_the_page:Oedometric", directory=tmp_path)
+    assert own.raw_group({"density": "dense", "path": "loading"}) == "dense/loading"
+    assert [parameter.name for parameter in own.extra_parameters()] == ["density", "experiment_type"]
 
 
 def test_the_format_page_names_the_default_columns_in_their_order() -> None:
@@ -189,7 +198,7 @@ def test_the_page_on_configurations_lists_every_key_with_its_default() -> None:
         if field.is_required():
             assert documented[name] == "required", name
         elif field.default is None:
-            assert documented[name] == "Keras", name
+            assert documented[name] == ("triaxial" if name == "experiment" else "Keras"), name
         else:
             assert parse_yaml(documented[name], name) == field.default, name
 
@@ -253,11 +262,10 @@ def test_the_sweeps_page_names_every_distribution_and_its_keys() -> None:
     for names, keys, _ in table(section(SWEEPS, "Parameters")):
         for name in names.split(", "):
             documented[name] = set(re.findall(r"`([a-z]+)`", keys))
-    quantised = {name: space._KEYS[name] for name in space._QUANTISED}
-    plain = {name: keys for name, keys in space._KEYS.items() if name not in quantised}
-    assert set(documented) == set(space._KEYS)
-    assert all("q" in documented[name] for name in quantised)
-    assert all(documented[name] == {*needed, *optional} for name, (needed, optional) in plain.items())
+    assert set(documented) == set(distributions.KEYS)
+    assert all("q" in documented[name] for name in distributions.QUANTISED)
+    plain = {name: keys for name, keys in distributions.KEYS.items() if name not in distributions.QUANTISED}
+    assert all(documented[name] == set(keys.names) for name, keys in plain.items())
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 from glrnn_hpc import layout, logs
 from glrnn_hpc.errors import WRONG_INPUT, GlrnnError
 from glrnn_hpc.keras_import import import_keras
-from glrnn_hpc.worker.preemption import Notice
+from glrnn_hpc.worker.preemption import PreemptionNotice
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +27,12 @@ _NOT_BEGUN = 69
 def work(root: str, n_ranks: int) -> None:
     """Work on a sweep; submitit calls this in every rank of a job."""
     # Before the imports, which take seconds: until then submitit would take the signal for itself.
-    notice = Notice()
+    preemption = PreemptionNotice()
     # Here, as an h5py that reads by MPI-IO starts MPI when it is imported: not on the login node.
     from glrnn_hpc.worker import main
 
     logs.to_stderr()
-    _with_short_errors(lambda: main.run(Path(root), job_name(), n_ranks, notice))
+    _with_short_errors(lambda: main.run(Path(root), job_name(), n_ranks, preemption))
 
 
 def collect_best(root: str) -> None:
@@ -53,7 +53,7 @@ def _with_short_errors(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except GlrnnError as error:
-        logs.say(error)
+        logs.print_error(error)
         sys.exit(WRONG_INPUT)
 
 

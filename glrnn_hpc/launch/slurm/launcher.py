@@ -7,15 +7,17 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, ClassVar
 
 from glrnn_hpc import layout, logs
+from glrnn_hpc.config import parse
 from glrnn_hpc.errors import LaunchError, SweepError
+from glrnn_hpc.launch.launcher import Launcher, OnProgress
 from glrnn_hpc.launch.slurm import batch_script, commands, submission
 from glrnn_hpc.launch.slurm.commands import COMPLETING, run_command
 from glrnn_hpc.launch.slurm.profile import Profile
+from glrnn_hpc.records.sweep_state import LaunchPlan, read_sweep_state
 from glrnn_hpc.study import liveness
 from glrnn_hpc.study.study import SweepStudy
 
@@ -34,32 +36,40 @@ _USUAL_REASONS = frozenset(
 _NOT_LAUNCHED = "JobLaunchFailure"
 
 
-@dataclass
-class SlurmLauncher:
-    """Submit and watch the workers of one sweep.
+class SlurmLauncher(Launcher):
+    """Launcher that submits the workers of one sweep to Slurm.
 
-    Attributes
+    Parameters
     ----------
     folder : SweepFolder
         The sweep, on a file system that all nodes see.
-    n_workers, n_ranks : int
-        Jobs, and MPI ranks of each.
-    profile : Profile
-        The site.
-    name : str
-        Name of the jobs, which no other sweep's have: one question to Slurm is for all of them.
-    is_collecting : bool
-        Whether a job after the workers exports the best model.
+    plan : LaunchPlan
+        Its `jobs` is the name of the jobs, which no other sweep's have: one question to Slurm is for all of them.
     """
 
-    folder: layout.SweepFolder
-    n_workers: int
-    n_ranks: int
-    profile: Profile
-    name: str
-    is_collecting: bool = False
-    _pauses: tuple[float, float] = field(default=QUERY_SECONDS)
-    _not_begun: set[str] = field(default_factory=set)
+    takes_profile: ClassVar[bool] = True
+    collects_in_a_job: ClassVar[bool] = True
+
+    def __init__(self, folder: layout.SweepFolder, plan: LaunchPlan) -> None:
+        super().__init__(folder, plan)
+        self.profile = parse(Profile, plan.profile, "profile")
+        self._not_begun: set[str] = set()
+
+    @classmethod
+    def default_ranks(cls, n_trials: int, ranks_per_trial: int) -> int:
+        """Raise an error: the user must choose.
+
+        Raises
+        ------
+        LaunchError
+            Always.
+        """
+        raise LaunchError("--ranks-per-worker: give the MPI ranks of a job; this machine cannot tell them.")
+
+    @classmethod
+    def nodes_per_worker(cls, profile: Profile) -> int:
+        """Return the profile's `nodes`."""
+        return profile.nodes
 
     def check(self) -> None:
         """Check what can be known before anything is made.
@@ -80,15 +90,16 @@ class SlurmLauncher:
                 )
         if "%" in str(self.folder.root):
             raise LaunchError(f"{self.folder.root}: Slurm expands % in the names of its files; choose another --out.")
-        if self.n_ranks % self.profile.nodes:
+        n_ranks, n_nodes = self.plan.ranks_per_worker, self.profile.nodes
+        if n_ranks % n_nodes:
             raise LaunchError(
-                f"--ranks-per-worker {self.n_ranks}: these ranks cannot be spread evenly over the "
-                f"{self.profile.nodes} nodes of a worker (`nodes` of the profile)."
+                f"--ranks-per-worker {n_ranks}: these ranks cannot be spread evenly over the {n_nodes} nodes of a "
+                "worker (`nodes` of the profile)."
             )
-        if self.profile.mpi == "none" and self.n_ranks > 1:
+        if self.profile.mpi == "none" and n_ranks > 1:
             raise LaunchError(
-                f"--ranks-per-worker {self.n_ranks}: with `mpi: none` in the profile these ranks would not see each "
-                "other; set it to pmix or pmi2, or use --ranks-per-worker 1."
+                f"--ranks-per-worker {n_ranks}: with `mpi: none` in the profile these ranks would not see each other; "
+                "set it to pmix or pmi2, or use --ranks-per-worker 1."
             )
         self.profile.check_lines()
 
@@ -107,14 +118,14 @@ class SlurmLauncher:
         staying = [
             job for job, reason in jobs.items() if reason != COMPLETING and not self.folder.worker(job).leaving.exists()
         ]
-        missing = max(0, self.n_workers - len(staying))
+        missing = max(0, self.plan.workers - len(staying))
         submitted: list[str] = []
         try:
             with submission.as_launch_error("the workers"):
                 for size in _array_sizes(missing, commands.largest_array()):
                     submitted += self._submit(size)
                 self._not_begun = {*jobs, *submitted}
-                if self.is_collecting and missing:
+                if self.plan.collect and missing:
                     submitted.append(self._submit_collector({*jobs, *submitted}))
         except LaunchError:
             for job in submitted:
@@ -136,7 +147,7 @@ class SlurmLauncher:
         with submission.as_launch_error("the job that exports the best model"):
             self._submit_collector(set(self._jobs()))
 
-    def wait(self, report: Callable[[SweepStudy], None]) -> None:
+    def wait(self, report: OnProgress) -> None:
         """Wait until every job has left the queue; Slurm starts them again itself.
 
         Raises
@@ -146,7 +157,7 @@ class SlurmLauncher:
             cannot see the folder: the other jobs are cancelled then.
         """
         study = SweepStudy(self.folder)
-        least, most = self._pauses
+        least, most = QUERY_SECONDS
         logged_reasons: set[str] = set()
         pause = least
         last_query = time.monotonic()
@@ -166,14 +177,14 @@ class SlurmLauncher:
             time.sleep(POLL_SECONDS)
         self._wait_for_collector()
         liveness.clean_up(self.folder)
-        if self.folder.current_state() == "running":
+        if read_sweep_state(self.folder).state == "running":
             if not study.is_finished():
                 raise SweepError(
                     f"{self.folder.root}: every job has ended, but trials are left; {self._last_error()}"
                     f"`glrnn resume {self.folder.root}` submits workers again."
                 )
             study.end_if_finished()
-        if self.is_collecting and study.is_finished() and not self.folder.best.provenance.exists():
+        if self.plan.collect and study.is_finished() and not self.folder.best.provenance.exists():
             raise SweepError(
                 f"{self.folder.root}: the trials are done, but the job that exports the best model did not do it; "
                 f"{self._last_error()}`glrnn collect {self.folder.root}` does it too."
@@ -181,7 +192,7 @@ class SlurmLauncher:
 
     def _wait_for_collector(self) -> None:
         logged_reasons: set[str] = set()
-        pause, most = self._pauses
+        pause, most = QUERY_SECONDS
         while True:
             with contextlib.suppress(LaunchError):  # the controller is busy, or being restarted
                 jobs = self._collectors()
@@ -193,22 +204,22 @@ class SlurmLauncher:
 
     def cancel(self) -> None:
         """Take those jobs out of the queue that have not begun; the others end by themselves."""
-        for name in (self.name, self._collector_name):
+        for name in (self.plan.jobs, self._collector_name):
             if commands.queued_jobs(name):
                 commands.cancel_waiting_jobs(name)
 
     def _submit(self, n_workers: int) -> list[str]:
         profile = self.profile
         submitter = self._submitter(
-            job_name=self.name,
+            job_name=self.plan.jobs,
             nodes=profile.nodes,
-            ntasks_per_node=self.n_ranks // profile.nodes,
+            ntasks_per_node=self.plan.ranks_per_worker // profile.nodes,
             signal_delay_s=profile.signal_seconds,
             array_parallelism=profile.array_parallelism,
             teardown=batch_script.teardown(profile.max_restarts, self.folder),
             srun_args=submission.srun_arguments(profile),
         )
-        jobs = submitter.submit_array(n_workers, batch_script.work, str(self.folder.root), self.n_ranks)
+        jobs = submitter.submit_array(n_workers, batch_script.work, str(self.folder.root), self.plan.ranks_per_worker)
         logger.info("submitted: %s%s", jobs[0], f" to {jobs[-1]}" if len(jobs) > 1 else "")
         return jobs
 
@@ -227,14 +238,14 @@ class SlurmLauncher:
         return submission.Submitter(self.folder.slurm, self.profile, **parameters)
 
     def _jobs(self) -> dict[str, str]:
-        return commands.queued_jobs(self.name)
+        return commands.queued_jobs(self.plan.jobs)
 
     def _collectors(self) -> dict[str, str]:
         return commands.queued_jobs(self._collector_name)
 
     @property
     def _collector_name(self) -> str:
-        return f"{self.name}-collect"
+        return f"{self.plan.jobs}-collect"
 
     def _mark_ended(self, jobs: Collection[str]) -> None:
         """Record which workers Slurm has ended: those who look for dead owners need not wait for a heartbeat."""
@@ -267,7 +278,7 @@ class SlurmLauncher:
                     )
 
     def _cancel_all(self) -> None:
-        for name in (self.name, self._collector_name):
+        for name in (self.plan.jobs, self._collector_name):
             with contextlib.suppress(LaunchError):
                 run_command("scancel", f"--name={name}")
 

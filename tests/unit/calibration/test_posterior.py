@@ -1,4 +1,4 @@
-"""The spread of a calibration is that of the posterior, whatever samples it was learnt from."""
+"""The posterior does not depend on where its samples were drawn."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import pytest
 from grainlearning import BayesianCalibration
 from scipy.stats import norm
 
-from glrnn_hpc.calibration.posterior import Posterior, Samples, correlation_length, error_scales
-from glrnn_hpc.calibration.posterior_figures import response_band
-from glrnn_hpc.calibration.surrogate import Recorder
+from glrnn_hpc.calibration.posterior import ImportanceSamples, Posterior, correlation_length, error_scales
+from glrnn_hpc.calibration.surrogate import SamplingCallback
 
 RANGES = {"a": (0.0, 10.0), "b": (-1.0, 1.0)}
 STEPS = np.linspace(0, 1, 40)
 
 
-def answer(params: Any) -> Any:
+def respond(params: Any) -> Any:
     """Return a response that depends on `a` alone: (n, 1, n_steps)."""
     return params[:, None, :1] * np.ones_like(STEPS)
 
@@ -27,25 +26,25 @@ def answer(params: Any) -> Any:
 def test_it_is_the_analytic_one_however_narrow(error: float):
     observed = np.full((1, len(STEPS)), 4.0)
     scales = np.array([len(STEPS) * error**2])  # the same error on all steps: one measurement
-    found = Samples(RANGES).explore(answer, observed, scales, n=200, seed=1)
-    assert found.n_effective > 50
+    posterior = ImportanceSamples(RANGES).extend(respond, observed, scales, n=200, seed=1)
+    assert posterior.n_effective > 50
     low, high = norm(4.0, error).cdf([0.0, 10.0])
     expected = norm(4.0, error).ppf(low + (high - low) * np.array([0.05, 0.5, 0.95]))
-    np.testing.assert_allclose(found.interval()["a"], expected[[0, 2]], atol=0.35 * error)
-    assert found.quantiles(0, [0.5])[0] == pytest.approx(expected[1], abs=0.3 * error)
-    assert found.mean()["b"] == pytest.approx(0, abs=0.15)
-    assert found.deviation()["b"] == pytest.approx(2 / 12**0.5, rel=0.15)  # nothing is known of it
+    np.testing.assert_allclose(posterior.interval()["a"], expected[[0, 2]], atol=0.35 * error)
+    assert posterior.quantiles(0, [0.5])[0] == pytest.approx(expected[1], abs=0.3 * error)
+    assert posterior.mean()["b"] == pytest.approx(0, abs=0.15)
+    assert posterior.deviation()["b"] == pytest.approx(2 / 12**0.5, rel=0.15)  # nothing is known of it
 
 
 def test_samples_crowded_in_one_place_do_not_pull_the_posterior_there():
     observed, scales = np.full((1, len(STEPS)), 4.0), np.array([len(STEPS) * 2.0**2])
-    samples = Samples(RANGES)
+    samples = ImportanceSamples(RANGES)
     near = norm(5.5, 0.05)
     drawn = np.column_stack([near.rvs(2000, random_state=0), np.random.default_rng(0).uniform(-1, 1, 2000)])
-    samples.add(drawn, answer(drawn), lambda params: near.logpdf(params[:, 0]) - np.log(2))
-    found = samples.explore(answer, observed, scales, n=400, seed=0)
-    assert found.mean()["a"] == pytest.approx(4.0, abs=0.3)
-    assert found.deviation()["a"] == pytest.approx(1.85, rel=0.15)
+    samples.add(drawn, respond(drawn), lambda params: near.logpdf(params[:, 0]) - np.log(2))
+    posterior = samples.extend(respond, observed, scales, n=400, seed=0)
+    assert posterior.mean()["a"] == pytest.approx(4.0, abs=0.3)
+    assert posterior.deviation()["a"] == pytest.approx(1.85, rel=0.15)
 
 
 def test_noise_counts_step_by_step_and_the_surrogates_error_once():
@@ -66,45 +65,32 @@ def test_a_residual_that_does_not_change_tells_one_thing_and_none_divides_by_zer
 
 def test_weighted_quantiles_are_those_of_the_weights():
     params = np.arange(5.0)[:, None]
-    found = Posterior(params, np.array([0.0, 0.25, 0.5, 0.25, 0.0]), ("a",))
-    assert found.quantiles(0, [0.5]) == [2.0]
-    assert found.mean() == {"a": 2.0}
-    assert found.deviation() == {"a": pytest.approx(0.5**0.5)}
+    posterior = Posterior(params, np.array([0.0, 0.25, 0.5, 0.25, 0.0]), ("a",))
+    assert posterior.quantiles(0, [0.5]) == [2.0]
+    assert posterior.mean() == {"a": 2.0}
+    assert posterior.deviation() == {"a": pytest.approx(0.5**0.5)}
     # A point beside the mean is off by that too.
-    assert found.spread(np.array([5.0])) == {"a": pytest.approx((0.5 + 3.0**2) ** 0.5)}
-    assert found.n_effective == pytest.approx(1 / 0.375)
+    assert posterior.rms_distance(np.array([5.0])) == {"a": pytest.approx((0.5 + 3.0**2) ** 0.5)}
+    assert posterior.n_effective == pytest.approx(1 / 0.375)
 
 
-def test_the_band_of_responses_holds_the_wanted_part_of_the_posterior_at_each_step():
-    responses = np.arange(101.0)[:, None, None] * np.array([1.0, -1.0])[None, None]  # (101, 1, 2 steps)
-    posterior = Posterior(np.zeros((101, 1)), np.full(101, 1 / 101), ("a",))
-    low, high = response_band(posterior, responses)
-    np.testing.assert_allclose(low, [[5, -95]], atol=1)
-    np.testing.assert_allclose(high, [[95, -5]], atol=1)
-    only = Posterior(np.zeros((101, 1)), np.eye(101)[40], ("a",))
-    np.testing.assert_array_equal(response_band(only, responses), [[[40, -40]], [[40, -40]]])
-
-
-def test_iterations_that_narrow_around_the_best_do_not_narrow_the_posterior(monkeypatch: pytest.MonkeyPatch):
+def test_iterations_that_narrow_around_the_best_do_not_narrow_the_posterior():
     """GrainLearning's own samples end far narrower than what an error of 1 in all steps together leaves open."""
     truth, error = 4.0, 1.0
     rising = 1 + STEPS / 10
 
     class Line:
-        """What answers GrainLearning: a response in proportion to one parameter."""
+        """Callback whose response is in proportion to one parameter."""
 
         seconds = [0.0]
 
         def __call__(self, calibration: Any) -> None:
-            calibration.system.set_sim_data(answer(calibration.system.param_data) * rising)
+            calibration.system.set_sim_data(respond(calibration.system.param_data) * rising)
 
-    recorder = Recorder(Line(), RANGES)  # type: ignore[arg-type]
-    densities: list[Any] = []
-    keep = recorder.samples.add
-    monkeypatch.setattr(recorder.samples, "add", lambda *part: (densities.append(part[2]), keep(*part)))
+    callback = SamplingCallback(Line(), RANGES)  # type: ignore[arg-type]
     settings = {
         "num_iter": 12,
-        "callback": recorder,
+        "callback": callback,
         "save_fig": -1,
         "system": {
             "param_names": list(RANGES),
@@ -121,15 +107,15 @@ def test_iterations_that_narrow_around_the_best_do_not_narrow_the_posterior(monk
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its numbers underflow while it looks for sigma
         BayesianCalibration.from_dict(settings).run()
-    last = recorder.samples.drawn[-1][:, 0]
-    assert len(recorder.samples.drawn) == 12
+    last = callback.samples.batches[-1].params[:, 0]
+    assert len(callback.samples.batches) == 12
     assert np.ptp(last) < 0.5 * error
-    found = recorder.samples.posterior(truth * rising[None], np.array([(rising**2).sum() * error**2]))
-    assert found.mean()["a"] == pytest.approx(truth, abs=0.2)
-    assert found.deviation()["a"] == pytest.approx(error, rel=0.15)
+    posterior = callback.samples.posterior(truth * rising[None], np.array([(rising**2).sum() * error**2]))
+    assert posterior.mean()["a"] == pytest.approx(truth, abs=0.2)
+    assert posterior.deviation()["a"] == pytest.approx(error, rel=0.15)
 
-    # Each part was drawn from a density, whose integral over the ranges is 1.
+    # Each batch was drawn from a density, whose integral over the ranges is 1.
     a, b = (np.linspace(low, high, 400) for low, high in RANGES.values())
     grid = np.stack(np.meshgrid(a, b), axis=-1).reshape(-1, 2)
-    for density in densities[:3]:
-        assert np.exp(density(grid)).sum() * (a[1] - a[0]) * (b[1] - b[0]) == pytest.approx(1, rel=0.1)
+    for batch in callback.samples.batches[:3]:
+        assert np.exp(batch.log_proposal(grid)).sum() * (a[1] - a[0]) * (b[1] - b[0]) == pytest.approx(1, rel=0.1)

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from glrnn_hpc import cli, config
+from glrnn_hpc.errors import ConfigError
 from tests.conftest import DATA
 
 COMMANDS = [
@@ -146,7 +147,7 @@ def test_yaml_numbers_duplicates_and_other_content(tmp_path: Path):
     for content, message in cases:
         path = tmp_path / "a.yaml"
         path.write_bytes(content)
-        with pytest.raises(config.ConfigError, match=message):
+        with pytest.raises(ConfigError, match=message):
             config.load_yaml(path)
 
 
@@ -162,5 +163,5 @@ def test_yaml_numbers_duplicates_and_other_content(tmp_path: Path):
     ],
 )
 def test_a_wrong_key_is_named_with_what_is_allowed(change: dict, message: str):
-    with pytest.raises(config.ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message):
         config.parse(config.RunConfig, {"raw_data": "a", **change})

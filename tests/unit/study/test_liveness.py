@@ -11,8 +11,9 @@ import pytest
 
 from glrnn_hpc import layout, processes
 from glrnn_hpc.launch import local
+from glrnn_hpc.records.ownership import Owner
+from glrnn_hpc.records.sweep_state import Timing
 from glrnn_hpc.study import liveness
-from glrnn_hpc.study.leases import Owner
 
 
 @pytest.fixture
@@ -56,21 +57,21 @@ def test_a_worker_is_alive_while_one_of_its_processes_is(sweep: layout.SweepFold
 
 def test_an_owner_is_dead_when_its_process_is_gone_or_its_heartbeat_stands_still(sweep: layout.SweepFolder):
     now = 1000.0
-    observer = liveness.Observer(sweep, liveness.Timing(heartbeat=15, dead_after=90), clock=lambda: now)
+    observer = liveness.Observer(sweep, Timing(heartbeat=15, dead_after=90), clock=lambda: now)
     me = processes.this_process()
     assert observer.is_dead(Owner("w", 0, processes.Process(me.host, ended_pid(), "1")))
     far = Owner("w", 1, processes.Process("elsewhere", 1, "1"))
-    heart = liveness.Heart(sweep.worker("w"), 15)
-    heart.beat()
+    heartbeat = liveness.Heartbeat(sweep.worker("w"), 15)
+    heartbeat.beat()
     assert not observer.is_dead(far)
     now += 80
-    heart.beat()
+    heartbeat.beat()
     assert not observer.is_dead(far)
     now += 90
     assert not observer.is_dead(far), "90 s are not more than 90 s"
     now += 0.1
     assert observer.is_dead(far)
-    heart.beat()
+    heartbeat.beat()
     assert not observer.is_dead(far), "a suspended worker that woke up is alive again"
     layout.write_json(sweep.worker("w").ended, {"status": 1})
     assert observer.is_dead(far)
@@ -78,7 +79,7 @@ def test_an_owner_is_dead_when_its_process_is_gone_or_its_heartbeat_stands_still
 
 def test_a_worker_that_never_had_a_heartbeat_dies_too(sweep: layout.SweepFolder):
     now = 0.0
-    observer = liveness.Observer(sweep, liveness.Timing(dead_after=90), clock=lambda: now)
+    observer = liveness.Observer(sweep, Timing(dead_after=90), clock=lambda: now)
     owner = Owner("never", 0, processes.Process("elsewhere", 1, "1"))
     assert not observer.is_dead(owner)
     now = 91.0
@@ -86,18 +87,18 @@ def test_a_worker_that_never_had_a_heartbeat_dies_too(sweep: layout.SweepFolder)
 
 
 def test_a_heart_beats_until_it_is_stopped(sweep: layout.SweepFolder):
-    heart = liveness.Heart(sweep.worker("w"), 0.02)
-    heart.start()
+    heartbeat = liveness.Heartbeat(sweep.worker("w"), 0.02)
+    heartbeat.start()
     end = time.monotonic() + 10
     while not sweep.worker("w").heartbeat.exists() or sweep.worker("w").heartbeat.read_text() < "3":
         assert time.monotonic() < end
         time.sleep(0.01)
-    heart.stop()
-    heart.join()
+    heartbeat.stop()
+    heartbeat.join()
 
 
 def test_a_heart_outlives_a_file_system_that_is_away(tmp_path: Path, caplog):
-    liveness.Heart(layout.WorkerFolder(tmp_path / "gone"), 1).beat()
+    liveness.Heartbeat(layout.WorkerFolder(tmp_path / "gone"), 1).beat()
     assert "no heartbeat" in caplog.text
 
 
@@ -158,10 +159,10 @@ def test_a_job_that_came_back_removes_what_its_own_ranks_left_on_another_node(sw
 
 
 def test_an_owner_is_dead_when_its_job_runs_again_with_other_processes(sweep: layout.SweepFolder):
-    observer = liveness.Observer(sweep, liveness.Timing())
+    observer = liveness.Observer(sweep, Timing())
     before, after = (processes.Process(host, 1, "1") for host in ("node-a", "node-b"))
     liveness.register(sweep.worker("w"), [before])
-    liveness.Heart(sweep.worker("w"), 15).beat()
+    liveness.Heartbeat(sweep.worker("w"), 15).beat()
     assert not observer.is_dead(Owner("w", 0, before))
     liveness.register(sweep.worker("w"), [after])
     assert observer.is_dead(Owner("w", 0, before))
@@ -173,19 +174,19 @@ def test_workers_of_other_hosts_are_told_by_their_heartbeats(sweep: layout.Sweep
     for folder in (there, still):
         folder.root.mkdir()
         liveness.register(folder, [processes.Process("elsewhere", 1, "1")])
-        liveness.Heart(folder, 15).beat()
+        liveness.Heartbeat(folder, 15).beat()
     liveness.register(here, [processes.this_process()])
     assert [liveness.is_elsewhere(folder) for folder in (here, there, still)] == [False, True, True]
-    heart = liveness.Heart(there, 0.05)
-    heart.start()
+    heartbeat = liveness.Heartbeat(there, 0.05)
+    heartbeat.start()
     assert liveness.are_beating([there, still], 0.5) == [there]
-    heart.stop()
-    heart.join()
+    heartbeat.stop()
+    heartbeat.join()
 
 
 @pytest.mark.parametrize(("told", "said"), [(b"go\n", b"worked"), (b"", b"")])
 def test_a_worker_whose_launcher_died_before_it_was_noted_does_not_begin(told: bytes, said: bytes):
-    program = [*local.WHEN_TOLD, sys.executable, "-c", "print('worked', end='')"]
+    program = [*local.START_GATE, sys.executable, "-c", "print('worked', end='')"]
     ran = subprocess.run(program, input=told, capture_output=True, check=False)
     assert ran.stdout == said
     assert (ran.returncode == 0) == bool(said)

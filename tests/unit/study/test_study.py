@@ -10,6 +10,9 @@ import pytest
 
 from glrnn_hpc import layout, processes
 from glrnn_hpc.errors import SweepError
+from glrnn_hpc.records.ownership import Owner
+from glrnn_hpc.records.sweep_state import LaunchPlan
+from glrnn_hpc.records.trial_result import TrialOutcome, TrialResult
 from glrnn_hpc.search import samplers
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import creation, leases, study
@@ -27,16 +30,20 @@ def sweep(**other: Any) -> dict[str, Any]:
     return {**base, "parameters": parameters, **other}
 
 
-def owner(job: str = "w", rank: int = 0) -> leases.Owner:
-    return leases.Owner(job, rank, processes.this_process())
+def owner(job: str = "w", rank: int = 0) -> Owner:
+    return Owner(job, rank, processes.this_process())
 
 
 def make(root: Path, n_trials: int = 4, **other: Any) -> study.SweepStudy:
-    return study.SweepStudy(creation.create(root, load_sweep(sweep(**other)), n_trials, {}))
+    return study.SweepStudy(creation.create(root, load_sweep(sweep(**other)), n_trials, LaunchPlan()))
 
 
-def settle(seen: study.SweepStudy, claim: study.Claim, state: str = "finished", **result: Any) -> None:
-    assert claim.lease.publish({"state": state, "number": claim.number, **result})
+def result(claim: study.Claim, state: Any = "finished", **outcome: Any) -> TrialResult:
+    return claim.result_of(TrialOutcome(state=state, **outcome), started=0.0, seconds=1.0)
+
+
+def settle(seen: study.SweepStudy, claim: study.Claim, state: str = "finished", **outcome: Any) -> None:
+    assert claim.lease.publish(result(claim, state, **outcome))
     seen.settle(claim.number)
 
 
@@ -61,9 +68,9 @@ def test_only_trials_of_dead_owners_are_adopted_and_the_first_owner_is_fenced_of
     adopted = seen.adopt(owner("new"), lambda holder: holder.job == "slow")
     assert adopted.number == claim.number == 0
     assert (adopted.lease.generation, adopted.point) == (2, claim.point)
-    assert not claim.lease.publish({"state": "failed"})
+    assert not claim.lease.publish(result(claim, "failed"))
     settle(seen, adopted, value=1.0)
-    assert not adopted.lease.publish({"state": "failed"})
+    assert not adopted.lease.publish(result(adopted, "failed"))
     assert seen.slots()[0].value == 1.0
     seen.settle(0)  # whoever finds the result may settle it again
     assert seen.slots()[0].value == 1.0
@@ -73,7 +80,7 @@ def test_an_adopter_never_takes_the_trial_of_a_faster_adopter(seen: study.SweepS
     seen.claim(owner("dead"))
     faster = []
 
-    def dead_but_taken(holder: leases.Owner) -> bool:
+    def dead_but_taken(holder: Owner) -> bool:
         faster.append(leases.take(seen.folder.trial(0), owner("faster"), 2))
         return holder.job == "dead"
 
@@ -81,11 +88,11 @@ def test_an_adopter_never_takes_the_trial_of_a_faster_adopter(seen: study.SweepS
     assert faster[0].is_newest()
 
 
-def test_a_result_that_was_published_but_not_told_is_settled_by_the_adopter(seen: study.SweepStudy):
+def test_a_result_that_was_published_but_not_settled_is_settled_by_the_adopter(seen: study.SweepStudy):
     claim = seen.claim(owner("dead"))
     model = claim.lease.folder.generation(1).model(weights_only=False)
     model.write_bytes(b"model")
-    claim.lease.publish({"state": "finished", "value": 0.5})
+    claim.lease.publish(result(claim, value=0.5))
     assert seen.adopt(owner("new"), lambda _: True) is None
     assert seen.slots()[0].state == "finished"
     assert claim.lease.folder.model(weights_only=False).read_bytes() == b"model"
@@ -99,7 +106,7 @@ def test_a_trial_that_was_claimed_but_never_leased_is_adopted(seen: study.SweepS
     assert seen.adopt(owner("new"), lambda _: False).number == 0
 
 
-def test_a_trial_that_was_given_back_is_adopted_without_waiting(seen: study.SweepStudy):
+def test_a_trial_that_was_released_is_adopted_without_waiting(seen: study.SweepStudy):
     claim = seen.claim(owner("first"))
     assert seen.adopt_released(owner("new")) is None
     seen.release(claim)
@@ -184,7 +191,7 @@ def test_trials_that_were_added_a_moment_ago_keep_the_sweep_running(tmp_path: Pa
     assert not Path(f"{seen.folder.state}.lock").exists()
 
 
-def test_a_trial_that_kills_every_owner_is_given_up(seen: study.SweepStudy):
+def test_a_trial_that_kills_every_owner_fails(seen: study.SweepStudy):
     seen.claim(owner())
     for _ in range(4):
         assert seen.adopt(owner(), lambda _: True) is not None
@@ -194,7 +201,7 @@ def test_a_trial_that_kills_every_owner_is_given_up(seen: study.SweepStudy):
     assert "its worker died 5 times before an epoch was done" in layout.read_json(seen.folder.trial(0).result)["error"]
 
 
-def test_a_trial_that_gets_on_between_deaths_is_never_given_up(seen: study.SweepStudy):
+def test_a_trial_with_an_epoch_between_deaths_never_fails_by_them(seen: study.SweepStudy):
     claim = seen.claim(owner())
     for _ in range(8):
         seen.folder.trial(0).checkpoint_file(claim.lease.generation).touch()
@@ -300,21 +307,21 @@ def test_ranks_that_ask_bayes_at_once_draw_different_points(tmp_path: Path):
 def test_a_folder_that_is_taken_is_refused_and_left_alone(seen: study.SweepStudy, tmp_path: Path):
     spec = load_sweep(sweep())
     with pytest.raises(SweepError, match="holds a sweep already; `glrnn resume"):
-        creation.create(seen.folder.root, spec, 4, {})
+        creation.create(seen.folder.root, spec, 4, LaunchPlan())
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(SweepError, match="is not an empty folder"):
-        creation.create(tmp_path / "mine", spec, 4, {})
+        creation.create(tmp_path / "mine", spec, 4, LaunchPlan())
     (tmp_path / "empty").mkdir()
-    assert creation.create(tmp_path / "empty", spec, 4, {}).sweep.exists()
+    assert creation.create(tmp_path / "empty", spec, 4, LaunchPlan()).sweep.exists()
     with pytest.raises(SweepError, match="is not a sweep folder"):
         study.SweepStudy(layout.SweepFolder(tmp_path / "mine"))
     with pytest.raises(SweepError, match="the sweep's folder cannot be made: .*File exists"):
-        creation.create(tmp_path / "mine" / "thesis.tex" / "sweep", spec, 4, {})
+        creation.create(tmp_path / "mine" / "thesis.tex" / "sweep", spec, 4, LaunchPlan())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "mine", "sweep"]
 
 
 def test_a_sweep_that_cannot_be_made_leaves_nothing(tmp_path: Path):
     with pytest.raises(TypeError):
-        creation.create(tmp_path / "sweep", load_sweep(sweep()), 1, {"workers": object()})
+        creation.create(tmp_path / "sweep", load_sweep(sweep()), 1, LaunchPlan(profile={"account": object()}))
     assert list(tmp_path.iterdir()) == []

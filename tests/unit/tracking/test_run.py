@@ -18,7 +18,8 @@ from glrnn_hpc.errors import ConfigError, TrackingError, TrainingDiverged
 from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.tracking import bounded_calls
 from glrnn_hpc.tracking.offline_log import read_log
-from glrnn_hpc.tracking.run import tracked
+from glrnn_hpc.tracking.run import tracked_run
+from glrnn_hpc.tracking.service import service_pids
 from tests.conftest import write_steps
 from tests.offline import metrics_of, read_run
 
@@ -111,7 +112,7 @@ def open_run(folder: Path, **config: Any) -> Any:
 
 def test_an_open_run_is_used_and_left_open(tmp_path: Path):
     with open_run(tmp_path, patience=3, epochs=4) as opened:
-        with tracked({"epochs": 2}) as run:
+        with tracked_run({"epochs": 2}) as run:
             assert run.config == {"patience": 3, "epochs": 2}
             assert run.folder == Path(opened.dir)
             run.update_config({"epochs": 9})
@@ -150,7 +151,7 @@ def test_the_configuration_of_an_agents_run_decides(tiny, tmp_path: Path, monkey
     used = predict.get_pretrained_model(tmp_path / "out")[2]
     assert (used["patience"], used["lstm_units"], used["epochs"]) == (7, 5, 1)
     assert read_run(log_of(tmp_path / "out")).run.sweep_id == "sweep123"
-    with open_run(tmp_path, patience=3), tracked({"patience": 2, "epochs": 1}) as run:
+    with open_run(tmp_path, patience=3), tracked_run({"patience": 2, "epochs": 1}) as run:
         assert run.config == {"patience": 7, "network": {"lstm_units": 5}, "epochs": 1}
 
 
@@ -176,7 +177,7 @@ def test_a_training_goes_on_where_wandb_cannot_be_imported(error: Exception, tmp
     for name in [name for name in sys.modules if name.partition(".")[0] == "wandb"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
-    with tracked({"epochs": 1}, folder=tmp_path / "out") as run:
+    with tracked_run({"epochs": 1}, folder=tmp_path / "out") as run:
         run.log({"epoch": 1, "loss": 1.0})
         run.save(tmp_path / "there is no such file")
         assert run.config == {"epochs": 1}
@@ -185,25 +186,25 @@ def test_a_training_goes_on_where_wandb_cannot_be_imported(error: Exception, tmp
 
 
 def test_a_service_that_is_killed_in_the_middle_costs_the_run_and_nothing_else(tmp_path: Path, caplog):
-    with tracked({}) as run:
+    with tracked_run({}) as run:
         run.log({"epoch": 1, "loss": 1.0})
-        for pid in bounded_calls.services():
+        for pid in service_pids():
             os.kill(pid, signal.SIGKILL)
         end = time.monotonic() + 20
-        while run.is_whole:
+        while run.is_complete:
             assert time.monotonic() < end
             run.log({"epoch": 2, "loss": 1.0})
             time.sleep(0.01)
-        run.summarize({"loss": 1.0})
+        run.update_summary({"loss": 1.0})
     assert caplog.text.count("W&B") == 1
-    assert bounded_calls.services() == []
-    with tracked({}) as run:
+    assert service_pids() == []
+    with tracked_run({}) as run:
         run.log({"epoch": 1, "loss": 1.0})
-    assert run.is_whole, "the next run has a service of its own"
+    assert run.is_complete, "the next run has a service of its own"
 
 
 def test_a_failing_wandb_is_given_up_after_one_warning(tmp_path: Path, caplog):
-    with tracked({}) as run:
+    with tracked_run({}) as run:
         run.save(tmp_path / "there is no such file")
         run.log({"epoch": 1, "loss": 1.0})
         assert run.folder is None
@@ -212,25 +213,25 @@ def test_a_failing_wandb_is_given_up_after_one_warning(tmp_path: Path, caplog):
 
 def test_who_waits_in_vain_ends_the_service_and_goes_on(tmp_path: Path):
     told: list[float] = []
-    errand = bounded_calls.Errands(lambda: told.append(time.monotonic()))
-    assert errand.run(lambda: 7, 10) == 7
+    calls = bounded_calls.BoundedCalls(lambda: told.append(time.monotonic()))
+    assert calls.call(lambda: 7, 10) == 7
     with pytest.raises(ZeroDivisionError):
-        errand.run(lambda: 1 / 0, 10)
-    with tracked({}):
-        (service,) = bounded_calls.services()
+        calls.call(lambda: 1 / 0, 10)
+    with tracked_run({}):
+        (service,) = service_pids()
         os.kill(service, signal.SIGSTOP)
         began = time.monotonic()
         with pytest.raises(TrackingError, match=r"no answer within 1\.2 s"):
-            errand.run(lambda: time.sleep(30), 1.2)
+            calls.call(lambda: time.sleep(30), 1.2)
         assert time.monotonic() - began < 5
-        assert bounded_calls.services() == []
+        assert service_pids() == []
     assert len(told) >= 2
-    assert errand.run(lambda: 8, 10) == 8
+    assert calls.call(lambda: 8, 10) == 8
 
 
 def test_disabled_means_no_run_at_all(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    with tracked({"epochs": 2}) as run:
+    with tracked_run({"epochs": 2}) as run:
         run.log({"epoch": 1, "loss": 1.0})
         run.finish(0)
         assert run.config == {"epochs": 2}
@@ -252,7 +253,7 @@ def test_a_run_that_diverged_is_closed_as_failed(tiny, tmp_path: Path):
 
 
 def test_a_log_that_was_cut_off_is_read_as_far_as_it_is_whole(tmp_path: Path):
-    with tracked({"epochs": 2}) as run:
+    with tracked_run({"epochs": 2}) as run:
         # Longer than a block of the log, so that a record lies in several.
         run.update_config({"text": "x" * 100_000})
         for epoch in range(1, 201):

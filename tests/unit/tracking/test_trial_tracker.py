@@ -1,4 +1,4 @@
-"""What W&B is told of a trial by its owners, with the real client; nothing is trained here."""
+"""Runs of W&B that the owners of a trial write, with the real client; nothing is trained here."""
 
 from __future__ import annotations
 
@@ -17,10 +17,16 @@ import pytest
 from glrnn_hpc import config, layout
 from glrnn_hpc.errors import ConfigError, SweepError, TrackingError
 from glrnn_hpc.launch import run_sweep
+from glrnn_hpc.records.json_types import VERSION
+from glrnn_hpc.records.tracking_settings import read_tracking_settings
+from glrnn_hpc.records.trial_result import TrialEnding, TrialResult
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.tracking import bounded_calls, run, server, trial_tracker
-from glrnn_hpc.tracking.trial_tracker import Tracking, TrialTracker, record_trial
+from glrnn_hpc.tracking.offline_runs import offline_runs
+from glrnn_hpc.tracking.run_from_records import write_run_from_records
+from glrnn_hpc.tracking.service import service_pids
+from glrnn_hpc.tracking.trial_tracker import TrialTracker
 from tests.conftest import write_steps
 from tests.offline import OfflineRun, metrics_of, newest, read_run
 
@@ -48,9 +54,9 @@ def row(epoch: int) -> dict[str, Any]:
     return {"epoch": epoch, "loss": 1 / epoch, "mae": 1.0, "val_loss": 2 / epoch, "val_mae": 1.0}
 
 
-def result(state: str = "finished", generation: int = 1, **other: Any) -> dict[str, Any]:
-    found = {"state": state, "value": 0.3, "metrics": METRICS, "epochs": 3, "best_epoch": 2}
-    return {**found, "point": POINT, "generation": generation, **other}
+def result(state: Any = "finished", generation: int = 1, **other: Any) -> TrialResult:
+    keys: dict[str, Any] = {"value": 0.3, "metrics": METRICS, "epochs": 3, "best_epoch": 2, "point": POINT, **other}
+    return TrialResult(state=state, generation=generation, number=0, started=0.0, seconds=1.0, **keys)
 
 
 def trained(sweep: layout.SweepFolder, number: int = 0, epochs: int = 3) -> layout.TrialFolder:
@@ -67,7 +73,7 @@ def trained(sweep: layout.SweepFolder, number: int = 0, epochs: int = 3) -> layo
     return trial
 
 
-def told(tracker: TrialTracker, ending: dict[str, Any], epochs: range, number: int = 0, generation: int = 1) -> None:
+def track(tracker: TrialTracker, ending: TrialEnding, epochs: range, number: int = 0, generation: int = 1) -> None:
     tracker.begin(number, generation, POINT, {"window_size": 3, "learning_rate": 1e-3})
     for epoch in epochs:
         tracker.log(row(epoch))
@@ -76,14 +82,14 @@ def told(tracker: TrialTracker, ending: dict[str, Any], epochs: range, number: i
 
 def begin(tracker: TrialTracker, sweep: layout.SweepFolder, generation: int = 1) -> int:
     """Begin trial 0 and wait until its run is open; return the process of W&B's service."""
-    before = len(sweep.trial(0).fragments())
+    before = len(offline_runs(sweep.trial(0)))
     tracker.begin(0, generation, POINT, {})
     end = time.monotonic() + 60
-    while len(sweep.trial(0).fragments()) == before:
+    while len(offline_runs(sweep.trial(0))) == before:
         assert time.monotonic() < end
         time.sleep(0.01)
         tracker.log()
-    (service,) = bounded_calls.services()
+    (service,) = service_pids()
     return service
 
 
@@ -95,18 +101,19 @@ def test_a_finished_trial_is_a_run_with_identity_configuration_history_summary_a
     trial = trained(sweep)
     tracker = TrialTracker(sweep)
     tracker.prepare()
-    told(tracker, result(), range(1, 4))
+    track(tracker, result(), range(1, 4))
     tracker.close()
-    assert bounded_calls.services() == []
-    told_once = Tracking.of(sweep)
-    assert told_once is not None
-    (fragment,) = trial.fragments()
-    assert fragment.root.parent == trial.wandb
-    assert fragment.log.name == f"run-{told_once.prefix}-0.wandb"
-    assert layout.read_json(fragment.record) == {"generation": 1, "state": "finished", "epochs": 3}
+    assert service_pids() == []
+    settings = read_tracking_settings(sweep)
+    assert settings is not None
+    (offline_run,) = offline_runs(trial)
+    assert offline_run.folder.root.parent == trial.wandb
+    assert offline_run.folder.log.name == f"run-{settings.prefix}-0.wandb"
+    record = {"generation": 1, "state": "finished", "epochs": 3, "version": VERSION}
+    assert layout.read_json(offline_run.folder.record) == record
     found = newest(trial)
     identity = (found.run.run_id, found.run.run_group, found.run.job_type, found.run.display_name)
-    assert identity == (f"{told_once.prefix}-0", "night", "trial", "trial 0")
+    assert identity == (f"{settings.prefix}-0", "night", "trial", "trial 0")
     assert (found.run.project, found.run.entity, found.tags) == ("dem", "team", ["random"])
     assert found.config == {"raw_data": str(sweep.root.parent / "a.hdf5"), "window_size": 3, "learning_rate": 1e-3}
     tests = {"test_loss": 0.6, "test_mae": 0.5}
@@ -117,17 +124,17 @@ def test_a_finished_trial_is_a_run_with_identity_configuration_history_summary_a
     assert found.files == {"sweep.yaml", "train_stats.json", layout.MODEL_WHOLE}
     assert (found.exit_code, found.is_preempting, found.n_system_metrics) == (0, False, 0)
     model = trial.model(weights_only=False)
-    assert (fragment.files / model.name).samefile(model), "a model takes its place on the disk once"
-    assert (fragment.files / "config.yaml").read_bytes() == trial.config.read_bytes()
+    assert (offline_run.folder.files / model.name).samefile(model), "a model takes its place on the disk once"
+    assert (offline_run.folder.files / "config.yaml").read_bytes() == trial.config.read_bytes()
 
 
 def test_pruned_and_failed_trials_say_so(sweep: layout.SweepFolder):
     tracker = TrialTracker(sweep)
     trained(sweep, 1)
-    told(tracker, result("pruned"), range(1, 4), 1)
-    error = {"error": "training diverged: loss is nan", "generation": 1, "state": "failed"}
-    told(tracker, error, range(1, 2), 2)
-    told(tracker, error, range(0), 3)
+    track(tracker, result("pruned"), range(1, 4), 1)
+    error = result("failed", error="training diverged: loss is nan", metrics=None)
+    track(tracker, error, range(1, 2), 2)
+    track(tracker, error, range(0), 3)
     pruned, failed, early = (newest(sweep.trial(number)) for number in (1, 2, 3))
     assert (pruned.exit_code, pruned.summary["state"], pruned.tags) == (0, "pruned", ["random", "pruned"])
     assert (failed.exit_code, failed.summary["state"], failed.tags) == (1, "failed", ["random", "failed"])
@@ -139,47 +146,47 @@ def test_pruned_and_failed_trials_say_so(sweep: layout.SweepFolder):
 def test_a_trial_that_is_given_back_is_preempted_and_its_next_owner_tells_all_epochs(sweep: layout.SweepFolder):
     trial = trained(sweep)
     tracker = TrialTracker(sweep)
-    told(tracker, {"state": "given back"}, range(1, 4))
+    track(tracker, "released", range(1, 4))
     first = newest(trial)
     assert (first.exit_code, first.is_preempting, first.summary["state"]) == (75, True, "given back")
     # The second owner dies without a word; the third goes on after epoch 2, where the checkpoint was.
     killed = TrialTracker(sweep)
     begin(killed, sweep, 2)
     killed.log(row(1), row(2), row(3), row(4))
-    assert [fragment.state for fragment in trial.fragments()] == ["given back", "running"]
-    bounded_calls.Errands().give_up()
+    assert [offline_run.state for offline_run in offline_runs(trial)] == ["given back", "running"]
+    bounded_calls.BoundedCalls().end_service()
     third = TrialTracker(sweep)
     third.begin(0, 3, POINT, {})
     third.log(row(1), row(2))
     third.log(row(3))
     third.conclude(result(generation=3))
-    (fragment,) = trial.fragments()
-    assert (fragment.generation, fragment.state) == (3, "finished")
+    (offline_run,) = offline_runs(trial)
+    assert (offline_run.generation, offline_run.state) == (3, "finished")
     found = newest(trial)
     assert found.run.run_id == first.run.run_id
     assert epochs_of(found) == [1, 2, 3]
     # The second one was only suspended: it has lost the trial, and leaves nothing.
-    killed.conclude({"state": "abandoned"})
-    assert trial.fragments() == [fragment]
-    assert list(trial.wandb.iterdir()) == [fragment.root]
+    killed.conclude("abandoned")
+    assert offline_runs(trial) == [offline_run]
+    assert list(trial.wandb.iterdir()) == [offline_run.folder.root]
 
 
-def test_the_result_of_another_owner_is_not_told_as_ones_own(sweep: layout.SweepFolder):
+def test_the_result_of_another_owner_is_not_logged_as_ones_own(sweep: layout.SweepFolder):
     trial = trained(sweep)
-    told(TrialTracker(sweep), result(generation=2), range(1, 4), generation=1)
-    assert trial.fragments() == []
+    track(TrialTracker(sweep), result(generation=2), range(1, 4), generation=1)
+    assert offline_runs(trial) == []
 
 
 def test_the_run_of_a_trial_is_written_from_the_local_records(sweep: layout.SweepFolder, caplog):
     with pytest.raises(TrackingError, match="has no result"):
-        record_trial(sweep, 0)
+        write_run_from_records(sweep, 0)
     trial = trained(sweep)
-    layout.write_json(trial.result, result("pruned", generation=2))
+    assert result("pruned", generation=2).publish(trial)
     left = TrialTracker(sweep)
     begin(left, sweep, 2)  # its owner died after it had published the result
-    bounded_calls.Errands().give_up()
-    fragment = record_trial(sweep, 0)
-    assert trial.fragments() == [fragment]
+    bounded_calls.BoundedCalls().end_service()
+    offline_run = write_run_from_records(sweep, 0)
+    assert offline_runs(trial) == [offline_run]
     found = newest(trial)
     assert epochs_of(found) == [1, 2, 3]
     assert found.config["learning_rate"] == 1e-3
@@ -187,21 +194,20 @@ def test_the_run_of_a_trial_is_written_from_the_local_records(sweep: layout.Swee
     assert found.files == {"sweep.yaml", "train_stats.json", layout.MODEL_WHOLE}
     failed = sweep.trial(1)
     failed.root.mkdir()
-    layout.write_json(failed.result, result("failed", error="no data", metrics=None))
-    record_trial(sweep, 1)
+    assert result("failed", error="no data", metrics=None).publish(failed)
+    write_run_from_records(sweep, 1)
     assert (newest(failed).exit_code, newest(failed).config["learning_rate"]) == (1, 1e-3)
-    layout.write_json(sweep.trial(1).result, {"state": "failed", "generation": 1})
     (sweep.trial(1).wandb).rename(sweep.trial(1).root / "moved")
     (sweep.trial(1).wandb).touch()  # no folder can be made
     with pytest.raises(TrackingError, match="W&B cannot write its run"):
-        record_trial(sweep, 1)
+        write_run_from_records(sweep, 1)
 
 
 def test_a_service_that_hangs_or_is_killed_costs_a_run_a_warning_and_little_time(
     sweep: layout.SweepFolder, caplog, monkeypatch
 ):
-    monkeypatch.setattr(run, "STEP", 0.7)
-    monkeypatch.setattr(run, "FINISH", {"offline": 0.7})
+    monkeypatch.setattr(run, "STEP_SECONDS", 0.7)
+    monkeypatch.setattr(run, "FINISH_SECONDS", {"offline": 0.7})
     trained(sweep)
     progress: list[None] = []
     tracker = TrialTracker(sweep, lambda: progress.append(None))
@@ -217,30 +223,30 @@ def test_a_service_that_hangs_or_is_killed_costs_a_run_a_warning_and_little_time
         disturb(signal.SIGKILL)
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len([message for message in warnings if message.startswith("W&B")]) == 1
-    assert [fragment.is_final() for fragment in sweep.trial(0).fragments()] == [False, False]
-    told(tracker, result(), range(1, 4))
-    assert sweep.trial(0).fragments()[-1].is_final(), "the next run has a service of its own"
+    assert [offline_run.is_final() for offline_run in offline_runs(sweep.trial(0))] == [False, False]
+    track(tracker, result(), range(1, 4))
+    assert offline_runs(sweep.trial(0))[-1].is_final(), "the next run has a service of its own"
     disturb(signal.SIGKILL)
-    before = sweep.trial(0).fragments()
-    told(tracker, result(), range(1, 4))
-    assert sweep.trial(0).fragments() == before, "W&B is not tried for ever"
+    before = offline_runs(sweep.trial(0))
+    track(tracker, result(), range(1, 4))
+    assert offline_runs(sweep.trial(0)) == before, "W&B is not tried for ever"
 
 
 def test_a_service_that_does_not_open_a_run_is_given_up(sweep: layout.SweepFolder, caplog, monkeypatch):
     trained(sweep)
     tracker = TrialTracker(sweep)
-    told(tracker, result(), range(1, 4))
-    (service,) = bounded_calls.services()
+    track(tracker, result(), range(1, 4))
+    (service,) = service_pids()
     os.kill(service, signal.SIGSTOP)
-    monkeypatch.setattr(trial_tracker, "START", 0.5)
+    monkeypatch.setattr(trial_tracker, "START_SECONDS", 0.5)
     tracker.begin(1, 1, POINT, {})
     tracker.log(row(1))
     time.sleep(0.6)
     tracker.log(row(2))
     tracker.conclude(result())
     assert "W&B cannot start, trial 1 goes on without it: TrackingError: no answer within 0.5 s" in caplog.text
-    assert bounded_calls.services() == []
-    assert sweep.trial(1).fragments() == []
+    assert service_pids() == []
+    assert offline_runs(sweep.trial(1)) == []
 
 
 def test_a_rank_without_wandb_goes_on_after_one_warning(sweep: layout.SweepFolder, caplog, monkeypatch):
@@ -249,7 +255,7 @@ def test_a_rank_without_wandb_goes_on_after_one_warning(sweep: layout.SweepFolde
     tracker = TrialTracker(sweep)
     tracker.prepare()
     for number in range(2):
-        told(tracker, result(), range(1, 4), number)
+        track(tracker, result(), range(1, 4), number)
     tracker.close()
     warnings = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
     assert len(warnings) == 1
@@ -268,22 +274,22 @@ def test_a_full_disk_leaves_a_run_that_is_known_to_lack_something(tmp_path: Path
     try:
         tracker = TrialTracker(sweep)
         begin(tracker, sweep)
-        (fragment,) = trial.fragments()
+        (offline_run,) = offline_runs(trial)
         (disk / "filler").write_bytes(b"x" * (os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize))
         for epoch in range(1, 400):
             tracker.log(row(epoch))
         tracker.conclude(result())
-        assert not trial.fragments()[-1].is_final()
-        assert read_run(fragment.log).exit_code is None
-        told(tracker, result(), range(1, 4), generation=2)
-        layout.write_json(trial.result, result())
+        assert not offline_runs(trial)[-1].is_final()
+        assert read_run(offline_run.folder.log).exit_code is None
+        track(tracker, result(), range(1, 4), generation=2)
+        assert result().publish(trial)
         with pytest.raises(TrackingError, match="trials/0: W&B"):
-            record_trial(sweep, 0)
+            write_run_from_records(sweep, 0)
         (disk / "filler").unlink()
-        assert record_trial(sweep, 0).is_final()
+        assert write_run_from_records(sweep, 0).is_final()
         assert epochs_of(newest(trial)) == [1, 2, 3]
     finally:
-        bounded_calls.Errands().give_up()
+        bounded_calls.BoundedCalls().end_service()
         subprocess.run(["umount", "--lazy", str(disk)], check=True)  # the client keeps its own log open
     assert len([each for each in caplog.records if each.levelno >= logging.WARNING and "W&B" in each.message]) == 1
 
@@ -293,13 +299,14 @@ def test_a_rank_has_a_service_of_its_own_and_none_is_left_when_it_is_killed(swee
         "import os, sys, time\n"
         "from pathlib import Path\n"
         "from glrnn_hpc import layout\n"
-        "from glrnn_hpc.tracking import bounded_calls, trial_tracker\n"
+        "from glrnn_hpc.tracking import trial_tracker\n"
+        "from glrnn_hpc.tracking.service import service_pids\n"
         "tracker = trial_tracker.TrialTracker(layout.SweepFolder(Path(sys.argv[1])))\n"
         "tracker.prepare()\n"
         "tracker.begin(0, 1, {}, {})\n"
-        "while not bounded_calls.services():\n"
+        "while not service_pids():\n"
         "    time.sleep(0.01)\n"
-        "print(*bounded_calls.services(), flush=True)\n"
+        "print(*service_pids(), flush=True)\n"
         "time.sleep(60)\n"
     )
     # The variable by which W&B's client lets the processes that it starts share its service.
@@ -316,26 +323,26 @@ def test_a_rank_has_a_service_of_its_own_and_none_is_left_when_it_is_killed(swee
 
 
 @pytest.mark.usefixtures("anew")
-def test_how_a_sweep_is_told_is_decided_once(tmp_path: Path, monkeypatch):
+def test_how_a_sweep_is_tracked_is_decided_once(tmp_path: Path, monkeypatch):
     for name, number in (("WANDB_PROJECT", "site"), ("WANDB_ENTITY", "group")):
         monkeypatch.setenv(name, number)
     monkeypatch.delenv("WANDB_MODE")
     plain = run_sweep(spec_of(tmp_path), tmp_path / "plain", n_workers=0)
-    found = Tracking.of(plain)
+    found = read_tracking_settings(plain)
     assert found is not None
     assert (found.mode, found.project, found.entity, found.group) == ("offline", "site", "group", "plain")
     assert (found.sweep_id, len(found.prefix)) == (None, 8)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     disabled = run_sweep(spec_of(tmp_path), tmp_path / "disabled", n_workers=0)
-    assert Tracking.of(disabled) is None
+    assert read_tracking_settings(disabled) is None
     TrialTracker(disabled).begin(0, 1, {}, {})
     assert not disabled.trial(0).root.exists()
     given = run_sweep(spec_of(tmp_path), tmp_path / "given", n_workers=0, wandb="offline", wandb_sweep="me/dem/ab12")
-    found = Tracking.of(given)
+    found = read_tracking_settings(given)
     assert found is not None
     assert (found.entity, found.project, found.sweep_id) == ("me", "dem", "ab12")
     trained(given)
-    told(TrialTracker(given), result(), range(1, 2))
+    track(TrialTracker(given), result(), range(1, 2))
     assert newest(given.trial(0)).run.sweep_id == "ab12"
     monkeypatch.setenv("WANDB_MODE", "sometimes")
     with pytest.raises(ConfigError, match="WANDB_MODE: 'sometimes' is not one of offline, online, disabled"):
@@ -367,4 +374,3 @@ def test_a_sweep_on_a_server_that_is_not_there_is_refused_within_seconds(tmp_pat
     assert not (tmp_path / "sweep").exists()
     with pytest.raises(TrackingError, match="cannot be reached"):
         server.require_server()
-    assert trial_tracker.read_metrics(tmp_path / "none.csv") == []

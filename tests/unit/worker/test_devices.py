@@ -45,7 +45,8 @@ def test_ranks_are_spread_over_the_gpus():
 
 def test_tensorflow_keeps_to_the_threads_of_its_rank_and_to_whole_float32():
     program = (
-        "import json, os; from glrnn_hpc.worker import devices; found = devices.prepare(1, 0); import tensorflow as tf;"
+        "import json, os; from glrnn_hpc.worker import devices; found = vars(devices.prepare(1, 0));"
+        "import tensorflow as tf;"
         "pools = [tf.config.threading.get_intra_op_parallelism_threads(),"
         " tf.config.threading.get_inter_op_parallelism_threads(), os.environ['OMP_NUM_THREADS']];"
         "exact = not tf.config.experimental.tensor_float_32_execution_enabled();"

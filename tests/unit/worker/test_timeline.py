@@ -126,7 +126,7 @@ def test_the_age_of_a_process_is_what_its_parent_sees():
 def test_the_first_batches_of_a_training_are_no_work(tmp_path: Path):
     now, path = Clock(), tmp_path / "utilisation.jsonl"
     timeline = Timeline(path, 0, now)
-    training = trainer.Clock(timeline)
+    training = trainer.TimelineCallback(timeline)
     one_epoch = [
         *(training.on_epoch_begin, training.on_train_batch_end, training.on_train_batch_end),
         *(training.on_test_begin, training.on_test_batch_end, training.on_test_batch_end, training.on_epoch_end),
