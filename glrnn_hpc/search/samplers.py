@@ -12,8 +12,9 @@ import numpy as np
 import optuna
 
 from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.records.json_types import ParameterValue, Point
 from glrnn_hpc.search.grid import grid_point
-from glrnn_hpc.search.parameter import TAIL, Parameter, ParameterValue
+from glrnn_hpc.search.parameter import TAIL, Parameter
 from glrnn_hpc.search.spec import SweepSpec
 
 #: Packages that a sampler needs beside Optuna.
@@ -25,7 +26,7 @@ _SMALLEST_DRAW = 2.0**-54
 _Scalar = str | int | float | bool | None
 
 
-def point_of(spec: SweepSpec, index: int) -> dict[str, ParameterValue]:
+def point_of(spec: SweepSpec, index: int) -> Point:
     """Return the searched parameters of point `index` of a grid or random sweep, whatever the workers do.
 
     Parameters
@@ -84,7 +85,7 @@ def make_sampler(spec: SweepSpec, index: int, kind: str = "tpe") -> optuna.sampl
         return optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=seed)
 
 
-def suggest(trial: optuna.Trial, parameters: Sequence[Parameter]) -> dict[str, ParameterValue]:
+def suggest(trial: optuna.Trial, parameters: Sequence[Parameter]) -> Point:
     """Let the sampler of the trial's study draw a point; return it in the units of the configuration."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
