@@ -19,6 +19,8 @@ CONTACT_KEYS, INPUT_KEYS, OUTPUT_KEYS = (
 )
 
 DATA = Path(__file__).parent / "data"
+#: First on the PYTHONPATH of commands and jobs, it makes their workers sleep in place of training.
+SLEEPERS = Path(__file__).parent / "sleepers"
 
 # Sweeps tell W&B of their trials unless told otherwise; the tests of that say so.
 os.environ.setdefault("WANDB_MODE", "disabled")

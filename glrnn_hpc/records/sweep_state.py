@@ -124,7 +124,10 @@ def read_sweep_state(folder: layout.SweepFolder) -> SweepState:
     given = {each.name: content[each.name] for each in fields(LaunchPlan) if each.name in content}
     if "timing" in given:
         timing = mapping_at(path, content, "timing")
-        given["timing"] = Timing(**{each.name: number_at(path, timing, each.name) for each in fields(Timing)})
+        names = [each.name for each in fields(Timing)]
+        if lacking := [name for name in names if name not in timing]:
+            raise RecordError(f"{path}: is broken: timing has no {', '.join(lacking)}.")
+        given["timing"] = Timing(*(number_at(path, timing, name) for name in names))
     return SweepState(
         state=content["state"],
         n_trials=int(content.get("n_trials", 0)),

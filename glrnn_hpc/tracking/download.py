@@ -10,6 +10,7 @@ from typing import Any
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import SweepError, TrackingError, one_line
+from glrnn_hpc.search.goal import sign_of
 from glrnn_hpc.tracking.bounded_calls import BoundedCalls
 from glrnn_hpc.tracking.server import require_server
 
@@ -64,7 +65,7 @@ def _find_best_run(path: str) -> Any:
         raise SweepError(f"{path}: W&B's server shows no such sweep: {one_line(error)}") from error
     optimised = sweep.config.get("metric") or {}
     metric = str(optimised.get("name", "val_loss"))
-    is_lower_better = optimised.get("goal", "minimize") == "minimize"
+    is_lower_better = sign_of(optimised.get("goal", "minimize")) > 0
     order = f"{'+' if is_lower_better else '-'}summary_metrics.{metric}"
     unsuitable = []
     for run in api.runs(f"{entity}/{project}", filters={"$and": [{"sweep": name}]}, order=order):

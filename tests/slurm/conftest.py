@@ -18,14 +18,13 @@ import pytest
 from glrnn_hpc import config, layout
 from glrnn_hpc.records.ownership import Owner
 from glrnn_hpc.study import leases
-from tests.conftest import write_steps
+from tests.conftest import SLEEPERS, write_steps
 from tests.sleepers.trainer import HURRY
 
 REPOSITORY = Path(__file__).parents[2]
 PROFILE = REPOSITORY / "slurm/profiles/test-cluster.yaml"
 TIMES = ("--heartbeat", "0.5", "--dead-after", "10")
 SCRIPT = Path(__file__).with_name("cluster.sh")
-SLEEPERS = REPOSITORY / "tests/sleepers"
 
 
 def _free_port() -> int:
@@ -142,12 +141,16 @@ class Site:
     def queue(self) -> list[str]:
         return self.run("squeue", "--noheader", "--array", "--format=%i").split()
 
+    def has_processes(self, jobs: list[str]) -> bool:
+        """Return whether a process of one of the jobs is left on any node."""
+        return any(_processes_of_job(job) for job in jobs)
+
     def cancel_all(self) -> None:
         """Cancel all jobs by Slurm; none may come back, which only its own batch script could do."""
         jobs = self.queue()
         self.run("scancel", "--user=root")
         self.until(lambda: not self.queue())
-        self.until(lambda: not any(_processes_of_job(job) for job in jobs))
+        self.until(lambda: not self.has_processes(jobs))
         assert not self.queue(), "a cancelled job must not come back"
 
     def assert_all_finished_once(self, n_trials: int, epochs: int) -> dict[str, Any]:

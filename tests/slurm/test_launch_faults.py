@@ -104,7 +104,10 @@ def test_a_resume_right_after_scancel_brings_other_workers_than_those_that_are_b
     site = sleeping
     site.start(4, 300, 2, 2)
     numbers = {number for number, _ in site.until(site.training)}
+    jobs = site.queue()
     site.run("scancel", "--user=root")
+    site.glrnn("resume", "sweep", "--no-wait")
+    site.until(lambda: not site.has_processes(jobs))
     site.hurry()
     site.assert_all_finished_once(4, 300)
     site.assert_they_went_on_from_their_checkpoints(numbers)

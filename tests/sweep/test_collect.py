@@ -155,7 +155,11 @@ def test_the_export_says_where_it_comes_from_and_for_what_it_holds(whole: layout
         divisor = stats["std"][stats["label_names"].index(name)] or 1.0  # that of a constant
         assert values["mae_standardised"] == pytest.approx(values["mae"] / divisor)
     assert {path.name for path in whole.best.root.iterdir()} == {
-        *("config.yaml", "train_stats.json", "metrics.csv", "model-best.keras", "provenance.json")
+        "config.yaml",
+        "train_stats.json",
+        "metrics.csv",
+        "model-best.keras",
+        "provenance.json",
     }
 
 

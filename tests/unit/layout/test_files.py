@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from glrnn_hpc import layout
+from glrnn_hpc.errors import FolderNotEmpty
 from glrnn_hpc.layout import files
 
 
@@ -111,3 +112,13 @@ def test_many_may_replace_a_folder_at_once(can_exchange: bool, tmp_path: Path, m
         list(pool.map(replace, range(4)))
     assert (best / "a.txt").read_text().split()[1] == "49"
     assert list(tmp_path.iterdir()) == [best]
+
+
+def test_a_folder_is_free_if_nothing_is_there_or_an_empty_folder(tmp_path: Path):
+    layout.check_free(tmp_path / "new")
+    layout.check_free(tmp_path)
+    (tmp_path / "thesis.tex").touch()
+    assert not layout.is_empty(tmp_path)
+    for taken in (tmp_path, tmp_path / "thesis.tex"):
+        with pytest.raises(FolderNotEmpty, match=f"{taken}: exists and is not an empty folder; name another one"):
+            layout.check_free(taken, "name another one.")
