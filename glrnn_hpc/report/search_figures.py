@@ -192,7 +192,7 @@ def draw_importance(trials: Sequence[Trial], spec: SweepSpec) -> CaptionedFigure
     axis.set_axisbelow(True)
     alt = ", ".join(f"{name} {share:.0f} %" for name, share in zip(names, shares, strict=True))
     caption = (
-        f"Optuna's PED-ANOVA on {len(done)} finished trials: how much the values of the good ones differ from the values "
+        f"Optuna's PED-ANOVA on {len(done)} finished trials: how much the values of the best differ from the values "
         "of all. Stopped trials do not count; with few trials the order of similar parameters is chance."
     )
     return CaptionedFigure(figure, f"Importance of the parameters: {alt}.", caption)
