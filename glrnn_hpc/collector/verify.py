@@ -119,8 +119,8 @@ def verify(study: SweepStudy, slot: Slot, source: DemData | None) -> Verified:
     return Verified(folder, result, metrics, model, run_config, stats, data, recomputed)
 
 
-def errors_per_label(verified: Verified) -> tuple[dict[str, Any], dict[str, float]]:
-    """Return the errors of each label in original units and the MSE in standardised units, on both splits.
+def split_metrics(verified: Verified) -> dict[str, evaluate.PredictionMetrics]:
+    """Return the errors of a verified model on the splits `val` and `test`.
 
     Where the data are arrays, whole sequences are compared from step `window_size` on, as in `glrnn predict`; else the
     windows that the preprocessor gives, scaled back by the mean and std of its `train_stats`.
@@ -128,9 +128,9 @@ def errors_per_label(verified: Verified) -> tuple[dict[str, Any], dict[str, floa
     stats = verified.stats
     n_labels = stats["num_labels"]
     scaling = scaling_of(stats) if "mean" in stats else Scaling(np.zeros(n_labels), np.ones(n_labels))
-    errors, mse = {}, {}
+    metrics = {}
     for split in ("val", "test"):
-        sums = evaluate.LabelErrors(verified.label_names(), scaling.divisor())
+        sums = evaluate.ErrorSums(verified.label_names(), scaling.divisor())
         if isinstance(verified.data, FitData):
             back = scaling if verified.config.standardize_outputs else Scaling(np.zeros(n_labels), np.ones(n_labels))
             for inputs, labels in getattr(verified.data, split):
@@ -140,8 +140,8 @@ def errors_per_label(verified: Verified) -> tuple[dict[str, Any], dict[str, floa
             for inputs, params, labels in _in_parts(verified.data.splits[split]):
                 predicted = predict_sequences(verified.model, inputs, params, stats, verified.config.as_dict())
                 sums.add(predicted, labels[:, verified.config.window_size :])
-        errors[split], mse[split] = sums.per_label(), sums.mse_standardised()
-    return errors, mse
+        metrics[split] = sums.metrics()
+    return metrics
 
 
 def _in_parts(sequences: Sequences) -> Iterator[tuple[Array, Array, Array]]:
