@@ -14,7 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from glrnn_hpc.search.goal import Goal
 from glrnn_hpc.search.parameter import Parameter, ParameterValue
 
-#: Finished trials below which the measure tells chance more than anything else.
+#: Finished trials below which the measure shows chance more than anything else.
 LEAST_TRIALS = 10
 
 #: Trials that count as good at least; a tenth of them if that is more.
