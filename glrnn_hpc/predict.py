@@ -171,13 +171,9 @@ def metrics_per_label(predicted: Array, simulated: Array, names: Sequence[str]) 
     dict
         ``{name: {'mae', 'rmse', 'r2'}}``. R² of a constant label is 1 if it is met exactly, else 0.
     """
-    sums = evaluate.LabelErrors(names, np.ones(len(names)))
+    sums = evaluate.ErrorSums(names, np.ones(len(names)))
     sums.add(predicted, simulated)
-    return _metrics(sums)
-
-
-def _metrics(sums: evaluate.LabelErrors) -> dict[str, dict[str, float]]:
-    return {name: {kind: row[kind] for kind in ("mae", "rmse", "r2")} for name, row in sums.per_label().items()}
+    return sums.metrics().as_dict()
 
 
 def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, split: str = "test") -> dict[str, Any]:
@@ -234,12 +230,13 @@ def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, 
     data = preprocessor.source()
     units = preprocessor.experiment.units()
     _write(Path(out), data, preprocessor.groups(), ids, predicted, simulated, config, units)
-    errors = evaluate.LabelErrors(data.schema.outputs, scaling_of(stats).divisor())
-    errors.add(predicted, simulated)
+    sums = evaluate.ErrorSums(data.schema.outputs, scaling_of(stats).divisor())
+    sums.add(predicted, simulated)
+    metrics = sums.metrics()
     return {
-        "metrics": _metrics(errors),
+        "metrics": metrics.as_dict(),
         "units": {name: units[name] for name in data.schema.outputs if name in units},
-        "mse_standardised": errors.mse_standardised(),
+        "mse_standardised": metrics.mse_standardised,
         "n_sequences": len(ids),
         "output": str(out),
     }

@@ -12,10 +12,11 @@ from glrnn_hpc import config
 from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.experiments import registry
 from glrnn_hpc.experiments.base import Experiment
+from glrnn_hpc.records.json_types import ParameterValue
 from glrnn_hpc.references import import_reference
 from glrnn_hpc.search import sweep_keys
 from glrnn_hpc.search.grid import grid_size
-from glrnn_hpc.search.parameter import Parameter, ParameterValue
+from glrnn_hpc.search.parameter import Parameter
 from glrnn_hpc.search.spec import SweepSpec
 
 logger = logging.getLogger(__name__)
