@@ -44,7 +44,7 @@ _PART = 4096
 
 
 class Checksums:
-    """SHA-256 of files, of each one once."""
+    """SHA-256 checksums of files; each file is read once."""
 
     def __init__(self) -> None:
         self._known: dict[Path, str] = {}

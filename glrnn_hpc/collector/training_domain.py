@@ -293,7 +293,7 @@ def _training_arrays(
         ids = split_ids(len(sequences), config["train_frac"], config["val_frac"], seed)
         return sequences.take(ids["train"]).arrays()
     except GlrnnError as error:
-        logger.warning("%s: its training data tell nothing: %s", domain.folder, error)
+        logger.warning("%s: its training data are not used: %s", domain.folder, error)
         return None
 
 

@@ -10,8 +10,9 @@ from typing import TypeGuard
 import numpy as np
 import optuna
 
+from glrnn_hpc.records.json_types import ParameterValue, Point
 from glrnn_hpc.search.grid import grid_point
-from glrnn_hpc.search.parameter import TAIL, Parameter, ParameterValue
+from glrnn_hpc.search.parameter import TAIL, Parameter
 from glrnn_hpc.search.sampler_kinds import check_sampler
 from glrnn_hpc.search.spec import SweepSpec
 
@@ -21,7 +22,7 @@ _SMALLEST_DRAW = 2.0**-54
 _Scalar = str | int | float | bool | None
 
 
-def point_of(spec: SweepSpec, index: int) -> dict[str, ParameterValue]:
+def point_of(spec: SweepSpec, index: int) -> Point:
     """Return the searched parameters of point `index` of a grid or random sweep, whatever the workers do.
 
     Parameters
@@ -65,7 +66,7 @@ def make_sampler(spec: SweepSpec, index: int, kind: str = "tpe") -> optuna.sampl
         return optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=seed)
 
 
-def suggest(trial: optuna.Trial, parameters: Sequence[Parameter]) -> dict[str, ParameterValue]:
+def suggest(trial: optuna.Trial, parameters: Sequence[Parameter]) -> Point:
     """Let the sampler of the trial's study draw a point; return it in the units of the configuration."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
