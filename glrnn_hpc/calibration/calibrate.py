@@ -231,8 +231,9 @@ def _read_problem(
     given = input_checks.known_parameters(surrogate, ranges, settings.known, settings.experiment_type)
     observation = read_observation(path, domain, settings.labels, settings.control, given.type_code)
     known = dict(given.values)
-    if "e0" in domain.param_names and "e0" not in {**ranges, **known} and observation.e0 is not None:
-        known["e0"] = observation.e0
+    for name, value in domain.experiment.initial_parameters(observation.first_values).items():
+        if name in domain.param_names and name not in {**ranges, **known}:
+            known[name] = value
     domain.parameter_order(list(ranges), known)  # refuses names that are unknown, missing or given twice
     outside_training = input_checks.check_ranges(domain, ranges, known)
     input_checks.warn_of_contradictions(domain.experiment, observation, known, given.type_code)

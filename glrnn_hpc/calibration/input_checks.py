@@ -133,7 +133,5 @@ def warn_of_contradictions(
     experiment: Experiment, observation: Observation, known: Mapping[str, float], type_code: float | None
 ) -> None:
     """Warn of known parameters and of a type that contradict the observation."""
-    first = dict(zip(observation.labels, observation.values[0].tolist(), strict=True))
-    spans = {} if observation.e_range is None else {"e": observation.e_range}
-    for sentence in experiment.contradictions(first, spans, known, type_code):
+    for sentence in experiment.contradictions(observation.first_values, observation.spans, known, type_code):
         logger.warning("%s: %s", observation.path, sentence)

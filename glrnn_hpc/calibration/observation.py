@@ -48,10 +48,10 @@ class Observation:
         Names of the compared labels.
     values : ndarray, shape (T, n_labels)
         Measured values of these labels, in the model's units.
-    e0 : float or None
-        Void ratio at the first step; None if it was not measured.
-    e_range : float or None
-        Greatest minus least void ratio; None if it was not measured.
+    first_values : dict of str to float
+        Values at the first step, of the labels and of the experiment's state, such as the void ratio.
+    spans : dict of str to float
+        Greatest minus least value of each of these.
     resampling : str
         How the rows of the file became the steps of the model.
     notes : tuple of str
@@ -64,8 +64,8 @@ class Observation:
     load: Array
     labels: tuple[str, ...]
     values: Array
-    e0: float | None
-    e_range: float | None
+    first_values: dict[str, float]
+    spans: dict[str, float]
     resampling: str
     notes: tuple[str, ...]
 
@@ -133,10 +133,11 @@ def read_observation(
     inputs = domain.input_names or [control or usual_control]
     control = control or (usual_control if usual_control in inputs else inputs[-1])
     chosen = _choose_labels(path, table, domain, labels, control)
-    # The void ratio is checked even if it is not compared: e0 and lateral strains are derived from it.
-    _check_units(path, table, [*chosen.compared, *chosen.constant, "e"], domain)
+    # They are checked even if they are not compared: parameters and load features are derived from them.
+    state = domain.experiment.state_outputs
+    _check_units(path, table, [*chosen.compared, *chosen.constant, *state], domain)
     _check_strains(path, table, control, domain)
-    columns = {name: table[name] for name in table if name in (control, *inputs, *chosen.compared, "e")}
+    columns = {name: table[name] for name in table if name in (control, *inputs, *chosen.compared, *state)}
     resampled = _resample(path, columns, control, domain)
     columns = resampled.columns
     load, load_notes = _complete_load(path, columns, inputs, control, domain.experiment, type_code)
@@ -145,7 +146,7 @@ def read_observation(
             f"{path}: reaches {control}={columns[control][-1]:.4g}, which are {len(load)} steps of the model, fewer "
             f"than it looks at once: more than {domain.first} are needed (window_size={domain.window_size})."
         )
-    void_ratio = columns.get("e")
+    measured = {name: values for name, values in columns.items() if name in (*chosen.compared, *state)}
     return Observation(
         path=path,
         control=control,
@@ -153,8 +154,8 @@ def read_observation(
         load=load,
         labels=tuple(chosen.compared),
         values=np.column_stack([columns[name] for name in chosen.compared]),
-        e0=None if void_ratio is None else float(void_ratio[0]),
-        e_range=None if void_ratio is None else float(np.ptp(void_ratio)),
+        first_values={name: float(values[0]) for name, values in measured.items()},
+        spans={name: float(np.ptp(values)) for name, values in measured.items()},
         resampling=resampled.method,
         notes=(*chosen.notes, *resampled.notes, *load_notes),
     )

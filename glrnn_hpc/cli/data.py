@@ -81,8 +81,8 @@ def inspect(
     from glrnn_hpc.data import inspect as inspection
     from glrnn_hpc.experiments.registry import experiment_named
 
-    summary = inspection.inspect(file, experiment_named(experiment, "--experiment"))
-    tables.print_result(as_json, summary, [inspection.render(summary)])
+    description = inspection.inspect(file, experiment_named(experiment, "--experiment"))
+    tables.print_result(as_json, description.as_dict(), [inspection.render(description)])
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

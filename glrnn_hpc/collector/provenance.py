@@ -7,13 +7,14 @@ import hashlib
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glrnn_hpc.collector.verify import Verified, errors_per_label
+from glrnn_hpc.collector.verify import Verified, split_metrics
 from glrnn_hpc.config import SPLIT_SEED
 from glrnn_hpc.data.hdf5 import read_schema, select_groups
 from glrnn_hpc.errors import DataError
@@ -24,6 +25,7 @@ from glrnn_hpc.records.provenance import (
     Column,
     DataOrigin,
     LabelColumn,
+    LabelError,
     ModelFile,
     Owner,
     Provenance,
@@ -42,7 +44,7 @@ _PART = 4096
 
 
 class Checksums:
-    """SHA-256 of files, of each one once."""
+    """SHA-256 checksums of files; each file is read once."""
 
     def __init__(self) -> None:
         self._known: dict[Path, str] = {}
@@ -85,7 +87,7 @@ def provenance_of(study: SweepStudy, verified: Verified, refused: list[int], che
         Checksums that are known already.
     """
     spec, result, stats, config = study.spec, verified.result, verified.stats, verified.config
-    errors, mse = errors_per_label(verified)
+    metrics = split_metrics(verified)
     model_file = find_model(verified.folder.root)
     load_features, parameters, labels = _columns(verified)
     return Provenance(
@@ -109,8 +111,11 @@ def provenance_of(study: SweepStudy, verified: Verified, refused: list[int], che
         best_epoch=result.best_epoch,
         metrics=verified.metrics,
         recomputed=verified.recomputed,
-        errors=errors,
-        mse_standardised=mse,
+        errors={
+            split: {name: LabelError(**asdict(each)) for name, each in of_split.labels.items()}
+            for split, of_split in metrics.items()
+        },
+        mse_standardised={split: of_split.mse_standardised for split, of_split in metrics.items()},
         data=_data_origin(study, verified, checksums),
         sequence_length=stats.get("sequence_length"),
         window_size=config.window_size,

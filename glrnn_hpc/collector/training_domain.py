@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glrnn_hpc import layout
-from glrnn_hpc.config import SPLIT_SEED, nearest
+from glrnn_hpc.config import SPLIT_SEED, did_you_mean
 from glrnn_hpc.errors import ConfigError, DataError, GlrnnError, ModelError, RecordError
 from glrnn_hpc.experiments.base import Experiment
 from glrnn_hpc.experiments.registry import experiment_of
@@ -142,8 +142,7 @@ class TrainingDomain:
         known = self.param_names or [*sought, *given]
         for name in (*sought, *given):
             if name not in known:
-                guess = nearest(name, known)
-                hint = f"did you mean {guess}?" if guess else f"it has {', '.join(known)}."
+                hint = did_you_mean(name, known, "", f"it has {', '.join(known)}.")
                 raise ConfigError(f"{name}: the model has no such parameter; {hint}")
         twice = [name for name in sought if name in given]
         if twice:
@@ -294,7 +293,7 @@ def _training_arrays(
         ids = split_ids(len(sequences), config["train_frac"], config["val_frac"], seed)
         return sequences.take(ids["train"]).arrays()
     except GlrnnError as error:
-        logger.warning("%s: its training data tell nothing: %s", domain.folder, error)
+        logger.warning("%s: its training data are not used: %s", domain.folder, error)
         return None
 
 

@@ -132,6 +132,9 @@ class Experiment:
         Experiment types, the second part of a group's name, and their values as a parameter.
     control : str
         Load feature that the steps of an experiment follow; by default the last one.
+    state_outputs : tuple of str
+        Responses from which parameters and relations follow; they are read from an observation even if they are not
+        compared.
     raw_group_keys : tuple of str
         Constants of a raw file that tell its group; empty if raw files do not tell it.
     unused_constants, unused_sequences : tuple of str
@@ -146,6 +149,7 @@ class Experiment:
     outputs: ClassVar[tuple[Column, ...]]
     type_codes: ClassVar[Mapping[str, float]]
     control: ClassVar[str]
+    state_outputs: ClassVar[tuple[str, ...]] = ()
     raw_group_keys: ClassVar[tuple[str, ...]] = ()
     unused_constants: ClassVar[tuple[str, ...]] = ()
     unused_sequences: ClassVar[tuple[str, ...]] = ()
@@ -257,6 +261,16 @@ class Experiment:
         """
 
     # Relations
+
+    def initial_parameters(self, first: Mapping[str, float]) -> Mapping[str, float]:
+        """Return extra parameters that the first row of an observation tells.
+
+        Parameters
+        ----------
+        first : mapping of str to float
+            Responses in the first row: those that are compared, and `state_outputs`.
+        """
+        return {}
 
     def derive_inputs(
         self, columns: Mapping[str, Array], missing: Sequence[str], control: str, type_code: float | None

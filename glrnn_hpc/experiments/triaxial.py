@@ -54,6 +54,7 @@ class TriaxialCompression(Experiment):
     )
     type_codes = MappingProxyType({"drained": 1.0, "undrained": 0.0})
     control = "e_z"
+    state_outputs = ("e",)
     raw_group_keys = ("conf", "mode")
     unused_constants = ("conf", "mode", "num")
     unused_sequences = ("dt", "numIter", "K", "A")
@@ -99,6 +100,10 @@ class TriaxialCompression(Experiment):
         """Refuse a confining pressure in Pa."""
         if name == "pressure" and value > _HIGHEST_PRESSURE:
             raise DataError(f"known parameter: pressure={value:g} cannot be in MPa; divide by 1e6 if it is in Pa.")
+
+    def initial_parameters(self, first: Mapping[str, float]) -> Mapping[str, float]:
+        """Return the initial void ratio."""
+        return {"e0": first["e"]} if "e" in first else {}
 
     def derive_inputs(
         self, columns: Mapping[str, Array], missing: Sequence[str], control: str, type_code: float | None

@@ -14,8 +14,11 @@ JsonValue: TypeAlias = "str | int | float | bool | None | list[JsonValue] | dict
 #: What a JSON file holds before it is checked; records alone look into it.
 JsonObject: TypeAlias = dict[str, Any]
 
-#: Values of the searched parameters of a trial by their names, in the units of the configuration.
-Point: TypeAlias = dict[str, Any]
+#: Value of a parameter of a sweep, in the units of the configuration.
+ParameterValue: TypeAlias = "str | int | float | bool | None | list[ParameterValue]"
+
+#: Values of the searched parameters of a trial by their names.
+Point: TypeAlias = dict[str, ParameterValue]
 
 #: Version of the form in which the records are written. Raise it when a reader must tell the forms apart.
 VERSION = "0.2.0"

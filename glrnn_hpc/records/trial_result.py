@@ -17,6 +17,7 @@ from glrnn_hpc.records.json_types import (
     version_of,
     without_missing,
 )
+from glrnn_hpc.versions import Software
 
 FinalState = Literal["finished", "pruned", "failed"]
 
@@ -49,7 +50,7 @@ class TrialOutcome:
     metrics: dict[str, float] | None = None
     epochs: int | None = None
     best_epoch: int | None = None
-    software: JsonObject | None = None
+    software: Software | None = None
     error: str | None = None
     traceback: str | None = None
 

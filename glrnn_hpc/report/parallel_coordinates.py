@@ -1,4 +1,4 @@
-"""Parallel coordinates: each trial a line through its parameters to its metric."""
+"""Parallel coordinates: one line per trial, through its parameters to its metric."""
 
 from __future__ import annotations
 
@@ -27,29 +27,40 @@ from glrnn_hpc.search.spec import SweepSpec
 #: Labels on one axis.
 _MOST_TICKS = 8
 
-#: Axes in one figure, the metric's not counted.
+#: Parameters in one figure; each has an axis, as the metric has.
 _MOST_AXES = 16
 
-#: The best trials that are drawn in full colour however many there are: so many lines can be told apart.
-_CLEAR = 24
+#: Best trials that are always drawn in full colour: so many lines can be told apart.
+_N_CLEAR = 24
 
-#: How fast the others fade with their number; with 1 a thousand would be no darker than 24, and each of them invisible.
+#: Exponent of the fading of the others; with 1 a thousand lines would be no darker than 24, and each one invisible.
 _FADING = 0.8
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One vertical axis: where values lie on it, from 0 to 1, and which of them are named."""
+    """Vertical axis of a parameter or the metric.
+
+    Attributes
+    ----------
+    name : str
+        Name of the parameter.
+    heights : dict of int to float
+        Height of each trial on the axis, from 0 to 1, by the number of the trial.
+    ticks : list of (float, str)
+        Heights with their labels.
+    """
 
     name: str
-    places: dict[int, float]
+    heights: dict[int, float]
     ticks: list[tuple[float, str]]
 
 
 def draw_parallel_coordinates(trials: Sequence[Trial], spec: SweepSpec) -> CaptionedFigure:
-    """Draw the finished trials through all searched parameters, coloured by the metric; stopped ones in grey.
+    """Draw the finished trials through all searched parameters, coloured by the metric; pruned ones in grey.
 
-    The best are drawn last and in full colour, the more there are the fainter the rest, see `opacity_of_rest`.
+    The best ones are drawn last and in full colour. The more trials there are the fainter are the others, see
+    `opacity_of_rest`.
 
     Raises
     ------
@@ -74,15 +85,15 @@ def draw_parallel_coordinates(trials: Sequence[Trial], spec: SweepSpec) -> Capti
     places = range(len(axes))
 
     def line(trial: Trial) -> list[tuple[float, float]]:
-        return [(place, axis.places[trial.number]) for place, axis in zip(places, axes, strict=True)]
+        return [(place, axis.heights[trial.number]) for place, axis in zip(places, axes, strict=True)]
 
     norm = _norm([trial.value or 0.0 for trial in done], is_log=is_log)
-    # The good ones dark, as yellow lines are faint on white.
+    # The best trials are dark, because yellow lines are faint on white.
     colours = mpl.colormaps["cividis" if sign_of(spec.goal) > 0 else "cividis_r"]
     worst_first = sorted(done, key=lambda trial: sign_of(spec.goal) * (trial.value or 0.0), reverse=True)
     grey = ("0.75", opacity_of_rest(len(stopped)))
     canvas.add_collection(LineCollection([line(trial) for trial in stopped], colors=[grey], linewidths=0.7, zorder=1))
-    n_faint = max(0, len(done) - _CLEAR)
+    n_faint = max(0, len(done) - _N_CLEAR)
     n_clear = len(done) - n_faint
     opacities = [opacity_of_rest(len(done))] * n_faint + [1.0] * n_clear
     shades = [colours(norm(trial.value or 0.0), each) for trial, each in zip(worst_first, opacities, strict=True)]
@@ -96,7 +107,7 @@ def draw_parallel_coordinates(trials: Sequence[Trial], spec: SweepSpec) -> Capti
         plot_style.scale_log(bar.ax.yaxis)
     bar.set_label(f"{spec.metric} [{metric_unit(spec)}]")
     handles = [Line2D([], [], color=plot_style.VERMILION, lw=2.4, label=f"best: trial {best.number}")]
-    text = f"finished ({len(done)})" + (f", all but the best {_CLEAR} faint" if n_faint else "")
+    text = f"finished ({len(done)})" + (f", all but the best {_N_CLEAR} faint" if n_faint else "")
     handles.append(Line2D([], [], color=colours(0.3), lw=1.3, label=text))
     if stopped:
         handles.append(Line2D([], [], color="0.75", lw=0.9, label=f"pruned ({len(stopped)}), by the best so far"))
@@ -112,12 +123,12 @@ def draw_parallel_coordinates(trials: Sequence[Trial], spec: SweepSpec) -> Capti
 
 
 def opacity_of_rest(n_trials: int) -> float:
-    """Return the opacity, 0 to 1, of those of `n_trials` lines that are not among the best."""
-    return float((_CLEAR / max(n_trials, _CLEAR)) ** _FADING)
+    """Return the opacity, 0 to 1, of the lines that are not among the best ones of `n_trials` trials."""
+    return float((_N_CLEAR / max(n_trials, _N_CLEAR)) ** _FADING)
 
 
 def parameter_axis(parameter: Parameter, values: dict[int, Any]) -> Axis:
-    """Return the axis of a parameter for its `values` by trial number."""
+    """Return the axis of a parameter for its values by the numbers of the trials."""
     if not parameter.values:
         return _numeric_axis(parameter.name, values, is_log=parameter.is_logarithmic)
     choices = list(parameter.values)
@@ -148,9 +159,9 @@ def _ticks(low: float, high: float, *, is_log: bool) -> list[float]:
     """Return round numbers from `low` to `high`, or these two where fewer than two round ones lie between."""
     powers = [LogLocator(subs=subs, numticks=_MOST_TICKS) for subs in ((1,), (1, 2, 5))] if is_log else []
     for locator in [*powers, MaxNLocator(nbins=6)]:
-        found = [float(value) for value in locator.tick_values(low, high) if low <= value <= high]
-        if len(found) > 2:
-            return found
+        ticks = [float(value) for value in locator.tick_values(low, high) if low <= value <= high]
+        if len(ticks) > 2:
+            return ticks
     return [low, high]
 
 

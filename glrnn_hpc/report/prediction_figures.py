@@ -1,4 +1,4 @@
-"""Predicted against simulated responses, and what lies between them."""
+"""Figures of predictions: predicted against simulated responses, and the distribution of the errors."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ Array = NDArray[Any]
 _COLOURS = (plot_style.BLUE, plot_style.VERMILION, plot_style.GREEN)
 _SHOWN = ("e", "p", "q")
 
-#: Groups in one figure, and labels with a histogram.
+#: Number of groups in one figure, and of labels with a histogram.
 _MOST_ROWS, _MOST_LABELS = 12, 24
 
 #: Characters of a name beside an axis.
 _NAME_LENGTH = 20
 
-#: Sequences below which there is no band.
+#: Number of sequences below which there is no band.
 _LEAST_SEQUENCES = 3
 
 _BAND = (0.05, 0.5, 0.95)
 
-#: Between which quantiles a histogram shows errors: a few far ones would squeeze all others into one bar.
+#: Quantiles between which a histogram shows errors: a few distant ones would squeeze all others into one bar.
 _EDGES = (0.005, 0.995)
 
 
@@ -65,11 +65,11 @@ def plot_predictions(predictions: Path, figure: Path, metrics: dict[str, dict[st
     Parameters
     ----------
     predictions : Path
-        File that `predict.predict_file` wrote; of each group the sequence with the median error is shown.
+        File that `predict.predict_file` wrote; the sequence with the median error of each group is shown.
     figure : Path
-        Where the figure goes; its suffix chooses the format.
+        File of the figure; its suffix chooses the format.
     metrics : dict
-        Of each label, its errors on all sequences; the RMSE stands in the title of its column.
+        Errors of each label on all sequences; the RMSE stands above the column of the label.
     """
     with plot_style.without_formulas(), layout.replacing(figure) as partial:
         drawing = draw_predictions(predictions, metrics)
@@ -77,7 +77,7 @@ def plot_predictions(predictions: Path, figure: Path, metrics: dict[str, dict[st
 
 
 def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) -> CaptionedFigure:
-    """Draw of each group the sequence with the median error, predicted and simulated, and the errors of all around it.
+    """Draw the sequence with the median error of each group, predicted and simulated, with a band of the errors of all.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) ->
 
 
 def draw_errors(predictions: Path, metrics: dict[str, dict[str, float]]) -> CaptionedFigure:
-    """Draw how the errors of each label are distributed over all sequences and steps, in its own unit.
+    """Draw the distribution of the errors of each label over all sequences and steps, in the unit of the label.
 
     Parameters
     ----------
@@ -179,12 +179,12 @@ def draw_errors(predictions: Path, metrics: dict[str, dict[str, float]]) -> Capt
 
 
 def error_band(predicted: Array, simulated: Array) -> Array | None:
-    """Return 5 %, median and 95 % of simulated - predicted at each step; None of fewer than three sequences.
+    """Return 5 %, median and 95 % of simulated - predicted at each step; None for fewer than three sequences.
 
     Parameters
     ----------
     predicted, simulated : ndarray, shape (n_samples, n_steps, n_labels)
-        Of one group, original units.
+        Responses of one group in original units.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """Report of a sweep: one HTML page that opens anywhere, and its figures as files.
 
-The figures of the page are those of `figures.FIGURES`, where another one is added.
+The page shows the figures of `figures.FIGURES`; that module says how to add one.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _figure_section(name: str, figure: ReportFigure, sources: ReportSources) -> 
             drawing = figure.draw(sources)
             png = _save(drawing, file)
     except GlrnnError as error:
-        file.unlink(missing_ok=True)  # of an earlier report
+        file.unlink(missing_ok=True)  # it may be there from an earlier report
         is_faulty = not isinstance(error, FigureNotApplicable)
         body = html.omitted_figure(str(error), is_fault=is_faulty)
         return _FigureSection(html.Section(name, figure.title, body), file, str(error), is_faulty)

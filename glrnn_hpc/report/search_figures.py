@@ -1,4 +1,4 @@
-"""Figures of a search: its history, its learning curves, the weight of its parameters."""
+"""Figures of a search: history, learning curves, importance of the parameters."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from glrnn_hpc.search.goal import sign_of
 from glrnn_hpc.search.importance import LEAST_TRIALS, importances
 from glrnn_hpc.search.spec import SweepSpec
 
-#: Parameters with a bar of their own.
+#: Parameters with a bar.
 _MOST_BARS = 24
 
-#: Least distance of two labels of bands, as a part of the axis.
+#: Least distance of the labels of two bands, as a part of the axis.
 _BETWEEN_BANDS = 0.03
 
 
@@ -61,7 +61,7 @@ def draw_history(trials: Sequence[Trial], spec: SweepSpec) -> CaptionedFigure:
             axis.plot(x, y, ms=6, alpha=0.9, zorder=3, **marker)
         without = [trial.number for trial in of_state if trial.value is None]
         if without:
-            # On the lower edge: there is no value to put them at.
+            # They have no value, and stand on the lower edge.
             edge: dict[str, Any] = {"transform": axis.get_xaxis_transform(), "clip_on": False}
             axis.plot(without, [0.02] * len(without), ms=6, **edge, **marker)
         if of_state:
@@ -77,12 +77,14 @@ def draw_history(trials: Sequence[Trial], spec: SweepSpec) -> CaptionedFigure:
     top = best_finished_trial(list(trials), spec.goal)
     alt = f"Value of {spec.metric} of {len(shown)} trials in the order of their numbers ({_counts(trials)})"
     alt += f"; the best, {top.value:.4g}, is trial {top.number}." if top else "; none has finished yet."
-    caption = "Of trials that have not finished the best value so far; those without any stand on the lower edge."
+    caption = (
+        "A trial that has not finished shows its best value so far; a trial without any value stands on the lower edge."
+    )
     return CaptionedFigure(figure, alt, caption)
 
 
 def draw_learning_curves(trials: Sequence[Trial], spec: SweepSpec) -> CaptionedFigure:
-    """Draw the metric after each epoch, and where hyperband compares trials.
+    """Draw the metric after each epoch, and the epochs after which hyperband compares trials.
 
     Raises
     ------
@@ -136,7 +138,7 @@ def draw_learning_curves(trials: Sequence[Trial], spec: SweepSpec) -> CaptionedF
 def _draw_bands(
     axis: Any, trials: Sequence[Trial], spec: SweepSpec, early_terminate: EarlyTerminate, last: int
 ) -> list[Line2D]:
-    """Mark the epochs of hyperband and its cutoffs as they are now; name the epochs above where there is room."""
+    """Mark the bands of hyperband and its cutoffs as they are now; number the bands above where there is room."""
     bands = [band for band in early_terminate.bands() if band <= last]
     if not bands:
         return []
@@ -160,7 +162,7 @@ def _draw_bands(
 
 
 def draw_importance(trials: Sequence[Trial], spec: SweepSpec) -> CaptionedFigure:
-    """Draw how much each parameter decides whether a trial is good.
+    """Draw the importance of each parameter for the value of a trial.
 
     Raises
     ------
@@ -175,14 +177,14 @@ def draw_importance(trials: Sequence[Trial], spec: SweepSpec) -> CaptionedFigure
     if len(done) < LEAST_TRIALS:
         raise FigureNotApplicable(f"{len(done)} trials have finished, and fewer than {LEAST_TRIALS} would tell chance")
     points, values = [trial.point for trial in done], [trial.value or 0.0 for trial in done]
-    found = list(importances(spec.searched, points, values, spec.goal).items())[:_MOST_BARS]
-    names = [plot_style.shorten(name, 40) for name, _ in found]
-    shares = [100 * share for _, share in found]
-    figure = plot_style.new_figure(1.2 + 0.32 * len(found))
+    ranked = list(importances(spec.searched, points, values, spec.goal).items())[:_MOST_BARS]
+    names = [plot_style.shorten(name, 40) for name, _ in ranked]
+    shares = [100 * share for _, share in ranked]
+    figure = plot_style.new_figure(1.2 + 0.32 * len(ranked))
     axis = figure.subplots()
-    bars = axis.barh(range(len(found)), shares, color=plot_style.BLUE, height=0.65)
+    bars = axis.barh(range(len(ranked)), shares, color=plot_style.BLUE, height=0.65)
     axis.bar_label(bars, [f"{share:.0f} %" for share in shares], padding=4, fontsize="small")
-    axis.set_yticks(range(len(found)), names)
+    axis.set_yticks(range(len(ranked)), names)
     axis.invert_yaxis()
     axis.set_xlim(0, 1.12 * max(shares))
     axis.set_xlabel("importance [% of all parameters]")
@@ -190,14 +192,14 @@ def draw_importance(trials: Sequence[Trial], spec: SweepSpec) -> CaptionedFigure
     axis.set_axisbelow(True)
     alt = ", ".join(f"{name} {share:.0f} %" for name, share in zip(names, shares, strict=True))
     caption = (
-        f"Optuna's PED-ANOVA on {len(done)} finished trials: how much the values of the good ones differ from those of "
-        "all. Stopped trials do not count, and with few trials the order of near ones is chance."
+        f"Optuna's PED-ANOVA on {len(done)} finished trials: how much the values of the best differ from the values "
+        "of all. Stopped trials do not count; with few trials the order of similar parameters is chance."
     )
     return CaptionedFigure(figure, f"Importance of the parameters: {alt}.", caption)
 
 
 def metric_unit(spec: SweepSpec) -> str:
-    """Return the unit of the metric: that of standardised labels unless the sweep keeps them as they are."""
+    """Return the unit of the metric: labels are standardised unless the sweep keeps them as they are."""
     is_standardised = spec.constants.get("standardize_outputs", True)
     power = "" if spec.metric.endswith("mae") else "²"
     return f"std{power} of the labels" if is_standardised else f"unit{power} of the labels"

@@ -1,4 +1,4 @@
-"""What a report shows of each trial: its state, its point, and its metric after each epoch."""
+"""Trials in the figures of a report: their states, their points, and their metric after each epoch."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from glrnn_hpc.summary.status import newest_metrics
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial that has begun.
+    """Trial that has begun.
 
     Attributes
     ----------
     number : int
-        Of the trial.
+        Number of the trial.
     state : str
         finished, pruned, failed or running.
     point : dict
-        Its searched parameters in the units of the configuration.
+        Searched parameters in the units of the configuration.
     value : float or None
-        The metric of a finished trial, of others the best one so far; None if there is none that is finite.
+        Metric of a finished trial, the best one so far of another; None if there is no finite one.
     history : tuple of float
-        The metric after each epoch.
+        Metric after each epoch.
     """
 
     number: int
@@ -45,11 +45,11 @@ def read_trials(study: SweepStudy, table: list[TrialRow]) -> list[Trial]:
     study : SweepStudy
         The sweep.
     table : list of dict
-        Of `status.summarize`.
+        Table of the sweep's summary, see `status.summarize`.
     """
-    found = []
+    trials = []
     for row in table:
-        # Of a failed trial that was repeated the failure is shown too.
+        # The failure of a repeated trial is shown, too.
         state = "failed" if row["state"] == "retried" else row["state"]
         if state == "waiting" and row["epochs"]:
             state = "running"  # released, and soon adopted
@@ -60,12 +60,12 @@ def read_trials(study: SweepStudy, table: list[TrialRow]) -> list[Trial]:
         value = row["value"] if row["state"] == "finished" else row["best_so_far"]
         if value is not None and not math.isfinite(value):
             value = None
-        found.append(Trial(row["number"], state, row["params"], value, history))
-    return found
+        trials.append(Trial(row["number"], state, row["params"], value, history))
+    return trials
 
 
 def finished_trials(trials: list[Trial]) -> list[Trial]:
-    """Return the finished ones that have a value."""
+    """Return the finished trials with a finite value."""
     return [trial for trial in trials if trial.state == "finished" and trial.value is not None]
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from glrnn_hpc.config import nearest
+from glrnn_hpc.config import did_you_mean
 from glrnn_hpc.errors import ConfigError
 
 #: Distributions with bounds; those of `log_uniform` and its kin are exponents of e, those of `..._values` values.
@@ -74,8 +74,7 @@ def distribution_of(where: str, mapping: Mapping[str, object]) -> str:
         given = str(mapping["distribution"])
         name = _ALIASES.get(given, given)
         if name not in KEYS:
-            guess = nearest(given, KEYS)
-            hint = f" did you mean {guess}?" if guess else ""
+            hint = did_you_mean(given, KEYS)
             raise ConfigError(f"{where}.distribution: {given!r} is not one of {', '.join(KEYS)};{hint}")
         return name
     if "value" in mapping:

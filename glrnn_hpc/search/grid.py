@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.records.json_types import ParameterValue, Point
 from glrnn_hpc.search.distributions import rounded
-from glrnn_hpc.search.parameter import Parameter, ParameterValue
+from glrnn_hpc.search.parameter import Parameter
 
 _LARGEST_AXIS = 1_000_000
 
@@ -56,7 +57,7 @@ def grid_size(parameters: Sequence[Parameter]) -> int:
     return math.prod(len(grid_axis(parameter)) for parameter in parameters)
 
 
-def grid_point(parameters: Sequence[Parameter], index: int) -> dict[str, ParameterValue]:
+def grid_point(parameters: Sequence[Parameter], index: int) -> Point:
     """Return point `index` of the Cartesian product; the last parameter varies fastest.
 
     Raises
@@ -72,7 +73,7 @@ def grid_point(parameters: Sequence[Parameter], index: int) -> dict[str, Paramet
     return {parameter.name: point[parameter.name] for parameter in parameters}
 
 
-def grid_points(parameters: Sequence[Parameter]) -> list[dict[str, ParameterValue]]:
+def grid_points(parameters: Sequence[Parameter]) -> list[Point]:
     """Return the Cartesian product of all parameters; the last one varies fastest.
 
     Raises

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from glrnn_hpc.config import unknown_key
 from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.records.json_types import ParameterValue
 from glrnn_hpc.search import distributions
-
-#: A value as YAML and JSON hold it; which ones a key takes is checked where the configuration of a trial is made.
-ParameterValue: TypeAlias = "str | int | float | bool | None | list[ParameterValue]"
 
 #: Distributions without bounds are looked at between these probabilities, and searched there.
 TAIL = 1e-6

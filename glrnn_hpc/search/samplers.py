@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import TypeGuard
 
 import numpy as np
 import optuna
 
-from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.records.json_types import ParameterValue, Point
 from glrnn_hpc.search.grid import grid_point
-from glrnn_hpc.search.parameter import TAIL, Parameter, ParameterValue
+from glrnn_hpc.search.parameter import TAIL, Parameter
+from glrnn_hpc.search.sampler_kinds import check_sampler
 from glrnn_hpc.search.spec import SweepSpec
-
-#: Packages that a sampler needs beside Optuna.
-_PACKAGES = {"tpe": (), "gp": ("scipy", "torch"), "cmaes": ("cmaes",)}
 
 _SMALLEST_DRAW = 2.0**-54
 
@@ -25,7 +22,7 @@ _SMALLEST_DRAW = 2.0**-54
 _Scalar = str | int | float | bool | None
 
 
-def point_of(spec: SweepSpec, index: int) -> dict[str, ParameterValue]:
+def point_of(spec: SweepSpec, index: int) -> Point:
     """Return the searched parameters of point `index` of a grid or random sweep, whatever the workers do.
 
     Parameters
@@ -44,21 +41,6 @@ def point_of(spec: SweepSpec, index: int) -> dict[str, ParameterValue]:
         parameter.name: parameter.ppf(max(float(u), _SMALLEST_DRAW))
         for parameter, u in zip(spec.searched, draws, strict=True)
     }
-
-
-def check_sampler(kind: str) -> None:
-    """Check that a sampler of method bayes can be used here.
-
-    Raises
-    ------
-    ConfigError
-        If there is none of that name, or a package that it needs is missing.
-    """
-    if kind not in _PACKAGES:
-        raise ConfigError(f"sampler: {kind!r} is not one of {', '.join(_PACKAGES)}.")
-    missing = [package for package in _PACKAGES[kind] if find_spec(package) is None]
-    if missing:
-        raise ConfigError(f"sampler: {kind} needs {' and '.join(missing)}: `pip install {' '.join(missing)}`.")
 
 
 def make_sampler(spec: SweepSpec, index: int, kind: str = "tpe") -> optuna.samplers.BaseSampler:
@@ -84,7 +66,7 @@ def make_sampler(spec: SweepSpec, index: int, kind: str = "tpe") -> optuna.sampl
         return optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=seed)
 
 
-def suggest(trial: optuna.Trial, parameters: Sequence[Parameter]) -> dict[str, ParameterValue]:
+def suggest(trial: optuna.Trial, parameters: Sequence[Parameter]) -> Point:
     """Let the sampler of the trial's study draw a point; return it in the units of the configuration."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from glrnn_hpc.errors import ConfigError
-from glrnn_hpc.records.json_types import JsonObject, JsonValue
+from glrnn_hpc.records.json_types import JsonObject, JsonValue, ParameterValue
 from glrnn_hpc.search.early_terminate import EarlyTerminate
 from glrnn_hpc.search.goal import Goal
 from glrnn_hpc.search.grid import grid_size
-from glrnn_hpc.search.parameter import Parameter, ParameterValue
+from glrnn_hpc.search.parameter import Parameter
 
 Method = Literal["grid", "random", "bayes"]
 

@@ -12,7 +12,7 @@ from glrnn_hpc.records.json_types import JsonObject, JsonValue
 from glrnn_hpc.search.distributions import finite_number
 from glrnn_hpc.search.early_terminate import EarlyTerminate
 from glrnn_hpc.search.goal import Goal
-from glrnn_hpc.search.samplers import check_sampler
+from glrnn_hpc.search.sampler_kinds import check_sampler
 from glrnn_hpc.search.spec import Method
 
 #: Metrics that every training logs after each epoch; a sweep optimises one of them.
@@ -48,8 +48,7 @@ def _one_of(where: str, value: object, allowed: tuple[str, ...]) -> str:
     if value is None:
         raise ConfigError(f"{where}: this key is required; one of {', '.join(allowed)}.")
     if value not in allowed:
-        guess = config.nearest(str(value), allowed)
-        hint = f"; did you mean {guess}?" if guess else "."
+        hint = config.did_you_mean(value, allowed, "; ", ".")
         raise ConfigError(f"{where}: {value!r} is not one of {', '.join(allowed)}{hint}")
     return str(value)
 

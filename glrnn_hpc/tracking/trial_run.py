@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from glrnn_hpc import layout
 from glrnn_hpc.config import load_yaml
-from glrnn_hpc.records.json_types import JsonObject, JsonValue, without_missing
+from glrnn_hpc.records.json_types import JsonObject, JsonValue, Point, without_missing
 from glrnn_hpc.records.metrics import EpochMetrics
 from glrnn_hpc.records.tracking_settings import TrackingSettings
 from glrnn_hpc.records.trial_result import TrialEnding, TrialResult
@@ -33,7 +33,7 @@ def open_trial_run(
     sweep: layout.SweepFolder,
     settings: TrackingSettings,
     number: int,
-    point: Mapping[str, JsonValue],
+    point: Point,
     config: Mapping[str, JsonValue],
 ) -> wandb.Run:
     """Return a new run of W&B for a trial; it may hang, so that it belongs into a bounded call.

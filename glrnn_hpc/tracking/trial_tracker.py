@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import TrackingError, one_line
-from glrnn_hpc.records.json_types import JsonValue
+from glrnn_hpc.records.json_types import JsonValue, Point
 from glrnn_hpc.records.metrics import EpochMetrics
 from glrnn_hpc.records.tracking_settings import read_tracking_settings
 from glrnn_hpc.records.trial_result import TrialEnding, TrialResult
@@ -68,9 +68,7 @@ class TrialTracker:
             os.environ.pop("WANDB_SERVICE", None)
         self._calls.submit(service.start_service)
 
-    def begin(
-        self, number: int, generation: int, point: Mapping[str, JsonValue], config: Mapping[str, JsonValue]
-    ) -> None:
+    def begin(self, number: int, generation: int, point: Point, config: Mapping[str, JsonValue]) -> None:
         """Open the run of a trial.
 
         Parameters

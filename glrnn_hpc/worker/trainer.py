@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 
@@ -25,9 +25,10 @@ from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of, trial_co
 from glrnn_hpc.study.liveness import Watchdog
 from glrnn_hpc.study.study import Claim, SweepStudy
 from glrnn_hpc.surrogate.data_parallel import EndedByOtherRank
-from glrnn_hpc.surrogate.model_cache import CompiledModels
+from glrnn_hpc.surrogate.model_cache import ModelCache
 from glrnn_hpc.tracking.trial_tracker import TrialTracker
 from glrnn_hpc.train import Outcome, run_training
+from glrnn_hpc.versions import Software
 from glrnn_hpc.worker.timeline import Timeline
 from glrnn_hpc.worker.trial_loop import Guard
 
@@ -63,7 +64,7 @@ class Trainer:
         watchdog: Watchdog,
         timeline: Timeline,
         tracker: TrialTracker | None = None,
-        software: JsonObject | None = None,
+        software: Software | None = None,
     ) -> None:
         self._study = study
         self._software = software
@@ -72,7 +73,7 @@ class Trainer:
         self._watchdog = watchdog
         self._timeline = timeline
         self._tracker = tracker or TrialTracker(study.folder, watchdog.progress)
-        self._models = CompiledModels(group)
+        self._models = ModelCache(group)
         self._copies = copies_on_gpu()
 
     def __call__(self, claim: Claim, guard: Guard) -> TrialOutcome:
@@ -124,21 +125,25 @@ class Trainer:
     def _train(self, assignment: _Assignment, callbacks: list[keras.callbacks.Callback]) -> Outcome:
         config, preprocessor = self._group.agreed(lambda: self._prepare(assignment))
         trial = self._study.folder.trial(assignment.number)
-        arguments: dict[str, Any] = {
-            "callbacks": [TimelineCallback(self._timeline), *callbacks],
-            "model_folder": trial.generation(assignment.generation).root,
-            "checkpoint": trial.checkpoint_file(assignment.generation),
-            "group": self._group,
-            "models": self._models,
-            "copies": self._copies,
-        }
+        train = functools.partial(
+            run_training,
+            preprocessor,
+            config,
+            trial,
+            callbacks=[TimelineCallback(self._timeline), *callbacks],
+            model_folder=trial.generation(assignment.generation).root,
+            checkpoint=trial.checkpoint_file(assignment.generation),
+            group=self._group,
+            models=self._models,
+            copies=self._copies,
+        )
         try:
             for earlier in assignment.checkpoints:
                 try:
-                    return run_training(preprocessor, config, trial, resume_from=earlier, **arguments)
+                    return train(resume_from=earlier)
                 except ModelError as error:
                     logger.warning("trial %d: %s; an older checkpoint is used, or none", assignment.number, error)
-            return run_training(preprocessor, config, trial, **arguments)
+            return train()
         finally:
             self._timeline.begin("gap")
             self._timeline.write(assignment.number)
@@ -292,11 +297,11 @@ class Pruning(keras.callbacks.Callback):
         if self.is_pruned:
             self.model.stop_training = True
 
-    def get_state(self) -> dict[str, Any]:
+    def get_state(self) -> JsonObject:
         """Return what a checkpoint keeps."""
         return {"history": self._history, "is_pruned": self.is_pruned}
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def set_state(self, state: JsonObject) -> None:
         """Go on from a checkpoint."""
         self._history = list(state["history"])
         self.is_pruned = bool(state["is_pruned"])

@@ -17,6 +17,7 @@ import typer
 from glrnn_hpc import cli
 from glrnn_hpc.config import RunConfig, parse_yaml
 from glrnn_hpc.data import hdf5
+from glrnn_hpc.experiments.registry import experiment_named
 from glrnn_hpc.experiments.triaxial import TRIAXIAL
 from glrnn_hpc.launch.slurm.profile import load_profile
 from glrnn_hpc.search import distributions
@@ -160,12 +161,20 @@ def test_every_extra_that_the_documents_install_exists() -> None:
 
 
 def test_the_parser_in_the_format_page_writes_a_file_that_can_be_read(tmp_path: Path) -> None:
-    (code,) = blocks(FORMAT, "python")
+    code, _ = blocks(FORMAT, "python")
     done = run(tmp_path, sys.executable, "-c", code)
     assert done.returncode == 0, done.stderr
     schema = hdf5.read_schema(tmp_path / "mine.hdf5")
     assert schema.outputs == ("e", "q")
     assert [group.name for group in schema.groups] == ["0.2e6/drained"]
+
+
+def test_the_experiment_in_the_format_page_is_complete(tmp_path: Path) -> None:
+    _, code = blocks(FORMAT, "python")
+    (tmp_path / "oedometric_of_the_page.py").write_text(code, encoding="utf-8")
+    own = experiment_named("oedometric_of_the_page:Oedometric", directory=tmp_path)
+    assert own.raw_group({"density": "dense", "path": "loading"}) == "dense/loading"
+    assert [parameter.name for parameter in own.extra_parameters()] == ["density", "experiment_type"]
 
 
 def test_the_format_page_names_the_default_columns_in_their_order() -> None:

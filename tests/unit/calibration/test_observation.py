@@ -45,7 +45,8 @@ def test_an_observation_at_the_steps_of_the_training_is_taken_as_it_is(tmp_path:
     observation = read_observation(table(tmp_path / "a.dat"), model(), type_code=0.0)
     assert observation.labels == ("e", "p", "q")
     np.testing.assert_allclose(observation.values[:, 2], 10 * GRID)
-    assert (observation.resampling, observation.e0) == ("none: the observation has the steps of the training", 0.6)
+    assert observation.resampling == "none: the observation has the steps of the training"
+    assert observation.first_values["e"] == 0.6
 
 
 def test_another_spacing_is_interpolated_along_the_strain_and_noted(tmp_path: Path):

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from glrnn_hpc.data.hdf5 import write_file
-from glrnn_hpc.data.inspect import inspect, render
+from glrnn_hpc.data.inspect import ColumnRange, inspect, render
 from glrnn_hpc.errors import DataError
 
 REAL = Path(__file__).parents[2] / "data" / "triaxial.hdf5"
@@ -33,17 +33,16 @@ def _arrays(n_samples: int = 3, n_steps: int = 4, n_outputs: int = 3) -> Arrays:
 
 def _problems(path: Path, groups: dict[str, Arrays]) -> list[str]:
     write_file(path, groups, **NAMES)
-    found = inspect(path)
-    json.dumps(found, allow_nan=False)
-    assert render(found).count("problem: ") == len(found["problems"])
-    problems: list[str] = found["problems"]
-    return problems
+    description = inspect(path)
+    json.dumps(description.as_dict(), allow_nan=False)
+    assert render(description).count("problem: ") == len(description.problems)
+    return description.problems
 
 
 def test_groups_shapes_and_ranges_of_each_column_are_told(tmp_path: Path) -> None:
     path = tmp_path / "data.hdf5"
     write_file(path, {"1.0e6/drained": _arrays(), "0.2e6/drained": _arrays()}, **NAMES)
-    found = inspect(path)
+    found = json.loads(json.dumps(inspect(path).as_dict()))
     assert found["path"] == str(path)
     assert {key: found["attributes"][key] for key in NAMES} == NAMES
     assert [group["name"] for group in found["groups"]] == ["0.2e6/drained", "1.0e6/drained"]
@@ -56,10 +55,10 @@ def test_groups_shapes_and_ranges_of_each_column_are_told(tmp_path: Path) -> Non
 
 
 def test_the_real_data_have_no_problems() -> None:
-    found = inspect(REAL)
-    assert found["problems"] == []
-    assert sum(group["n_samples"] for group in found["groups"]) == 491
-    text = render(found)
+    description = inspect(REAL)
+    assert description.problems == []
+    assert sum(group.n_samples for group in description.groups) == 491
+    text = render(description)
     assert "0.5e6/undrained: 82 samples of 101 steps" in text
     assert text.endswith("no problems")
 
@@ -73,9 +72,9 @@ def test_nan_is_a_problem_and_the_ranges_are_those_of_the_finite_values(tmp_path
         "0.2e6/drained: e holds 1 NaN or infinite values of 12",
         "0.2e6/drained: q holds 12 NaN or infinite values of 12",
     ]
-    ranges = inspect(tmp_path / "data.hdf5")["groups"][0]["ranges"]["outputs"]
-    assert ranges["e"] == {"min": 1, "mean": 6, "max": 11}
-    assert ranges["q"] == {"min": None, "mean": None, "max": None}
+    ranges = inspect(tmp_path / "data.hdf5").groups[0].ranges["outputs"]
+    assert ranges["e"] == ColumnRange(1, 6, 11)
+    assert ranges["q"] == ColumnRange(None, None, None)
 
 
 def test_a_constant_column_is_a_problem(tmp_path: Path) -> None:
@@ -123,7 +122,7 @@ def test_missing_attributes_are_told_with_the_names_that_are_assumed(tmp_path: P
     write_file(tmp_path / "data.hdf5", {"0.2e6/drained": _arrays()}, **NAMES)
     with h5py.File(tmp_path / "data.hdf5", "a") as file:
         del file.attrs["inputs"]
-    assert inspect(tmp_path / "data.hdf5")["problems"] == ["the attribute inputs is missing; e_x, e_y, e_z are assumed"]
+    assert inspect(tmp_path / "data.hdf5").problems == ["the attribute inputs is missing; e_x, e_y, e_z are assumed"]
 
 
 def test_values_that_are_no_numbers_are_an_error(tmp_path: Path) -> None:

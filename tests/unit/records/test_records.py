@@ -206,11 +206,3 @@ def test_the_processes_of_a_worker_are_read_as_they_were_written(sweep: layout.S
     record.write(folder)
     write_started(folder, process)
     assert (read_worker_record(folder), read_started(folder)) == (record, process)
-
-
-def test_the_fragment_of_a_released_trial_is_read_with_the_word_of_version_0_1_0(trial: layout.TrialFolder):
-    folder = trial.wandb / "offline-run-1"
-    folder.mkdir(parents=True)
-    (folder / "fragment.json").write_text('{"generation": 3, "state": "given back", "epochs": 2}')
-    (fragment,) = trial.fragments()
-    assert (fragment.generation, fragment.is_final()) == (3, False)

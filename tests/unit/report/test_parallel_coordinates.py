@@ -16,15 +16,15 @@ def test_an_axis_is_logarithmic_where_the_distribution_is_and_choices_are_evenly
     assert rate.is_logarithmic
     assert not steps.is_logarithmic
     placed = parallel_coordinates.parameter_axis(rate, {0: 1e-4, 1: 1e-3, 2: 1e-2})
-    assert placed.places == pytest.approx({0: 0.0, 1: 0.5, 2: 1.0})
+    assert placed.heights == pytest.approx({0: 0.0, 1: 0.5, 2: 1.0})
     (height,) = [height for height, text in placed.ticks if text == "0.001"]
     assert height == pytest.approx(0.5)
-    assert parallel_coordinates.parameter_axis(ema, {0: False, 1: True}).places == {0: 0.75, 1: 0.25}
-    assert parallel_coordinates.parameter_axis(steps, {0: 1, 1: 2, 2: 5}).places == {0: 0.0, 1: 0.25, 2: 1.0}
+    assert parallel_coordinates.parameter_axis(ema, {0: False, 1: True}).heights == {0: 0.75, 1: 0.25}
+    assert parallel_coordinates.parameter_axis(steps, {0: 1, 1: 2, 2: 5}).heights == {0: 0.0, 1: 0.25, 2: 1.0}
     assert {text for _, text in parallel_coordinates.parameter_axis(steps, {0: 1, 1: 2}).ticks} == {"1", "2"}
-    assert parallel_coordinates.parameter_axis(steps, {0: 3, 1: 3}).places == {0: 0.5, 1: 0.5}
+    assert parallel_coordinates.parameter_axis(steps, {0: 3, 1: 3}).heights == {0: 0.5, 1: 0.5}
     # Rounded to 0, which has no place on a logarithmic axis.
-    assert parallel_coordinates.parameter_axis(rate, {0: 0.0, 1: 0.001, 2: 0.004}).places == {0: 0.0, 1: 0.25, 2: 1.0}
+    assert parallel_coordinates.parameter_axis(rate, {0: 0.0, 1: 0.001, 2: 0.004}).heights == {0: 0.0, 1: 0.25, 2: 1.0}
     texts = [text for _, text in parallel_coordinates.parameter_axis(pressure, {0: "All"}).ticks]
     assert texts == ["All", "0.2e6+0.5e6", "0.2e6+1.0e6"]
 

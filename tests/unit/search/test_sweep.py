@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from glrnn_hpc import cli
 from glrnn_hpc.config import dump_yaml
 from glrnn_hpc.errors import ConfigError
-from glrnn_hpc.search import samplers
+from glrnn_hpc.search import sampler_kinds, samplers
 from glrnn_hpc.search.sweep import build_preprocessor, load_sweep, preprocessor_of, trial_config
 from tests.conftest import write_steps
 
@@ -141,7 +143,7 @@ def test_a_sampler_belongs_to_bayes_and_its_packages_must_be_there(monkeypatch):
         load_sweep(sweep(), sampler="gp")
     with pytest.raises(ConfigError, match="sampler: 'annealing' is not one of tpe, gp, cmaes"):
         load_sweep(sweep(method="bayes"), sampler="annealing")
-    monkeypatch.setattr(samplers, "find_spec", lambda _: None)
+    monkeypatch.setattr(sampler_kinds, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match="sampler: cmaes needs cmaes: `pip install cmaes`"):
         load_sweep(sweep(method="bayes"), sampler="cmaes")
 
@@ -303,3 +305,14 @@ def test_a_wrong_sweep_file_is_one_message_and_status_2_and_makes_nothing(
 
 def test_the_table_of_wrong_files_is_as_long_as_promised():
     assert len(WRONG) >= 40
+
+
+def test_reading_a_sweep_file_loads_neither_optuna_nor_scipy_nor_tensorflow():
+    program = (
+        "import sys\n"
+        "from glrnn_hpc.search.sweep import load_sweep\n"
+        f"load_sweep({sweep(method='bayes', sampler='tpe')!r})\n"
+        "print(sorted({'optuna', 'scipy', 'tensorflow'} & {*sys.modules}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "[]\n", done.stderr
