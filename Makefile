@@ -1,5 +1,6 @@
 # make run    the main job on the shipped data        make test   all checks and tests
-# make bench  the benchmarks                          make clean  remove what the others built
+# make check  those of every day, in minutes          make bench  the benchmarks
+# make clean  remove what the others built
 # PYTHON=python3.12 chooses the interpreter that .venv is made of.
 # JOBS=1 runs the tests one after the other.
 PYTHON ?= python3
@@ -10,6 +11,8 @@ MPIO := .venv-mpio
 OPENWANDB := .venv-openwandb
 PACKAGES := postgresql openmpi-bin libopenmpi-dev libhdf5-openmpi-dev slurmctld slurmd slurm-client chromium
 OUT := runs/main
+TRAINING := calibration surrogate tracking test_docs.py test_grainlearning_scripts.py test_imports.py test_train_predict.py \
+  test_wheel.py
 BIN := $(CURDIR)/$(VENV)/bin
 SOURCES := $(shell find glrnn_hpc jobs slurm sweeps -type f ! -name '*.pyc')
 # The exact versions have wheels for these two versions of Python; the others use the ranges of pyproject.toml.
@@ -18,17 +21,23 @@ INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check 
 
 export PATH := $(BIN):$(PATH)
 
-.PHONY: run test system-packages bench clean
+.PHONY: run lint check test system-packages bench clean
 
 run: $(VENV)/.installed
 	scripts/main_job.sh $(OUT)
 
-test: $(VENV)/.installed-dev system-packages
-	$(MAKE) --no-print-directory $(MPIO)/.installed $(OPENWANDB)/.installed
+lint: $(VENV)/.installed-dev
 	ruff check .
 	ruff format --check .
 	mypy glrnn_hpc
 	lint-imports
+
+# The unit tests that need no service and train little: those of $(TRAINING) take minutes of TensorFlow.
+check: lint
+	python -m pytest tests/unit $(TRAINING:%=--ignore=tests/unit/%) --numprocesses=$(JOBS)
+
+test: lint system-packages
+	$(MAKE) --no-print-directory $(MPIO)/.installed $(OPENWANDB)/.installed
 	coverage erase
 	coverage run -m pytest --durations=10 --numprocesses=$(JOBS) --no-loadscope-reorder
 	coverage combine --quiet

@@ -13,8 +13,11 @@ import tensorflow as tf
 from glrnn_hpc import layout
 from glrnn_hpc.config import SPLIT_SEED, load_yaml
 from glrnn_hpc.errors import DataError, ModelError
-from glrnn_hpc.experiments.base import Preprocessor
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+from glrnn_hpc.experiments.registry import KEY as EXPERIMENT
+from glrnn_hpc.experiments.registry import is_built_in
+from glrnn_hpc.preprocessor.base import Preprocessor
+from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
+from glrnn_hpc.preprocessor.from_file import preprocessor_of_file
 from glrnn_hpc.search.sweep import PREPROCESSOR, build_preprocessor, preprocessor_of
 from glrnn_hpc.study import ranking
 from glrnn_hpc.tracking.download import download_best
@@ -91,7 +94,8 @@ def _preprocessor(best: BestRun, stats: Mapping[str, Any], config: Mapping[str, 
     if best.trial is None and PREPROCESSOR in load_yaml(best.folder.config):
         # A name in what was downloaded decides of no code that runs here.
         raise DataError("its sweep has a preprocessor of its own; prepare the data with it yourself.")
-    preprocessor = PreprocessorTriaxialCompression(**config)
-    if preprocessor.fingerprint() != stats.get("fingerprint"):
-        raise DataError(f"{config['raw_data']}: holds other sequences than the model was trained on.")
+    if best.trial is None and not is_built_in(config.get(EXPERIMENT)):
+        raise DataError("its sweep has an experiment of its own; prepare the data with it yourself.")
+    preprocessor = preprocessor_of_file(config)
+    check_fingerprint(config["raw_data"], preprocessor.fingerprint(), stats.get("fingerprint"))
     return preprocessor

@@ -1,4 +1,4 @@
-"""The errors that a user can cause; anything else that is raised is a bug."""
+"""Errors that a user can cause; anything else that is raised is a bug."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class GlrnnError(Exception):
     Attributes
     ----------
     is_agreed : bool
-        Whether every MPI rank of the job raises it, so that one of them says it for all.
+        Whether every MPI rank of the job raises it, so that one of them prints it for all.
     """
 
     is_agreed = False
@@ -23,7 +23,7 @@ class ConfigError(GlrnnError):
 
 
 class DataError(GlrnnError):
-    """A data file is missing, broken, or does not fit what was asked of it."""
+    """A data file is missing, broken, or does not fit the request."""
 
 
 class WindowError(GlrnnError):
@@ -38,8 +38,12 @@ class SweepError(GlrnnError):
     """A sweep folder is not in the state that a command needs."""
 
 
+class FolderNotEmpty(ConfigError, SweepError):
+    """A folder that is to be made exists and is not an empty folder."""
+
+
 class StorageError(GlrnnError):
-    """The storage of a study cannot be reached, read or written; what it was told before is safe."""
+    """The storage of a study cannot be reached, read or written; what was written before is safe."""
 
 
 class RecordError(GlrnnError, ValueError):
@@ -47,7 +51,7 @@ class RecordError(GlrnnError, ValueError):
 
 
 class LaunchError(GlrnnError):
-    """Workers cannot be started or do not run as they were asked to."""
+    """Workers cannot be started, or run otherwise than requested."""
 
 
 class TrackingError(GlrnnError):
@@ -60,3 +64,8 @@ class OutOfMemory(GlrnnError):
 
 class TrainingDiverged(GlrnnError):
     """The training loss is no longer a finite number."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return the type and the first line of an error; some of third parties have no text."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]

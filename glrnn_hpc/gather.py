@@ -1,4 +1,4 @@
-"""Windows gathered from whole sequences inside a TensorFlow graph."""
+"""Windows gathered from whole sequences inside a TensorFlow graph, in host memory or in copies on a GPU."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class DeviceCopies:
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self._kept: dict[int, tuple[Array, tf.Tensor]] = {}
+        self._copies: dict[int, tuple[Array, tf.Tensor]] = {}
 
-    def of(self, values: Array) -> tf.Tensor:
-        """Return a copy of an array; that of a read-only one, which the node's are, is kept for the next call."""
+    def copy_of(self, values: Array) -> tf.Tensor:
+        """Return a copy of an array; a copy of a read-only array, as those of the node are, serves all later calls."""
         if values.flags.writeable:
             return self._copy(values)
-        if id(values) not in self._kept:
+        if id(values) not in self._copies:
             # With the array, so that no other one gets its id.
-            self._kept[id(values)] = (values, self._copy(values))
-        return self._kept[id(values)][1]
+            self._copies[id(values)] = (values, self._copy(values))
+        return self._copies[id(values)][1]
 
     def _copy(self, values: Array) -> tf.Tensor:
         with tf.device(self.device):
@@ -53,13 +53,13 @@ class DeviceCopies:
 
 
 def copies_on_gpu() -> DeviceCopies | None:
-    """Return where this process keeps copies of its data; None without a visible GPU, as memory is then good enough."""
+    """Return the holder of copies on this process' GPU; None without a visible GPU, as host memory serves a CPU."""
     gpus = tf.config.list_logical_devices("GPU")
     return DeviceCopies(gpus[0].name) if gpus else None
 
 
 class Gather:
-    """Gather windows of sequences inside a TensorFlow graph.
+    """Windows of sequences by their number.
 
     Parameters
     ----------
@@ -69,6 +69,11 @@ class Gather:
         Steps of a window, and between two of them.
     copies : DeviceCopies, optional
         Takes them out of copies on a device, in place of the memory where they lie.
+
+    Attributes
+    ----------
+    n : int
+        Number of windows.
     """
 
     def __init__(
@@ -77,11 +82,11 @@ class Gather:
         self._sequences = sequences
         self._window_size, self._window_step = window_size, window_step
         self._per_sequence = n_windows(sequences.n_steps, window_size, window_step)
-        tensor = as_tensor if copies is None else copies.of
+        self._device = None if copies is None else copies.device
+        tensor = as_tensor if copies is None else copies.copy_of
         self._inputs, self._labels = tensor(sequences.inputs), tensor(sequences.labels)
         self._rows = tf.constant(sequences.rows, tf.int64)
         self._params = tf.constant(sequences.params)
-        #: Number of windows.
         self.n = len(sequences) * self._per_sequence
 
     def __call__(self, number: Any) -> tuple[dict[str, Any], Any]:
@@ -97,16 +102,43 @@ class Gather:
         tuple
             ``({'inputs': (n, window_size, n_inputs), 'params': (n, n_params)}, (n, n_labels))``, float32.
         """
-        return self.take(*self.places(number))
+        return self._take(*self._places(number))
 
-    def places(self, number: Any) -> tuple[Any, Any, Any]:
-        """Return row, last step and params of the windows of some numbers: what `take` needs, and little to move."""
+    def element(self, number: Any) -> tuple[Any, ...]:
+        """Return what a pipeline holds for the windows of some numbers.
+
+        Without copies these are the windows. With copies they are their places, little to move, because a pipeline
+        runs on the CPU; `maker_on_device` makes the windows of them.
+        """
+        return self(number) if self._device is None else self._places(number)
+
+    def maker_on_device(self) -> Callable[..., Any] | None:
+        """Return the function that makes windows on the device of elements of the pipeline; None without copies.
+
+        It also passes on weights, and serves all splits of the same data.
+        """
+        device = self._device
+        if device is None:
+            return None
+
+        @tf.function(autograph=False, reduce_retracing=True)
+        def traced(row: Any, last: Any, params: Any, *weights: Any) -> Any:
+            return *self._take(row, last, params), *weights
+
+        def make(*element: Any) -> Any:
+            with tf.device(device):
+                return traced(*element)
+
+        return make
+
+    def _places(self, number: Any) -> tuple[Any, Any, Any]:
+        """Return row, last step and params of the windows of some numbers."""
         sequence = number // self._per_sequence
         last = self._window_size - 1 + self._window_step * (number % self._per_sequence)
         return tf.gather(self._rows, sequence), last, tf.gather(self._params, sequence)
 
-    def take(self, row: Any, last: Any, params: Any) -> tuple[dict[str, Any], Any]:
-        """Return the windows at some places. It is the same for all splits of the same data."""
+    def _take(self, row: Any, last: Any, params: Any) -> tuple[dict[str, Any], Any]:
+        """Return the windows at some places."""
         split = self._sequences
         labels = tf.gather_nd(self._labels, tf.stack([row, tf.maximum(last - split.pad_length, 0)], axis=-1))
         inputs = take_windows(self._inputs, row, last, self._window_size, split.pad_length)
@@ -114,21 +146,6 @@ class Gather:
             "inputs": _scaled(inputs, split.input_scaling),
             "params": _scaled(params, split.param_scaling),
         }, _scaled(labels, split.label_scaling)
-
-
-def taking_on_device(sequences: Sequences, window_size: int, copies: DeviceCopies) -> Callable[..., Any]:
-    """Return a function that makes batches on a device, of the elements that a data set has with these `copies`."""
-    gather = Gather(sequences, window_size, copies=copies)
-
-    @tf.function(autograph=False, reduce_retracing=True)
-    def traced(row: Any, last: Any, params: Any, *weights: Any) -> Any:
-        return *gather.take(row, last, params), *weights
-
-    def take(*element: Any) -> Any:
-        with tf.device(copies.device):
-            return traced(*element)
-
-    return take
 
 
 def take_windows(sequences: Any, row: Any, last: Any, window_size: int, pad_length: int = 0) -> Any:

@@ -1,4 +1,4 @@
-"""What a program says while it works: plain lines on stderr."""
+"""Log of a program: plain lines on stderr."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def to_stderr() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
-def say(error: Exception) -> None:
-    """Print an error that the user can mend: one message, no traceback."""
+def print_error(error: Exception) -> None:
+    """Print an error that the user can correct: one message, no traceback."""
     sys.stderr.write(f"{_PROGRAM}{error}\n")
     sys.stderr.flush()
 
 
 def last_error(text: str) -> str:
-    """Return the line of a log that tells what was wrong, not what came of it; empty if it has no line.
+    """Return the line of a log that holds the cause of a failure, not its consequences; empty if there is no line.
 
-    That is the last error that `say` printed, else the last line that speaks of an error, but for those of srun, which
-    count how many ranks have ended; else the last line. What TensorFlow's C++ says is left out: it tells of GPUs that
-    are not there.
+    That is the last error that `print_error` printed, else the last line with the word error, except those of srun,
+    which count the ranks that have ended; else the last line. Lines of TensorFlow's C++ are left out: they report GPUs
+    that are not there.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip() and not _OF_TENSORFLOW.match(line)]
-    said = [line.removeprefix(_PROGRAM) for line in lines if line.startswith(_PROGRAM)]
+    printed = [line.removeprefix(_PROGRAM) for line in lines if line.startswith(_PROGRAM)]
     errors = [line for line in lines if "error" in line.lower() and not line.startswith("srun: ")]
-    return (said or errors or lines or [""])[-1]
+    return (printed or errors or lines or [""])[-1]

@@ -1,4 +1,4 @@
-"""Predict macroscopic responses with a trained surrogate, in original units."""
+"""Prediction of macroscopic responses with a trained surrogate, in original units."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ from glrnn_hpc.config import SPLIT_SEED
 from glrnn_hpc.data.hdf5 import GroupShape, write_file
 from glrnn_hpc.data.shared import DemData
 from glrnn_hpc.errors import ConfigError, DataError, ModelError, WindowError
-from glrnn_hpc.experiments.base import sequence_dataset
-from glrnn_hpc.experiments.splits import scaling_of, split_ids
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
 from glrnn_hpc.gather import take_windows
+from glrnn_hpc.preprocessor.base import sequence_dataset
+from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
+from glrnn_hpc.preprocessor.from_file import FilePreprocessor, preprocessor_of_file
+from glrnn_hpc.preprocessor.splits import scaling_of, split_ids
+from glrnn_hpc.records.train_stats import shape_in
 from glrnn_hpc.surrogate import artifact, evaluate, legacy, shipped
-from glrnn_hpc.surrogate.fit import with_new_names
+from glrnn_hpc.surrogate.feed import rename_elements
 
 Array = NDArray[Any]
-
-#: Units of the responses in the data files; the others have none.
-LABEL_UNITS = {"p": "MPa", "q": "MPa", "f0": "N"}
 
 #: Windows that the network sees at once; bounds the memory of a prediction.
 _WINDOWS_PER_CALL = 8192
@@ -56,8 +55,16 @@ def get_pretrained_model(path: str | Path) -> tuple[keras.Model, dict[str, Any],
     folder = layout.RunFolder(legacy.run_folder(shipped.folder_of(path)))
     if legacy.is_legacy(folder.root):
         return legacy.load(folder.root)
+    return _load(folder)
+
+
+def _load(
+    folder: layout.RunFolder, *, may_run_own_code: bool = True
+) -> tuple[keras.Model, dict[str, Any], dict[str, Any]]:
     config, stats = artifact.load_description(folder)
-    return artifact.load_model(artifact.find_model(folder.root), config, stats), stats, config
+    path = artifact.find_model(folder.root)
+    model = artifact.load_model(path, config, stats, may_run_own_code=may_run_own_code)
+    return model, dict(stats), config.as_dict()
 
 
 def get_best_run_from_sweep(
@@ -87,7 +94,7 @@ def get_best_run_from_sweep(
         If the server cannot be reached, or there is no key for it.
     """
     best = find_best(sweep)
-    model, stats, config = get_pretrained_model(best.folder.root)
+    model, stats, config = _load(best.folder, may_run_own_code=best.trial is not None)
     return model, unseen_data(best, stats, config), stats, config
 
 
@@ -126,7 +133,7 @@ def predict_macroscopics(
     WindowError
         If the sequences are not longer than a window.
     """
-    batches = data.map(with_new_names).batch(batch_size)
+    batches = data.map(rename_elements).batch(batch_size)
     parts = []
     for inputs, _ in batches.take(1) if single_batch else batches:
         parts.append(_predict_batch(model, inputs, train_stats, config))
@@ -173,13 +180,9 @@ def metrics_per_label(predicted: Array, simulated: Array, names: Sequence[str]) 
     dict
         ``{name: {'mae', 'rmse', 'r2'}}``. R² of a constant label is 1 if it is met exactly, else 0.
     """
-    sums = evaluate.LabelErrors(names, np.ones(len(names)))
+    sums = evaluate.ErrorSums(names, np.ones(len(names)))
     sums.add(predicted, simulated)
-    return _metrics(sums)
-
-
-def _metrics(sums: evaluate.LabelErrors) -> dict[str, dict[str, float]]:
-    return {name: {kind: row[kind] for kind in ("mae", "rmse", "r2")} for name, row in sums.per_label().items()}
+    return sums.metrics().as_dict()
 
 
 def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, split: str = "test") -> dict[str, Any]:
@@ -216,17 +219,16 @@ def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, 
     _check_target(Path(out), model_dir, Path(data_path))
     model, stats, config = get_pretrained_model(model_dir)
     config = {**config, "raw_data": str(data_path)}
-    preprocessor = PreprocessorTriaxialCompression(**config)
+    preprocessor = preprocessor_of_file(config)
     _check_names(preprocessor, stats)
     sequences = preprocessor.all_sequences()
     ids = np.arange(len(sequences))
     if split == "test":
         # A preprocessor of the user's own leaves none: which sequences it trained on cannot be known here.
-        if stats.get("fingerprint") != preprocessor.fingerprint():
-            raise ModelError(
-                f"{data_path}: holds other sequences than the model was trained on, or the model does not tell which; "
-                "its test split cannot be told; use --split all."
-            )
+        try:
+            check_fingerprint(data_path, preprocessor.fingerprint(), stats.get("fingerprint"))
+        except DataError as error:
+            raise ModelError(f"{error} Its test split is not known; use --split all.") from error
         seed = stats.get("split_seed", SPLIT_SEED)
         ids = np.sort(split_ids(len(ids), config["train_frac"], config["val_frac"], seed)["test"])
     inputs, params, labels = sequences.take(ids).arrays()
@@ -235,13 +237,15 @@ def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, 
     if not np.isfinite(predicted).all():
         raise ModelError(f"{model_dir}: the model gives values that are not finite; it is of no use.")
     data = preprocessor.source()
-    _write(Path(out), data, preprocessor.groups(), ids, predicted, simulated, config)
-    errors = evaluate.LabelErrors(data.schema.outputs, scaling_of(stats).divisor())
-    errors.add(predicted, simulated)
+    units = preprocessor.experiment.units()
+    _write(Path(out), data, preprocessor.groups(), ids, predicted, simulated, config, units)
+    sums = evaluate.ErrorSums(data.schema.outputs, scaling_of(stats).divisor())
+    sums.add(predicted, simulated)
+    metrics = sums.metrics()
     return {
-        "metrics": _metrics(errors),
-        "units": {name: LABEL_UNITS[name] for name in data.schema.outputs if name in LABEL_UNITS},
-        "mse_standardised": errors.mse_standardised(),
+        "metrics": metrics.as_dict(),
+        "units": {name: units[name] for name in data.schema.outputs if name in units},
+        "mse_standardised": metrics.mse_standardised,
         "n_sequences": len(ids),
         "output": str(out),
     }
@@ -251,8 +255,8 @@ def _predict_batch(
     model: keras.Model, inputs: Mapping[str, Any], stats: Mapping[str, Any], config: Mapping[str, Any]
 ) -> tf.Tensor:
     sequences, params = tf.cast(inputs["inputs"], tf.float32), tf.cast(inputs["params"], tf.float32)
-    _check_size("features of the load sequence", sequences.shape[-1], _stat(stats, "num_input_features"))
-    _check_size("parameters", params.shape[-1], _stat(stats, "num_params"))
+    _check_size("features of the load sequence", sequences.shape[-1], shape_in(stats, "num_input_features"))
+    _check_size("parameters", params.shape[-1], shape_in(stats, "num_params"))
     window_size, n_steps = int(config["window_size"]), int(sequences.shape[1])
     if n_steps <= window_size:
         raise WindowError(
@@ -307,7 +311,7 @@ def _check_target(out: Path, model_dir: Path, data_path: Path) -> None:
         raise ConfigError(f"{out}: is a folder, or belongs to the model; choose another file for the predictions.")
 
 
-def _check_names(preprocessor: PreprocessorTriaxialCompression, stats: Mapping[str, Any]) -> None:
+def _check_names(preprocessor: FilePreprocessor, stats: Mapping[str, Any]) -> None:
     """Refuse data whose columns are not those of the training, in the same order."""
     for kind, given in preprocessor.column_names().items():
         trained = stats.get(f"{kind}_names")
@@ -317,18 +321,12 @@ def _check_names(preprocessor: PreprocessorTriaxialCompression, stats: Mapping[s
                 f"the model was trained with the {kind} columns {', '.join(trained)}; "
                 f"{preprocessor.config.raw_data} has {', '.join(given)}.{hint}"
             )
-    _check_size("labels", len(preprocessor.column_names()["label"]), _stat(stats, "num_labels"))
+    _check_size("labels", len(preprocessor.column_names()["label"]), shape_in(stats, "num_labels"))
 
 
 def _check_size(what: str, given: int, expected: int) -> None:
     if given != expected:
         raise ModelError(f"the data have {given} {what}, the model was trained with {expected}.")
-
-
-def _stat(stats: Mapping[str, Any], name: str) -> int:
-    if name not in stats:
-        raise ModelError(f"train_stats has no {name}; it has {', '.join(stats)}.")
-    return int(stats[name])
 
 
 def _write(
@@ -339,6 +337,7 @@ def _write(
     predicted: Array,
     simulated: Array,
     config: Mapping[str, Any],
+    units: Mapping[str, str],
 ) -> None:
     first = int(config["window_size"]) - int(config["pad_length"])
     groups, extra, start = {}, {}, 0
@@ -358,5 +357,6 @@ def _write(
         contact_params=schema.contact_params,
         inputs=schema.inputs_of(shapes[0]),
         outputs=schema.outputs,
+        units=units,
         extra=extra,
     )

@@ -1,4 +1,4 @@
-"""Train a surrogate: from a preprocessor and a configuration to the files of a run."""
+"""Training of a surrogate: from a preprocessor and a configuration to the files of a run."""
 
 from __future__ import annotations
 
@@ -19,20 +19,23 @@ from glrnn_hpc.config import (
     PreprocessingConfig,
     RunConfig,
     TrainingConfig,
-    parse,
-    say_defaults,
+    log_defaults,
     unknown_key,
     without_always,
 )
 from glrnn_hpc.data.ranks import Ranks
 from glrnn_hpc.errors import ConfigError, OutOfMemory
-from glrnn_hpc.experiments.base import Preprocessor
 from glrnn_hpc.gather import DeviceCopies, copies_on_gpu
+from glrnn_hpc.models import registry as networks
+from glrnn_hpc.preprocessor.base import Preprocessor
+from glrnn_hpc.records.train_stats import TrainStats
 from glrnn_hpc.surrogate import artifact
+from glrnn_hpc.surrogate.callbacks import EpochLog
 from glrnn_hpc.surrogate.checkpoint import Checkpoint, load
-from glrnn_hpc.surrogate.fit import FitData, fit, prepare
-from glrnn_hpc.surrogate.model_cache import Compiled, CompiledModels
-from glrnn_hpc.tracking.run import tracked
+from glrnn_hpc.surrogate.feed import Feed, FitData
+from glrnn_hpc.surrogate.fit import fit
+from glrnn_hpc.surrogate.model_cache import Compiled, ModelCache
+from glrnn_hpc.tracking.run import tracked_run
 
 logger = logging.getLogger(__name__)
 
@@ -41,14 +44,14 @@ OUTPUTS = "outputs"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training came to.
+    """Result of a training.
 
     Attributes
     ----------
     history : keras.callbacks.History
         Loss and metrics of every epoch.
     epochs, best_epoch : int
-        Epochs that were trained, and the one (from 1) whose model was kept.
+        Epochs that were trained, and the one (from 1) whose model was written.
     metrics : dict
         loss, mae, val_loss, val_mae of the best epoch, test_loss and test_mae of its model.
     """
@@ -76,7 +79,7 @@ def run_training(
     checkpoint: Path | None = None,
     resume_from: Path | None = None,
     group: Ranks | None = None,
-    models: CompiledModels | None = None,
+    models: ModelCache | None = None,
     copies: DeviceCopies | None = None,
 ) -> Outcome:
     """Train and write `config.yaml`, `train_stats.json`, `metrics.csv` and the best model. Collective on `group`.
@@ -90,7 +93,7 @@ def run_training(
     folder : RunFolder
         Where the files go.
     model : keras.Model, optional
-        A model of the user's own in place of the LSTM of `models.rnn_model`.
+        A model of the user's own in place of the network of the configuration.
     callbacks : sequence of keras.callbacks.Callback
         Called at the end of an epoch before its files are written. One with `get_state` and `set_state` has its state
         in the checkpoint.
@@ -102,7 +105,7 @@ def run_training(
         A checkpoint to go on from; the outcome is that of a training without interruption.
     group : Ranks, optional
         Those that train together; all of them return the same outcome, rank 0 alone writes.
-    models : CompiledModels, optional
+    models : ModelCache, optional
         Of the same group: models of earlier trainings, to be used again.
     copies : DeviceCopies, optional
         The data on this rank's GPU.
@@ -117,28 +120,28 @@ def run_training(
         If the network or its batches do not fit into memory.
     ModelError
         If the checkpoint is broken, or is of another configuration or model.
-    Left
+    EndedByOtherRank
         If another rank of the group ended the training.
     """
     group = Ranks() if group is None else group
-    kept = CompiledModels(group) if models is None else models
+    models = ModelCache(group) if models is None else models
+    feed = Feed(config, Share(group.rank, group.size), copies)
 
     def build() -> tuple[Checkpoint | None, FitData, Compiled]:
-        earlier = None if resume_from is None else load(resume_from, config.as_dict())
-        _seed(config.seed, preprocessor, model)  # before the data, which may be shuffled by the global seed
-        share = Share(group.rank, group.size)
-        with _saying_what_needs_memory(config):
-            data = prepare(preprocessor, config, 0 if earlier is None else earlier.epochs, share, copies)
+        earlier = None if resume_from is None else load(resume_from, config)
+        _seed(config, preprocessor, model)  # before the data, which may be shuffled by the global seed
+        with _naming_memory_needs(config):
+            data = feed.prepare(preprocessor, 0 if earlier is None else earlier.epochs)
         if group.rank == 0:
             _describe(folder, config, data.train_stats)
-        _seed(config.seed, preprocessor, model)
-        with _saying_what_needs_memory(config):
+        _seed(config, preprocessor, model)
+        with _naming_memory_needs(config):
             if model is not None:
                 return earlier, data, Compiled(model, config, group)
-            return earlier, data, lent.enter_context(kept.fresh(data.train_stats, config))
+            return earlier, data, in_use.enter_context(models.fresh(data.train_stats, config))
 
     target = layout.RunFolder(model_folder or folder.root)
-    with ExitStack() as lent, _saying_what_needs_memory(config):
+    with ExitStack() as in_use, _naming_memory_needs(config):
         earlier, data, compiled = group.agreed(build)
         if earlier is not None and group.rank == 0:
             logger.info("%s: goes on after epoch %d", folder.root, earlier.epochs)
@@ -159,31 +162,32 @@ def run_training(
     return Outcome(history, len(losses), best + 1, metrics)
 
 
-def _seed(seed: int, preprocessor: Preprocessor, model: keras.Model | None) -> None:
+def _seed(config: RunConfig, preprocessor: Preprocessor, model: keras.Model | None) -> None:
     """Set the global seeds if code that is not ours may draw from them.
 
     TensorFlow forgets its kernels then, which costs a warm rank 0.2 s in each trial.
     """
-    if model is not None or preprocessor.draws_from_global_seeds:
-        keras.utils.set_random_seed(seed)
+    if model is not None or preprocessor.draws_from_global_seeds or not networks.is_built_in(config.network):
+        keras.utils.set_random_seed(config.seed)
 
 
-def _describe(folder: layout.RunFolder, config: RunConfig, train_stats: dict[str, Any]) -> None:
+def _describe(folder: layout.RunFolder, config: RunConfig, train_stats: TrainStats) -> None:
     try:
         folder.root.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, FileNotFoundError, PermissionError) as error:
         raise ConfigError(f"{folder.root}: the folder of the training cannot be made: {error}") from error
-    artifact.save_description(folder, config.as_dict(), train_stats)
+    artifact.save_description(folder, config, train_stats)
 
 
 @contextmanager
-def _saying_what_needs_memory(config: RunConfig) -> Iterator[None]:
+def _naming_memory_needs(config: RunConfig) -> Iterator[None]:
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
+        keys = ("network", "lstm_units", "dense_units", "batch_size")
+        sizes = ", ".join(f"{key}={value}" for key in keys if (value := getattr(config, key)) is not None)
         raise OutOfMemory(
-            f"lstm_units={config.lstm_units}, dense_units={config.dense_units}, batch_size={config.batch_size} need "
-            f"more memory than there is; make them smaller ({str(error).splitlines()[0]})"
+            f"{sizes} need more memory than there is; make them smaller ({str(error).splitlines()[0]})"
         ) from error
 
 
@@ -200,7 +204,7 @@ def train_without_wandb(
     outputs = Path(OUTPUTS)
     run_config = full_config(preprocessor, config)
     _keep_aside(outputs)
-    callbacks = [_Telling(run_config.epochs)]
+    callbacks = [EpochLog(run_config.epochs)]
     return run_training(preprocessor, run_config, layout.RunFolder(outputs), model=model, callbacks=callbacks).history
 
 
@@ -226,10 +230,10 @@ def train_tracked(
     mode: str | None = None,
 ) -> Outcome:
     """Train with a W&B run; the files go to `out`, else to the run's own folder, else to `outputs/`."""
-    with tracked(_keys_of_training(preprocessor, config), mode, out) as run:
-        known = _known_keys(preprocessor)
-        decided = _leaves(run.config, known)
-        if not (run.is_ours or run.decides):
+    with tracked_run(_keys_of_training(preprocessor, config), mode, out) as run:
+        decided = _leaves(run.config, _known_keys(preprocessor, {}))
+        known = _known_keys(preprocessor, decided)
+        if not (run.is_ours or run.is_of_agent):
             decided = {key: value for key, value in decided.items() if key in known}  # others are the user's own
         run_config = full_config(preprocessor, decided)
         run.update_config(run_config.as_dict())
@@ -241,28 +245,16 @@ def train_tracked(
         logger_of_epochs = keras.callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: run.log({"epoch": epoch + 1, **logs})
         )
-        callbacks = [logger_of_epochs, _Telling(run_config.epochs)]
+        callbacks = [logger_of_epochs, EpochLog(run_config.epochs)]
         outcome = run_training(
             preprocessor, run_config, folder, model=model, callbacks=callbacks, copies=copies_on_gpu()
         )
         tests = {name: outcome.metrics[name] for name in ("test_loss", "test_mae")}
         run.log({"epoch": outcome.epochs, **tests}, is_last=True)
         # The best epoch's, whose model is kept.
-        run.summarize({**outcome.metrics, "epochs": outcome.epochs, "best_epoch": outcome.best_epoch})
+        run.update_summary({**outcome.metrics, "epochs": outcome.epochs, "best_epoch": outcome.best_epoch})
         run.save(folder.config, folder.train_stats, artifact.find_model(folder.root))
     return outcome
-
-
-class _Telling(keras.callbacks.Callback):
-    """Say after each epoch how far a single training is."""
-
-    def __init__(self, epochs: int) -> None:
-        super().__init__()
-        self._epochs = epochs
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        values = ", ".join(f"{name} {value:.5g}" for name, value in (logs or {}).items())
-        logger.info("epoch %d of %d: %s", epoch + 1, self._epochs, values)
 
 
 def _keep_aside(outputs: Path) -> None:
@@ -291,34 +283,39 @@ def full_config(preprocessor: Preprocessor, config: Mapping[str, Any] | None) ->
                 f"config.{key}: {given[key]!r} was given, but the preprocessor was made with {value!r}; "
                 "give both the same."
             )
-    full = parse(RunConfig, {**given, **decided}, "config")
+    full = networks.run_config({**given, **decided})
     if full.ranks_per_trial != 1:
         raise ConfigError(
             f"config.ranks_per_trial: a single run trains on one rank, {full.ranks_per_trial} were asked for; "
             "the trials of a sweep train on several."
         )
-    say_defaults(full, {**given, **decided})
+    log_defaults(full, {**given, **decided})
     return full
 
 
 def _keys_of_training(preprocessor: Preprocessor, config: Mapping[str, Any] | None) -> dict[str, Any]:
     """Refuse unknown keys; leave out those of the preprocessor alone, as one mapping often serves both."""
-    known = _known_keys(preprocessor)
     # As a dict: to iterate over a wandb.config gives W&B's own part, too.
     given = without_always(dict(config or {}))
+    known = _known_keys(preprocessor, given)
     for key in given:
         if key not in known:
             raise unknown_key(f"config.{key}", known)
-    return {key: value for key, value in given.items() if key in RUN_KEYS}
+    keys = RUN_KEYS | networks.run_keys(given.get(networks.KEY), f"config.{networks.KEY}")
+    return {key: value for key, value in given.items() if key in keys}
 
 
-def _known_keys(preprocessor: Preprocessor) -> frozenset[str]:
-    return RUN_KEYS | set(preprocessor.get_default_config() or {})
+def _known_keys(preprocessor: Preprocessor, given: Mapping[str, Any]) -> frozenset[str]:
+    """Return the keys of the training, of the network that is given, and of the preprocessor."""
+    of_network = networks.run_keys(given.get(networks.KEY), f"config.{networks.KEY}")
+    return RUN_KEYS | of_network | set(preprocessor.get_default_config() or {})
 
 
 def _leaves(config: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
     """Put the keys of nested groups, as a W&B sweep may have them, among the others."""
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for key, value in config.items():
-        found |= _leaves(value, known) if isinstance(value, Mapping) and key not in known else {key: value}
-    return found
+        # A group may be called `network`, too.
+        is_group = isinstance(value, Mapping) and (key not in known or key == networks.KEY)
+        leaves |= _leaves(value, known) if is_group else {key: value}
+    return leaves

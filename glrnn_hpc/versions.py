@@ -1,4 +1,4 @@
-"""With what a process works: versions of what decides on numbers, and the commit of this package."""
+"""Software of a process: versions of the packages that decide on numbers, and the commit of this package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 _PACKAGES = ("glrnn_hpc", "tensorflow", "keras", "numpy", "h5py", "optuna")
 
@@ -16,8 +16,23 @@ _PACKAGES = ("glrnn_hpc", "tensorflow", "keras", "numpy", "h5py", "optuna")
 _GIT_SECONDS = 20
 
 
-def software() -> dict[str, Any]:
-    """Return `python`, `versions` of packages, None for those that are not installed, and `git`, see `git_commit`."""
+class Commit(TypedDict):
+    """Commit that a package was run from; `is_changed` is None if it is not known whether files differ from it."""
+
+    commit: str
+    is_changed: bool | None
+
+
+class Software(TypedDict):
+    """Software of a process, as records and exports keep it; versions are None where a package is not installed."""
+
+    python: str
+    versions: dict[str, str | None]
+    git: Commit | None
+
+
+def software() -> Software:
+    """Return the software of this process."""
     return {
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _PACKAGES},
@@ -25,18 +40,13 @@ def software() -> dict[str, Any]:
     }
 
 
-def git_commit(package: Path) -> dict[str, Any] | None:
-    """Return the commit that a package was run from; None if nobody knows.
+def git_commit(package: Path) -> Commit | None:
+    """Return the commit that a package was run from; None if it is not known.
 
     Parameters
     ----------
     package : Path
         Its folder: the commit is that of the working copy around it, else the one that pip noted at the installation.
-
-    Returns
-    -------
-    dict or None
-        `commit`, and `is_changed`: whether files differ from it, None if that is not known.
     """
     if (package.parent / ".git").exists():
         with contextlib.suppress(OSError, subprocess.SubprocessError):

@@ -9,7 +9,7 @@ Without a server it trains with the defaults: WANDB_MODE=offline python jobs/swe
 import wandb
 
 from glrnn_hpc import logs, train
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression
 
 # What the sweep says of these comes first.
 DEFAULTS = {

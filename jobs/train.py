@@ -4,7 +4,7 @@ The files go to outputs/ in the current folder; an earlier outputs/ is renamed. 
 """
 
 from glrnn_hpc import logs, train
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression
 
 # What is not given has a default, which the log says.
 CONFIG = {

@@ -11,15 +11,22 @@ import numpy as np
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from glrnn_hpc.data.hdf5 import INPUT_KEYS, write_file
+from glrnn_hpc.data.hdf5 import write_file
+from glrnn_hpc.experiments.triaxial import TRIAXIAL
+
+CONTACT_KEYS, INPUT_KEYS, OUTPUT_KEYS = (
+    TRIAXIAL.column_names(kind) for kind in ("contact_params", "inputs", "outputs")
+)
 
 DATA = Path(__file__).parent / "data"
+#: First on the PYTHONPATH of commands and jobs, it makes their workers sleep in place of training.
+SLEEPERS = Path(__file__).parent / "sleepers"
 
 # Sweeps tell W&B of their trials unless told otherwise; the tests of that say so.
 os.environ.setdefault("WANDB_MODE", "disabled")
 
-#: Folders whose tests share a server or a cluster.
-SHARING = ("slurm", "storage", "tracking")
+#: Folders whose tests share what is dear to start: a server, sweeps on it.
+SHARING = ("tracking",)
 
 #: Folders whose tests start ranks by the dozen: coverage makes what a rank imports cost 1.4 times as much, and the
 #: ranks of tests/sweep are measured in the same lines. Those of tests/slurm leave it to the cluster.
@@ -29,12 +36,16 @@ UNMEASURED = ("drills", "tracking")
 class _Scheduling(LoadScopeScheduling):
     """Give the tests of a file to one process, and those of a folder if they share something.
 
+    The files of tests/slurm go to whoever is free: each process starts a cluster of its own when it needs one, and both
+    work at a time.
+
     Marks of `xdist_group` would say the same, but pytest 9.2 does not let pytest-xdist 3.8 read them.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        path = Path(nodeid.partition("::")[0])
-        return path.parent.name if path.parent.name in SHARING else str(path)
+        path = nodeid.partition("::")[0]
+        folder = Path(path).parent
+        return str(folder) if folder in (Path("tests") / name for name in SHARING) else path
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
@@ -64,7 +75,7 @@ def write_steps(
 def _unmeasured(request: pytest.FixtureRequest) -> Iterator[None]:
     """Start the processes of some tests without coverage."""
     with pytest.MonkeyPatch.context() as patch:
-        if request.path.parent.name in UNMEASURED:
+        if request.path.parent in (DATA.parent / name for name in UNMEASURED):
             patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
         yield
 
@@ -79,6 +90,14 @@ def steps_file(tmp_path: Path) -> Path:
 def real_file() -> Path:
     """Return the real DEM data."""
     return DATA / "triaxial.hdf5"
+
+
+@pytest.fixture
+def sleeping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the workers that this test starts sleep for a tenth of a second per epoch in place of training."""
+    paths = [str(SLEEPERS), str(DATA.parents[1]), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    monkeypatch.setenv("SLEEPERS_EPOCH", "0.1")
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from glrnn_hpc.config import RunConfig, parse
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
 from glrnn_hpc.predict import get_pretrained_model
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.surrogate import evaluate
 
 

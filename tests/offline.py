@@ -9,6 +9,7 @@ from typing import Any
 
 from glrnn_hpc import layout
 from glrnn_hpc.tracking.offline_log import records
+from glrnn_hpc.tracking.offline_runs import offline_runs
 
 
 @dataclass
@@ -58,7 +59,7 @@ def metrics_of(run: OfflineRun) -> list[dict[str, Any]]:
 
 
 def newest(trial: layout.TrialFolder) -> OfflineRun:
-    return read_run(trial.fragments()[-1].log)
+    return read_run(offline_runs(trial)[-1].folder.log)
 
 
 def _update(target: dict[str, Any], items: Any) -> None:

@@ -1,4 +1,4 @@
-"""Bayesian calibration with GrainLearning, a trained model in the place of the DEM code."""
+"""Bayesian calibration with GrainLearning and a surrogate in place of the DEM code."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,28 +20,26 @@ from numpy.typing import NDArray
 
 from glrnn_hpc import layout
 from glrnn_hpc.calibration import input_checks
-from glrnn_hpc.calibration.observation import Observation, observe
-from glrnn_hpc.calibration.posterior import Posterior, Samples, error_scales
-from glrnn_hpc.calibration.surrogate import Recorder, Surrogate, SurrogateCallback
-from glrnn_hpc.collector.training_domain import Range, Trained
+from glrnn_hpc.calibration.observation import Observation, read_observation
+from glrnn_hpc.calibration.posterior import ImportanceSamples, Posterior, error_scales
+from glrnn_hpc.calibration.result import CalibrationSummary, contradictions, label_fits, parameter_estimates
+from glrnn_hpc.calibration.settings import CalibrationSettings
+from glrnn_hpc.calibration.surrogate import SamplingCallback, Surrogate, SurrogateCallback
+from glrnn_hpc.collector.training_domain import Range
 from glrnn_hpc.errors import ConfigError, GlrnnError, ModelError
-from glrnn_hpc.predict import LABEL_UNITS
 
 logger = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 
-#: A response that is farther from the observation, in errors of the surrogate, is not that of the experiment.
-_POOR_FIT = 3.0
-
-#: Samples that tell the spread, at a time, to each one of an iteration.
-_EXPLORED = 5
+#: Samples in a batch of the posterior, as a multiple of those in an iteration.
+_POSTERIOR_BATCH = 5
 
 
 def surrogate_callback(
     model_dir: str | Path, extra_params: Mapping[str, float] | None = None, load: Array | None = None
 ) -> SurrogateCallback:
-    """Make a GrainLearning callback out of a trained model.
+    """Return a GrainLearning callback that predicts with a trained model.
 
     Parameters
     ----------
@@ -50,8 +49,7 @@ def surrogate_callback(
         Parameters of the model that are not sought, by name: `pressure` in MPa, `experiment_type` (1 drained, 0
         undrained), `e0`.
     load : ndarray, shape (T, n_inputs), optional
-        The load sequence. If it is not given, `ctrl_data` of the system is taken, ``(T,)`` or, time last,
-        ``(n_inputs, T)``.
+        The load sequence. By default it is `ctrl_data` of the system, ``(T,)`` or, time last, ``(n_inputs, T)``.
 
     Returns
     -------
@@ -83,7 +81,7 @@ def calibrate(
     n_components: int = 1,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Find the parameters with which a model answers as an experiment did.
+    """Find the parameters with which a model reproduces an experiment.
 
     Parameters
     ----------
@@ -92,9 +90,9 @@ def calibrate(
     observation : path
         A table whose first line names its columns: the strain ``e_z`` and labels of the model, such as ``e p q``.
     ranges : mapping of str to (float, float)
-        The parameters that are sought.
+        The sought parameters, and the range of each.
     out : path, optional
-        Folder to write: `calibration.json`, `samples.csv`, `posterior.png`, `response.png`. It must not hold anything.
+        Folder to write: `calibration.json`, `samples.csv`, `posterior.png`, `response.png`. It must be empty.
     known : mapping, optional
         The other parameters of the model, such as ``{'pressure': 0.2}`` in MPa. `e0` is the first void ratio of the
         observation if it is not given.
@@ -104,98 +102,149 @@ def calibrate(
         The labels to compare; all of the observation by default.
     control : str, optional
         The strain that the steps follow; ``e_z`` by default.
-    n_samples, n_iterations : int
-        Of GrainLearning: sets of parameters in an iteration, and iterations at most.
-    tolerance : float
-        GrainLearning ends when its sigma falls below.
-    n_components : int
-        Gaussian components at most from which GrainLearning draws new samples.
-    seed : int
-        Of these draws; the first samples are always the same Halton sequence.
+    n_samples, n_iterations, tolerance, n_components, seed
+        As in `settings.CalibrationSettings`.
 
     Returns
     -------
     dict
         `most_probable`, `spread`, `mean`, `deviation`, `interval`, `iterations`, `seconds`, `seconds_per_prediction`
-        and more, as `calibration.json` holds them.
+        and more: the content of `calibration.json`, and `output` if there is a folder.
 
     Raises
     ------
     ConfigError, DataError, ModelError, WindowError
         If the input is wrong, or GrainLearning is not installed.
     """
-    began = time.perf_counter()
-    input_checks.check_settings(ranges, n_samples, n_iterations, tolerance, n_components, seed)
-    if out is not None:
-        input_checks.check_out(Path(out))
-    grainlearning = _grainlearning()
-    surrogate = Surrogate(model_dir)
-    trained = surrogate.trained
-    given, type_number = input_checks.known_parameters(surrogate, ranges, dict(known or {}), experiment_type)
-    seen = observe(Path(observation), trained, observed, control, type_number)
-    if "e0" in trained.param_names and "e0" not in {**ranges, **given} and seen.e0 is not None:
-        given["e0"] = seen.e0
-    trained.order(list(ranges), given)
-    beyond = input_checks.check_ranges(trained, ranges, given)
-    input_checks.warn_of_pressure(seen, given)
-    input_checks.warn_of_type(seen, type_number)
-    for note in seen.notes:
-        logger.info("%s: %s", observation, note)
-
-    if out is not None:
-        input_checks.make_out(Path(out))
-    callback = SurrogateCallback(surrogate, given, seen.load)
-    recorder = Recorder(callback, ranges)
-    compared = seen.values[trained.first :].T
-    errors = trained.errors_at(seen.names, compared)
-    settings = {
-        "num_iter": n_iterations,
-        "callback": recorder,
-        "save_fig": -1,
-        "system": {
-            "param_names": list(ranges),
-            "param_min": [low for low, _ in ranges.values()],
-            "param_max": [high for _, high in ranges.values()],
-            "num_samples": n_samples,
-            "obs_names": list(seen.names),
-            "obs_data": compared,
-            "inv_obs_weight": _weights(compared, errors),
-            "ctrl_name": seen.control,
-            "ctrl_data": seen.load.T,
-            "sigma_tol": tolerance,
-        },
-        "inference": {
-            # Errors in parts of the largest value: the default, parts of each value, allows none where q begins at 0.
-            "Bayes_filter": {"ess_target": 0.3, "scale_cov_with_max": True},
-            "sampling": {"max_num_components": n_components, "random_state": seed},
-        },
-    }
-    calibration = grainlearning.BayesianCalibration.from_dict(settings)
-    best, response = _run(calibration, recorder)
-    residuals = compared - response
-    posterior = recorder.samples.explore(
-        lambda params: callback.answer(list(ranges), params, seen.names),
-        compared,
-        error_scales(residuals, errors),
-        _EXPLORED * n_samples,
-        seed,
+    settings = CalibrationSettings(
+        known or {}, experiment_type, observed, control, n_samples, n_iterations, tolerance, n_components, seed
     )
-    found = _summary(trained, seen, ranges, given, posterior, best, residuals, errors, calibration)
-    found["notes"] += _doubts(found)
-    found |= {
-        "outside_training": beyond,
-        "samples": n_samples,
-        "seed": seed,
-        "seconds": time.perf_counter() - began,
-        "seconds_per_prediction": statistics.median(callback.seconds),
-    }
+    return run_calibration(model_dir, Path(observation), ranges, settings, None if out is None else Path(out)).as_dict()
+
+
+def run_calibration(
+    model_dir: str | Path,
+    observation_path: Path,
+    ranges: Mapping[str, Range],
+    settings: CalibrationSettings,
+    out: Path | None = None,
+) -> CalibrationSummary:
+    """Calibrate as `calibrate` does, and return the typed summary.
+
+    Raises
+    ------
+    ConfigError, DataError, ModelError, WindowError
+        If the input is wrong, or GrainLearning is not installed.
+    """
+    start = time.perf_counter()
+    input_checks.check_sought(ranges)
     if out is not None:
-        _write(Path(out), found, posterior, recorder.samples, seen, trained.first, response)
-        found["output"] = str(out)
-    return found
+        layout.check_free(out, "choose another one for the calibration.")
+    grainlearning = _import_grainlearning()
+    problem = _read_problem(model_dir, observation_path, ranges, settings)
+    if out is not None:
+        input_checks.make_out(out)
+
+    observation, domain = problem.observation, problem.surrogate.domain
+    predicting = SurrogateCallback(problem.surrogate, problem.known, observation.load)
+    sampling = SamplingCallback(predicting, ranges)
+    calibration = _configure(grainlearning, sampling, problem, settings)
+    most_probable, response = _run(calibration, sampling)
+    residuals = problem.compared - response
+    posterior = sampling.samples.extend(
+        lambda params: predicting.respond(list(ranges), params, observation.labels),
+        problem.compared,
+        error_scales(residuals, problem.expected_errors),
+        _POSTERIOR_BATCH * settings.n_samples,
+        settings.seed,
+    )
+    parameters = parameter_estimates(posterior, most_probable, ranges)
+    labels = label_fits(
+        dict(zip(observation.labels, residuals, strict=True)),
+        domain.label_errors,
+        dict(zip(observation.labels, problem.expected_errors.tolist(), strict=True)),
+        domain.experiment.units(),
+    )
+    sigma = [float(np.squeeze(value)) for value in calibration.inference.sigma_list]
+    summary = CalibrationSummary(
+        parameters=parameters,
+        known=problem.known,
+        labels=labels,
+        effective_samples=posterior.n_effective,
+        sigma=tuple(sigma),
+        reached_tolerance=sigma[-1] < settings.tolerance,
+        model=str(domain.folder),
+        observation=str(observation_path),
+        control=observation.control,
+        n_steps=len(observation.load),
+        first_step=domain.first,
+        resampling=observation.resampling,
+        notes=(*observation.notes, *contradictions(parameters, labels, observation_path)),
+        training_ranges=domain.param_ranges,
+        outside_training=tuple(problem.outside_training),
+        n_samples=settings.n_samples,
+        seed=settings.seed,
+        seconds=time.perf_counter() - start,
+        seconds_per_prediction=statistics.median(predicting.seconds),
+        versions={name: metadata.version(name) for name in ("glrnn_hpc", "grainlearning", "tensorflow", "keras")},
+    )
+    if out is None:
+        return summary
+    _write(out, summary, posterior, sampling.samples, problem, response)
+    return replace(summary, output=out)
 
 
-def _grainlearning() -> Any:
+@dataclass(frozen=True)
+class _Problem:
+    """Checked input of a calibration.
+
+    Attributes
+    ----------
+    surrogate : Surrogate
+    ranges : mapping of str to (float, float)
+        Of the sought parameters.
+    known : dict of str to float
+        The other parameters.
+    observation : Observation
+    compared : ndarray, shape (n_labels, n_steps)
+        The observation from the first step on that the model predicts.
+    expected_errors : ndarray, shape (n_labels,)
+        RMSE of the surrogate that is expected in this observation; 0 where it is not known.
+    outside_training : list of str
+        Ranges and values outside of those of the training.
+    """
+
+    surrogate: Surrogate
+    ranges: Mapping[str, Range]
+    known: dict[str, float]
+    observation: Observation
+    compared: Array
+    expected_errors: Array
+    outside_training: list[str]
+
+
+def _read_problem(
+    model_dir: str | Path, path: Path, ranges: Mapping[str, Range], settings: CalibrationSettings
+) -> _Problem:
+    surrogate = Surrogate(model_dir)
+    domain = surrogate.domain
+    given = input_checks.known_parameters(surrogate, ranges, settings.known, settings.experiment_type)
+    observation = read_observation(path, domain, settings.labels, settings.control, given.type_code)
+    known = dict(given.values)
+    for name, value in domain.experiment.initial_parameters(observation.first_values).items():
+        if name in domain.param_names and name not in {**ranges, **known}:
+            known[name] = value
+    domain.parameter_order(list(ranges), known)  # refuses names that are unknown, missing or given twice
+    outside_training = input_checks.check_ranges(domain, ranges, known)
+    input_checks.warn_of_contradictions(domain.experiment, observation, known, given.type_code)
+    for note in observation.notes:
+        logger.info("%s: %s", path, note)
+    compared = observation.values[domain.first :].T
+    expected_errors = domain.errors_at(observation.labels, compared)
+    return _Problem(surrogate, ranges, known, observation, compared, expected_errors, outside_training)
+
+
+def _import_grainlearning() -> Any:
     try:
         import grainlearning
     except ImportError as error:
@@ -206,11 +255,39 @@ def _grainlearning() -> Any:
     return grainlearning
 
 
-def _weights(observed: Array, errors: Array) -> list[float] | None:
-    """Return the factors that make GrainLearning's errors of the labels go as those of the surrogate.
+def _configure(grainlearning: Any, callback: SamplingCallback, problem: _Problem, settings: CalibrationSettings) -> Any:
+    """Return GrainLearning's `BayesianCalibration` of a problem."""
+    bounds = problem.ranges.values()
+    return grainlearning.BayesianCalibration.from_dict(
+        {
+            "num_iter": settings.n_iterations,
+            "callback": callback,
+            "save_fig": -1,
+            "system": {
+                "param_names": list(problem.ranges),
+                "param_min": [low for low, _ in bounds],
+                "param_max": [high for _, high in bounds],
+                "num_samples": settings.n_samples,
+                "obs_names": list(problem.observation.labels),
+                "obs_data": problem.compared,
+                "inv_obs_weight": _weights(problem.compared, problem.expected_errors),
+                "ctrl_name": problem.observation.control,
+                "ctrl_data": problem.observation.load.T,
+                "sigma_tol": settings.tolerance,
+            },
+            "inference": {
+                # Errors in parts of the largest value: in parts of each value, the default, none is allowed at q = 0.
+                "Bayes_filter": {"ess_target": 0.3, "scale_cov_with_max": True},
+                "sampling": {"max_num_components": settings.n_components, "random_state": settings.seed},
+            },
+        }
+    )
 
-    GrainLearning takes errors in proportion to the largest value of each label; None leaves it so, where the errors of
-    the surrogate are not known.
+
+def _weights(observed: Array, errors: Array) -> list[float] | None:
+    """Return the weights that make GrainLearning's errors of the labels proportional to those of the surrogate.
+
+    Without weights they are proportional to the largest value of each label. None: the surrogate's errors are unknown.
     """
     if (errors == 0).any() or (observed.max(axis=1) == 0).any():
         return None
@@ -218,8 +295,8 @@ def _weights(observed: Array, errors: Array) -> list[float] | None:
     return weights
 
 
-def _run(calibration: Any, recorder: Recorder) -> tuple[Array, Array]:
-    """Run a calibration; return the most probable parameters and the response to them. What it prints is left out.
+def _run(calibration: Any, callback: SamplingCallback) -> tuple[Array, Array]:
+    """Run GrainLearning silently; return the most probable parameters and the response to them.
 
     Raises
     ------
@@ -227,17 +304,17 @@ def _run(calibration: Any, recorder: Recorder) -> tuple[Array, Array]:
         If GrainLearning cannot complete the first iteration.
     """
     try:
-        # Its numbers over- and underflow while it looks for sigma, and scikit-learn warns of few distinct samples.
+        # Its numbers over- and underflow during the search for sigma, and scikit-learn warns of few distinct samples.
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             calibration.run()
-        recorder.complete(calibration.inference.posterior)
+        callback.complete_iteration(calibration.inference.posterior)
     except GlrnnError:
         raise
     except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
         # Where the model cannot come nearer to the observation, the likelihoods of samples that hardly differ
         # are all 0, and GrainLearning divides by their sum.
-        if recorder.best is None:
+        if callback.best is None:
             raise ModelError(
                 f"GrainLearning cannot complete the first iteration: {error}. Are the ranges, the units and the known "
                 "parameters those of the experiment?"
@@ -247,90 +324,16 @@ def _run(calibration: Any, recorder: Recorder) -> tuple[Array, Array]:
             len(calibration.inference.sigma_list),
             float(np.squeeze(calibration.inference.sigma_list[-1])),
         )
-    assert recorder.best is not None
-    return recorder.best
-
-
-def _summary(
-    trained: Trained,
-    seen: Observation,
-    ranges: Mapping[str, Range],
-    known: Mapping[str, float],
-    posterior: Posterior,
-    best: Array,
-    residuals: Array,
-    expected: Array,
-    calibration: Any,
-) -> dict[str, Any]:
-    errors = {
-        name: {
-            "rmse": float(np.sqrt((row**2).mean())),
-            "surrogate_rmse": trained.label_errors.get(name),
-            "expected": float(error) or None,
-            "unit": LABEL_UNITS.get(name),
-        }
-        for name, row, error in zip(seen.names, residuals, expected, strict=True)
-    }
-    return {
-        "most_probable": dict(zip(ranges, best.tolist(), strict=True)),
-        "spread": posterior.spread(best),
-        "mean": posterior.mean(),
-        "deviation": posterior.deviation(),
-        "interval": posterior.interval(),
-        "effective_samples": posterior.n_effective,
-        "iterations": len(calibration.inference.sigma_list),
-        "reached_tolerance": bool(np.squeeze(calibration.inference.sigma_list[-1]) < calibration.system.sigma_tol),
-        "sigma": [float(np.squeeze(value)) for value in calibration.inference.sigma_list],
-        "errors": errors,
-        "model": str(trained.folder),
-        "observation": str(seen.path),
-        "observed": list(seen.names),
-        "control": seen.control,
-        "steps": len(seen.load),
-        "first_step": trained.first,
-        "resampling": seen.resampling,
-        "notes": list(seen.notes),
-        "ranges": {name: list(each) for name, each in ranges.items()},
-        "known": dict(known),
-        "trained_in": {name: list(each) for name, each in trained.param_ranges.items()} or None,
-        "versions": {name: metadata.version(name) for name in ("glrnn_hpc", "grainlearning", "tensorflow", "keras")},
-    }
-
-
-def _doubts(found: Mapping[str, Any]) -> list[str]:
-    """Return in sentences what speaks against a result, and log those that it should not be used with."""
-    notes = []
-    for name, row in found["errors"].items():
-        if row["surrogate_rmse"] is not None and row["rmse"] > _POOR_FIT * row["surrogate_rmse"]:
-            unit = row["unit"] or ""
-            notes.append(
-                f"{name} is missed by {row['rmse']:.3g} {unit}".rstrip()
-                + f", {row['rmse'] / row['surrogate_rmse']:.0f} times the error of the surrogate on its tests: no "
-                "parameters in the ranges give the observation. Are unit, type, pressure and ranges those of the "
-                "experiment?"
-            )
-            logger.warning("%s: %s", found["observation"], notes[-1])
-    for name, value in found["most_probable"].items():
-        low, high = found["interval"][name]
-        if not low <= value <= high:
-            notes.append(
-                f"The most probable {name}, {value:.4g}, lies outside of its own interval {low:.4g} .. {high:.4g}: it "
-                "is the best of few samples; the mean is the better estimate."
-            )
-    if any(row["expected"] is None for row in found["errors"].values()):
-        notes.append(
-            "The errors of the surrogate are not known: the spread is that of a surrogate without errors, too narrow."
-        )
-    return notes
+    assert callback.best is not None
+    return callback.best
 
 
 def _write(
     out: Path,
-    found: Mapping[str, Any],
+    summary: CalibrationSummary,
     posterior: Posterior,
-    samples: Samples,
-    seen: Observation,
-    first: int,
+    samples: ImportanceSamples,
+    problem: _Problem,
     response: Array,
 ) -> None:
     from glrnn_hpc.calibration import posterior_figures
@@ -338,11 +341,15 @@ def _write(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["iteration", *posterior.names, "weight"])
-    iterations = np.repeat(np.arange(1, len(samples.drawn) + 1), [len(drawn) for drawn in samples.drawn])
+    sizes = [len(batch.params) for batch in samples.batches]
+    iterations = np.repeat(np.arange(1, len(sizes) + 1), sizes)
     for number, params, weight in zip(iterations, posterior.params, posterior.weights, strict=True):
         writer.writerow([number, *(f"{value:.9g}" for value in params), f"{weight:.6g}"])
     layout.write_text(out / "samples.csv", text.getvalue())
-    posterior_figures.plot_posterior(posterior, found, out / "posterior.png")
-    band = posterior_figures.response_band(posterior, np.concatenate(samples.answered))
-    posterior_figures.plot_response(seen, first, response, band, out / "response.png")
-    layout.write_json(out / "calibration.json", found)
+    experiment = problem.surrogate.domain.experiment
+    posterior_figures.plot_posterior(posterior, summary.parameters, experiment.parameter_units(), out / "posterior.png")
+    band = posterior_figures.response_band(posterior, np.concatenate([batch.responses for batch in samples.batches]))
+    posterior_figures.plot_response(
+        problem.observation, experiment, summary.first_step, response, band, out / "response.png"
+    )
+    layout.write_json(out / "calibration.json", summary.as_dict())

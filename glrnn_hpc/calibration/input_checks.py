@@ -1,60 +1,53 @@
-"""What a calibration is asked for: refuse what cannot be, warn of what does not agree."""
+"""Checks of the input of a calibration: errors for what cannot be, warnings for what contradicts the observation."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from glrnn_hpc.calibration.observation import Observation
 from glrnn_hpc.calibration.surrogate import Surrogate
-from glrnn_hpc.collector.training_domain import EXPERIMENT_TYPES, Range, Trained, check_unit, outside
-from glrnn_hpc.errors import ConfigError, DataError
+from glrnn_hpc.collector.training_domain import Range, TrainingDomain, check_unit, list_extrapolations
+from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.experiments.base import Experiment
 
 logger = logging.getLogger(__name__)
 
-#: GrainLearning cannot learn a distribution of fewer samples.
-_FEWEST_SAMPLES = 10
 
-#: No laboratory reaches this confining pressure [MPa]; it must be one in Pa.
-_HIGHEST_PRESSURE = 1e3
+@dataclass(frozen=True)
+class KnownParameters:
+    """Parameters that are not sought.
 
-#: By this part the first mean stress of a test may differ from its confining pressure: noise, and load before row 1.
-_SAME_PRESSURE = 0.5
+    Attributes
+    ----------
+    values : dict of str to float
+        By name.
+    type_code : float or None
+        Number of the experiment type, such as 1 for drained; None if the type is not known.
+    """
 
-#: A void ratio that changes by less is that of an undrained test; one that changes by more is not, even if measured.
-_LEAST_DRAINED, _MOST_UNDRAINED = 1e-3, 1e-2
+    values: dict[str, float]
+    type_code: float | None
 
 
-def check_settings(
-    ranges: Mapping[str, Range], n_samples: int, n_iterations: int, tolerance: float, n_components: int, seed: int
-) -> None:
-    """Refuse numbers that GrainLearning cannot work with."""
+def check_sought(ranges: Mapping[str, Range]) -> None:
+    """Refuse a calibration without sought parameters, or with an empty range of one.
+
+    Raises
+    ------
+    ConfigError
+        If there is no range, or one that does not ascend or is not finite.
+    """
     if not ranges:
         raise ConfigError("no parameter is sought; give at least one with its range, such as --param mu=15:50.")
     for name, (low, high) in ranges.items():
         if not (np.isfinite(low) and np.isfinite(high) and low < high):
             raise ConfigError(f"{name}={low:g}:{high:g}: the first number must be below the second, both finite.")
-    for what, value, least in (
-        ("samples", n_samples, _FEWEST_SAMPLES),
-        ("iterations", n_iterations, 1),
-        ("components", n_components, 1),
-    ):
-        if value < least:
-            raise ConfigError(f"{what}: at least {least} are needed, {value} was given.")
-    if not (np.isfinite(tolerance) and tolerance > 0):
-        raise ConfigError(f"tolerance: a number above 0 is needed, {tolerance} was given.")
-    if not 0 <= seed < 2**32:
-        raise ConfigError(f"seed: a number from 0 to {2**32 - 1} is needed, {seed} was given.")
-
-
-def check_out(out: Path) -> None:
-    """Refuse a folder that holds something."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out}: is a file or holds something already; name another folder for the calibration.")
 
 
 def make_out(out: Path) -> None:
@@ -70,88 +63,75 @@ def make_out(out: Path) -> None:
 
 
 def known_parameters(
-    surrogate: Surrogate, ranges: Mapping[str, Range], known: dict[str, float], experiment_type: str | None
-) -> tuple[dict[str, float], float | None]:
-    """Return the parameters that are known, and the type of the experiment as a number, where it can be told."""
-    for name, value in known.items():
-        if not np.isfinite(value):
-            raise ConfigError(f"{name}={value}: a known parameter must be a finite number.")
-        unit = "MPa" if name == "pressure" else ""
-        check_unit("known parameter", name, [value], surrogate.trained.param_ranges.get(name), unit)
-        if name == "pressure" and value > _HIGHEST_PRESSURE:
-            raise DataError(f"known parameter: pressure={value:g} cannot be in MPa; divide by 1e6 if it is in Pa.")
-    if experiment_type is not None and experiment_type not in EXPERIMENT_TYPES:
-        raise ConfigError(f"experiment type: {experiment_type!r} is not one of {', '.join(EXPERIMENT_TYPES)}.")
-    usual = surrogate.config.get("experiment_type")
-    if isinstance(usual, str) and usual in EXPERIMENT_TYPES:
-        if experiment_type not in (None, usual):
-            raise ConfigError(f"experiment type: {experiment_type} is given, the model was trained with {usual} tests.")
-        experiment_type = usual
-    if experiment_type is None:
-        return known, known.get("experiment_type")
-    number = EXPERIMENT_TYPES[experiment_type]
-    if known.get("experiment_type", number) != number:
-        raise ConfigError(
-            f"experiment_type={known['experiment_type']:g} is given as known, but the experiment is {experiment_type} "
-            f"({number:g})."
-        )
-    if "experiment_type" in surrogate.trained.param_names and "experiment_type" not in ranges:
-        known["experiment_type"] = number
-    return known, number
-
-
-def check_ranges(trained: Trained, ranges: Mapping[str, Range], known: Mapping[str, float]) -> list[str]:
-    """Return and log which parameters leave the ranges of the training, in which alone a surrogate holds.
+    surrogate: Surrogate, ranges: Mapping[str, Range], given: Mapping[str, float], experiment_type: str | None
+) -> KnownParameters:
+    """Check the known parameters, and complete them by the type of the experiment.
 
     Raises
     ------
     ConfigError
-        If all of a range that is sought is outside.
+        If a value is not finite, or the type is unknown or not that of the model or of the known parameters.
+    DataError
+        If a value is in another unit than in the training.
     """
-    if not trained.param_ranges:
+    domain = surrogate.domain
+    units = {parameter.name: parameter.unit for parameter in domain.experiment.extra_parameters()}
+    for name, value in given.items():
+        if not np.isfinite(value):
+            raise ConfigError(f"{name}={value}: a known parameter must be a finite number.")
+        check_unit("known parameter", name, [value], domain.param_ranges.get(name), units.get(name, ""))
+        domain.experiment.check_parameter(name, value)
+    codes = domain.experiment.type_codes
+    if experiment_type is not None and experiment_type not in codes:
+        raise ConfigError(f"experiment type: {experiment_type!r} is not one of {', '.join(codes)}.")
+    usual = surrogate.config.get("experiment_type")
+    if isinstance(usual, str) and usual in codes:
+        if experiment_type not in (None, usual):
+            raise ConfigError(f"experiment type: {experiment_type} is given, the model was trained with {usual} tests.")
+        experiment_type = usual
+    if experiment_type is None:
+        return KnownParameters(dict(given), given.get("experiment_type"))
+    code = codes[experiment_type]
+    if given.get("experiment_type", code) != code:
+        raise ConfigError(
+            f"experiment_type={given['experiment_type']:g} is given as known, but the experiment is {experiment_type} "
+            f"({code:g})."
+        )
+    is_needed = "experiment_type" in domain.param_names and "experiment_type" not in ranges
+    return KnownParameters({**given, "experiment_type": code} if is_needed else dict(given), code)
+
+
+def check_ranges(domain: TrainingDomain, ranges: Mapping[str, Range], known: Mapping[str, float]) -> list[str]:
+    """Return and log the parameters outside of the ranges of the training, where the surrogate extrapolates.
+
+    Raises
+    ------
+    ConfigError
+        If a range and that of the training have nothing in common.
+    """
+    if not domain.param_ranges:
         logger.warning(
             "%s: does not tell the ranges of the parameters that it was trained with; make sure that yours lie within.",
-            trained.folder,
+            domain.folder,
         )
     for name, (least, greatest) in ranges.items():
-        low, high = trained.param_ranges.get(name, (least, greatest))
+        low, high = domain.param_ranges.get(name, (least, greatest))
         if greatest < low or least > high:
             raise ConfigError(
                 f"{name}={least:g}:{greatest:g}: the model was trained with {name} in "
                 f"{low:.4g}..{high:.4g} and knows nothing of this range. Is it in another unit?"
             )
-    beyond = outside({**ranges, **{name: (value, value) for name, value in known.items()}}, trained.param_ranges)
-    for each in beyond:
+    outside_training = list_extrapolations(
+        {**ranges, **{name: (value, value) for name, value in known.items()}}, domain.param_ranges
+    )
+    for each in outside_training:
         logger.warning("outside of the training, where the surrogate guesses: %s", each)
-    return beyond
+    return outside_training
 
 
-def warn_of_pressure(seen: Observation, known: Mapping[str, float]) -> None:
-    """Warn of a confining pressure that is not the one at which the observation begins."""
-    if "pressure" not in known or "p" not in seen.names:
-        return
-    begins, given = float(seen.values[0, seen.names.index("p")]), known["pressure"]
-    if abs(begins - given) > _SAME_PRESSURE * max(abs(begins), abs(given)):
-        logger.warning(
-            "%s: begins with p=%.4g MPa, but pressure=%.4g MPa is given as known; a triaxial test begins at its "
-            "confining pressure. Is this the pressure of the experiment?",
-            seen.path,
-            begins,
-            given,
-        )
-
-
-def warn_of_type(seen: Observation, experiment_type: float | None) -> None:
-    """Warn of a void ratio that does not change in a drained test, or does in an undrained one."""
-    if seen.e_range is None:
-        return
-    found = None
-    if experiment_type == EXPERIMENT_TYPES["drained"] and seen.e_range < _LEAST_DRAINED:
-        found = "drained", "does not change, as in an undrained test"
-    elif experiment_type == EXPERIMENT_TYPES["undrained"] and seen.e_range > _MOST_UNDRAINED:
-        found = "undrained", f"changes by {seen.e_range:.3g}, as in a drained test"
-    if found:
-        logger.warning(
-            "%s: the experiment is taken for %s, but its void ratio %s. Is this the type of the experiment?",
-            *(seen.path, *found),
-        )
+def warn_of_contradictions(
+    experiment: Experiment, observation: Observation, known: Mapping[str, float], type_code: float | None
+) -> None:
+    """Warn of known parameters and of a type that contradict the observation."""
+    for sentence in experiment.contradictions(observation.first_values, observation.spans, known, type_code):
+        logger.warning("%s: %s", observation.path, sentence)

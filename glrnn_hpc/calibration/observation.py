@@ -1,4 +1,4 @@
-"""The experiment to calibrate against: read its table, bring it to the steps of the model, complete its load."""
+"""Observation of a calibration: an experiment at the load steps of a model, with its complete load."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glrnn_hpc.collector.training_domain import EXPERIMENT_TYPES, Trained, check_unit
+from glrnn_hpc.calibration.observation_table import read_table
+from glrnn_hpc.collector.training_domain import Range, TrainingDomain, check_unit
 from glrnn_hpc.errors import ConfigError, DataError
-from glrnn_hpc.predict import LABEL_UNITS
+from glrnn_hpc.experiments.base import Experiment, UnderivableInputs
 
 Array = NDArray[Any]
 
-#: Beyond the steps of the model by this part of one, the last step of an observation still counts as reached.
-_ROUNDING = 1e-3
+#: Strains that differ by less, in parts of a load step, are the same step.
+_STEP_TOLERANCE = 1e-3
 
-#: What differs by less, in parts of the largest value, is the same.
-_SAME = 1e-6
+#: Values that differ by less, in parts of the largest one, are the same.
+_VALUE_TOLERANCE = 1e-6
 
 #: Negative values up to this part of the largest one of the observation are noise around 0.
-_NOT_NEGATIVE = 0.1
+_NEGATIVE_NOISE = 0.1
 
-#: A strain that no compression reaches is one in percent.
+#: A larger strain cannot be one without a unit; it is in percent.
 _LARGEST_STRAIN = 2.0
 
 
@@ -40,89 +41,59 @@ class Observation:
     control : str
         Name of the load feature that the steps follow.
     steps : ndarray, shape (T,)
-        Its values.
+        Values of the control.
     load : ndarray, shape (T, n_inputs)
         The whole load sequence, in the order of the model's inputs.
-    names : tuple of str
-        The labels that are compared.
-    values : ndarray, shape (T, n_names)
-        What was measured, in the model's units.
-    e0 : float or None
-        The void ratio at the first step, where it was measured.
-    e_range : float or None
-        Greatest minus least void ratio, where it was measured: 0 if no water can drain.
+    labels : tuple of str
+        Names of the compared labels.
+    values : ndarray, shape (T, n_labels)
+        Measured values of these labels, in the model's units.
+    first_values : dict of str to float
+        Values at the first step, of the labels and of the experiment's state, such as the void ratio.
+    spans : dict of str to float
+        Greatest minus least value of each of these.
     resampling : str
         How the rows of the file became the steps of the model.
     notes : tuple of str
-        What was derived or left out, in sentences.
+        Sentences about what was derived, assumed or left out.
     """
 
     path: Path
     control: str
     steps: Array
     load: Array
-    names: tuple[str, ...]
+    labels: tuple[str, ...]
     values: Array
-    e0: float | None
-    e_range: float | None
+    first_values: dict[str, float]
+    spans: dict[str, float]
     resampling: str
     notes: tuple[str, ...]
 
 
-def read_table(path: Path) -> dict[str, Array]:
-    """Read a table of numbers whose first line names the columns.
+@dataclass(frozen=True)
+class _Labels:
+    """Labels of the observation: those that are compared, and those that are the same in every row."""
 
-    Names and numbers are separated by white space, commas or semicolons; a ``#`` may precede the names, as in the
-    files of GrainLearning, and begins a comment elsewhere.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read, names no columns or one twice, has rows of other lengths, or holds something that
-        is no finite number.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: the observation cannot be read as text: {error}") from error
-    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip(" \t\r#,;")]
-    if not lines:
-        raise DataError(f"{path}: is empty; a table with the names of its columns in the first line is needed.")
-    names = _words(lines[0][1].lstrip("# \t"))
-    if all(_is_number(name) for name in names):
-        raise DataError(
-            f"{path}: the first line must name the columns, such as `# e_z e p q`; it is `{lines[0][1][:60]}`."
-        )
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(f"{path}: has more than one column {', '.join(twice)}.")
-    rows = [
-        (number, _words(line.partition("#")[0], len(names))) for number, line in lines[1:] if not line.startswith("#")
-    ]
-    table = np.full((len(rows), len(names)), np.nan)
-    for row, (number, words) in enumerate(rows):
-        if len(words) != len(names):
-            raise DataError(
-                f"{path}: line {number} has {len(words)} values, the first line names {len(names)} columns "
-                f"({', '.join(names)})."
-            )
-        for column, word in enumerate(words):
-            if not _is_number(word) or not np.isfinite(float(word)):
-                hint = "write decimal points" if "," in word else "complete the row or leave it out"
-                raise DataError(
-                    f"{path}: line {number}, column {names[column]}: {word or 'an empty field'} is not a finite "
-                    f"number; {hint}."
-                )
-            table[row, column] = float(word)
-    return {name: table[:, column] for column, name in enumerate(names)}
+    compared: list[str]
+    constant: list[str]
+    notes: list[str]
 
 
-def observe(
+@dataclass(frozen=True)
+class _Resampled:
+    """Columns of the observation at the load steps of the training."""
+
+    columns: dict[str, Array]
+    method: str
+    notes: list[str]
+
+
+def read_observation(
     path: Path,
-    trained: Trained,
-    observed: Sequence[str] | None = None,
+    domain: TrainingDomain,
+    labels: Sequence[str] | None = None,
     control: str | None = None,
-    experiment_type: float | None = None,
+    type_code: float | None = None,
 ) -> Observation:
     """Read an observation and bring it to the load steps that a model was trained with.
 
@@ -130,14 +101,15 @@ def observe(
     ----------
     path : Path
         A table as `read_table` takes it: the controlled strain and labels of the model, in its units.
-    trained : Trained
-        Of the model.
-    observed : sequence of str, optional
+    domain : TrainingDomain
+        Columns, ranges and load steps of the model's training.
+    labels : sequence of str, optional
         The labels to compare; all that the table has by default.
     control : str, optional
-        The column with the strain that the steps follow; ``e_z`` by default, or the model's only load feature.
-    experiment_type : float, optional
-        1 drained, 0 undrained: how lateral strains that the table does not have can be derived.
+        The column with the strain that the steps follow; by default that of the experiment, such as ``e_z``.
+    type_code : float, optional
+        Number of the experiment type, such as 1 for drained. It decides how the experiment derives load features that
+        the table does not have.
 
     Returns
     -------
@@ -146,117 +118,91 @@ def observe(
     Raises
     ------
     ConfigError
-        If `observed` or `control` is not one of the columns or of the model's.
+        If `labels` or `control` does not name columns of the table and of the model.
     DataError
         If the table has too few rows, values in other units, or not the load features of the model.
     """
     table = read_table(path)
     n_rows = len(next(iter(table.values())))
-    if n_rows <= trained.first:
+    if n_rows <= domain.first:
         raise DataError(
             f"{path}: has {n_rows} rows, fewer than the model looks at once: more than "
-            f"{trained.first} are needed (window_size={trained.window_size})."
+            f"{domain.first} are needed (window_size={domain.window_size})."
         )
-    inputs = trained.input_names or [control or "e_z"]
-    control = control or ("e_z" if "e_z" in inputs else inputs[-1])
-    notes: list[str] = []
-    names, constant = _observed(path, table, trained, observed, control, notes)
-    # The void ratio tells e0 and lateral strains, whether it is compared or not.
-    _check_units(path, table, [*names, *constant, "e"], control, trained)
-    columns = {name: table[name] for name in table if name in (control, *inputs, *names, "e")}
-    columns, resampling = _resampled(path, columns, control, trained, notes)
-    load = _complete_load(path, columns, inputs, control, experiment_type, notes)
-    if len(load) <= trained.first:
+    usual_control = domain.experiment.control
+    inputs = domain.input_names or [control or usual_control]
+    control = control or (usual_control if usual_control in inputs else inputs[-1])
+    chosen = _choose_labels(path, table, domain, labels, control)
+    # They are checked even if they are not compared: parameters and load features are derived from them.
+    state = domain.experiment.state_outputs
+    _check_units(path, table, [*chosen.compared, *chosen.constant, *state], domain)
+    _check_strains(path, table, control, domain)
+    columns = {name: table[name] for name in table if name in (control, *inputs, *chosen.compared, *state)}
+    resampled = _resample(path, columns, control, domain)
+    columns = resampled.columns
+    load, load_notes = _complete_load(path, columns, inputs, control, domain.experiment, type_code)
+    if len(load) <= domain.first:
         raise DataError(
             f"{path}: reaches {control}={columns[control][-1]:.4g}, which are {len(load)} steps of the model, fewer "
-            f"than it looks at once: more than {trained.first} are needed (window_size={trained.window_size})."
+            f"than it looks at once: more than {domain.first} are needed (window_size={domain.window_size})."
         )
-    values = np.column_stack([columns[name] for name in names])
-    void_ratio = columns.get("e")
-    e0, e_range = (None, None) if void_ratio is None else (float(void_ratio[0]), float(np.ptp(void_ratio)))
+    measured = {name: values for name, values in columns.items() if name in (*chosen.compared, *state)}
     return Observation(
-        path, control, columns[control], load, tuple(names), values, e0, e_range, resampling, tuple(notes)
+        path=path,
+        control=control,
+        steps=columns[control],
+        load=load,
+        labels=tuple(chosen.compared),
+        values=np.column_stack([columns[name] for name in chosen.compared]),
+        first_values={name: float(values[0]) for name, values in measured.items()},
+        spans={name: float(np.ptp(values)) for name, values in measured.items()},
+        resampling=resampled.method,
+        notes=(*chosen.notes, *resampled.notes, *load_notes),
     )
 
 
-def _words(line: str, n: int = 0) -> list[str]:
-    """Split at semicolons or commas where there are any, else at white space; `n` columns are expected."""
-    for delimiter in (";", ","):
-        if delimiter in line:
-            # Some programs write names in quotes.
-            words = [word.strip(' \t"') for word in line.split(delimiter)]
-            while len(words) > n and not words[-1]:  # a delimiter at the end of a line
-                words.pop()
-            return words
-    return [word.strip('"') for word in line.split()]
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
-
-
-def _observed(
-    path: Path,
-    table: Mapping[str, Array],
-    trained: Trained,
-    observed: Sequence[str] | None,
-    control: str,
-    notes: list[str],
-) -> tuple[list[str], list[str]]:
-    """Return the labels that are compared, and those that tell nothing because they are the same in every row."""
+def _choose_labels(
+    path: Path, table: Mapping[str, Array], domain: TrainingDomain, labels: Sequence[str] | None, control: str
+) -> _Labels:
     if control not in table:
         raise DataError(
             f"{path}: has no column {control}, the strain that the steps follow; it has {', '.join(table)}. "
             "Name another one (--ctrl)."
         )
-    if trained.input_names and control not in trained.input_names:
+    if domain.input_names and control not in domain.input_names:
         raise ConfigError(
             f"{control}: is no load feature of the model, whose steps could follow it (--ctrl); it has "
-            f"{', '.join(trained.input_names)}."
+            f"{', '.join(domain.input_names)}."
         )
-    known = trained.label_names or [name for name in table if name != control]
-    names = [name for name in known if name in table] if observed is None else list(dict.fromkeys(observed))
+    known = domain.label_names or [name for name in table if name != control]
+    names = [name for name in known if name in table] if labels is None else list(dict.fromkeys(labels))
     if not names:
         raise DataError(f"{path}: has none of the model's labels {', '.join(known)}; it has {', '.join(table)}.")
     absent = [name for name in names if name not in table]
     if absent:
         raise DataError(f"{path}: has no column {', '.join(absent)}; it has {', '.join(table)}.")
-    trained.columns(names)
-    constant = [name for name in names if np.ptp(table[name]) <= _SAME * np.abs(table[name]).max()]
-    if constant and (observed is not None or len(constant) == len(names)):
+    domain.label_columns(names)  # refuses a name that is no label of the model
+    constant = [name for name in names if np.ptp(table[name]) <= _VALUE_TOLERANCE * np.abs(table[name]).max()]
+    if constant and (labels is not None or len(constant) == len(names)):
         raise ConfigError(
             f"{path}: {', '.join(constant)} is the same in every row and tells nothing; leave it out (--observe)."
         )
-    if constant:
-        notes.append(f"{', '.join(constant)} is the same in every row and is not compared.")
-    return [name for name in names if name not in constant], constant
+    notes = [f"{', '.join(constant)} is the same in every row and is not compared."] if constant else []
+    return _Labels([name for name in names if name not in constant], constant, notes)
 
 
-def _check_units(path: Path, table: Mapping[str, Array], names: Sequence[str], control: str, trained: Trained) -> None:
-    for name in (name for name in dict.fromkeys(names) if name in table):
-        usual = trained.usual_range(name)
-        check_unit(str(path), name, table[name], usual, LABEL_UNITS.get(name, "[-]"))
+def _check_units(path: Path, table: Mapping[str, Array], labels: Sequence[str], domain: TrainingDomain) -> None:
+    for name in (name for name in dict.fromkeys(labels) if name in table):
+        usual = domain.usual_range(name)
+        check_unit(str(path), name, table[name], usual, domain.experiment.units().get(name, "[-]"))
         _check_sign(path, name, table[name], usual)
-    for name in dict.fromkeys((control, *trained.input_names)):
-        usual = trained.input_ranges.get(name)
-        largest = _LARGEST_STRAIN if usual is None else 10 * max(abs(value) for value in usual)
-        found = float(np.abs(table[name]).max()) if name in table else 0.0
-        if found > largest:
-            beside = "" if usual is None else f"but the model was trained in {usual[0]:.4g}..{usual[1]:.4g}: "
-            raise DataError(
-                f"{path}: {name} reaches {found:.4g}, {beside}strains are needed without a unit, 0.05 for 5 %."
-            )
 
 
-def _check_sign(path: Path, name: str, values: Array, usual: tuple[float, float] | None) -> None:
-    """Refuse negative values of a label that never is: tension counted positive, or a mistake."""
-    if usual is None or usual[0] < -_SAME * usual[1]:
+def _check_sign(path: Path, name: str, values: Array, usual: Range | None) -> None:
+    """Refuse negative values of a label that had none in the training: tension was counted positive."""
+    if usual is None or usual[0] < -_VALUE_TOLERANCE * usual[1]:
         return
-    if (least := float(values.min())) < -_NOT_NEGATIVE * float(np.abs(values).max()):
+    if (least := float(values.min())) < -_NEGATIVE_NOISE * float(np.abs(values).max()):
         raise DataError(
             f"{path}: {name} goes down to {least:.4g}, but the model was trained with {name} in "
             f"{usual[0]:.4g}..{usual[1]:.4g}; compression is counted positive: change the sign, or leave it out "
@@ -264,58 +210,70 @@ def _check_sign(path: Path, name: str, values: Array, usual: tuple[float, float]
         )
 
 
-def _resampled(
-    path: Path, columns: dict[str, Array], control: str, trained: Trained, notes: list[str]
-) -> tuple[dict[str, Array], str]:
-    """Bring all columns to the steps of the training along the controlled strain."""
-    given = columns[control]
-    grid = _grid(trained, control, notes)
-    if grid is None:
+def _check_strains(path: Path, table: Mapping[str, Array], control: str, domain: TrainingDomain) -> None:
+    """Refuse load features in percent."""
+    for name in (name for name in dict.fromkeys((control, *domain.input_names)) if name in table):
+        usual = domain.input_ranges.get(name)
+        limit = _LARGEST_STRAIN if usual is None else 10 * max(abs(value) for value in usual)
+        largest = float(np.abs(table[name]).max())
+        if largest > limit:
+            training = "" if usual is None else f"but the model was trained in {usual[0]:.4g}..{usual[1]:.4g}: "
+            raise DataError(
+                f"{path}: {name} reaches {largest:.4g}, {training}strains are needed without a unit, 0.05 for 5 %."
+            )
+
+
+def _resample(path: Path, columns: dict[str, Array], control: str, domain: TrainingDomain) -> _Resampled:
+    """Interpolate all columns along the control to the load steps of the training."""
+    strains = columns[control]
+    training_steps, notes = _training_steps(domain, control)
+    if training_steps is None:
         notes.append(f"The load steps of the training are not known: those of the observation are taken for {control}.")
-        return columns, "none: the observation's own steps"
-    step = np.abs(np.diff(grid)).max()
-    if len(given) <= len(grid) and np.abs(given - grid[: len(given)]).max() <= _ROUNDING * step:
-        return columns, "none: the observation has the steps of the training"
-    for name, values in (("the observation", given), ("the training", grid)):
+        return _Resampled(columns, "none: the observation's own steps", notes)
+    n_steps = len(training_steps)
+    step = np.abs(np.diff(training_steps)).max()
+    tolerance = _STEP_TOLERANCE * step
+    if len(strains) <= n_steps and np.abs(strains - training_steps[: len(strains)]).max() <= tolerance:
+        return _Resampled(columns, "none: the observation has the steps of the training", notes)
+    for owner, values in (("the observation", strains), ("the training", training_steps)):
         falling = np.flatnonzero(np.diff(values) <= 0)
         if len(falling):
             raise DataError(
-                f"{path}: must be resampled to the steps of the training ({len(grid)} to {control}={grid[-1]:.4g}), "
-                f"but {control} of {name} does not increase after row {falling[0] + 1}; give an observation at the "
-                "very steps of the training."
+                f"{path}: must be resampled to the steps of the training ({n_steps} to "
+                f"{control}={training_steps[-1]:.4g}), but {control} of {owner} does not increase after row "
+                f"{falling[0] + 1}; give an observation at the very steps of the training."
             )
-    if given[0] > grid[0] + step:
+    first, last = training_steps[0], training_steps[-1]
+    if strains[0] > first + step:
         raise DataError(
-            f"{path}: begins at {control}={given[0]:.4g}; the model needs the load from {grid[0]:.4g} on. Is the "
+            f"{path}: begins at {control}={strains[0]:.4g}; the model needs the load from {first:.4g} on. Is the "
             "first part of the experiment missing?"
         )
-    if given[0] > grid[0] + _ROUNDING * step:
-        notes.append(f"The first row, at {control}={given[0]:.4g}, stands for the beginning at {grid[0]:.4g}.")
-    kept = grid[grid <= given[-1] + _ROUNDING * step]
-    if len(kept) < len(grid):
+    if strains[0] > first + tolerance:
+        notes.append(f"The first row, at {control}={strains[0]:.4g}, stands for the beginning at {first:.4g}.")
+    reached = training_steps[training_steps <= strains[-1] + tolerance]
+    if len(reached) < n_steps:
         notes.append(
-            f"The observation ends at {control}={given[-1]:.4g}: {len(kept)} of the training's {len(grid)} steps."
+            f"The observation ends at {control}={strains[-1]:.4g}: {len(reached)} of the training's {n_steps} steps."
         )
-    elif given[-1] > grid[-1] + step:
-        notes.append(f"What was observed beyond {control}={grid[-1]:.4g}, where the training ends, is left out.")
-    resampled = {name: np.interp(kept, given, values) for name, values in columns.items()}
-    resampled[control] = kept
-    how = f"linear interpolation along {control}, from {len(given)} rows to {len(kept)} steps of the training"
-    return resampled, how
+    elif strains[-1] > last + step:
+        notes.append(f"What was observed beyond {control}={last:.4g}, where the training ends, is left out.")
+    resampled = {name: np.interp(reached, strains, values) for name, values in columns.items()}
+    resampled[control] = reached
+    method = f"linear interpolation along {control}, from {len(strains)} rows to {len(reached)} steps of the training"
+    return _Resampled(resampled, method, notes)
 
 
-def _grid(trained: Trained, control: str, notes: list[str]) -> Array | None:
-    """Return the steps of the training; even ones between their ends where only these are known."""
-    if control in trained.grid:
-        return np.asarray(trained.grid[control], "float64")
-    n_steps = trained.n_steps
-    if control not in trained.input_ranges or n_steps < 2 or trained.n_inputs != len(trained.input_names):
-        return None
-    low, high = trained.input_ranges[control]
-    notes.append(
-        f"The steps of the training are taken to be even: {n_steps} from {control}={low + 0:.4g} to {high:.4g}."
-    )
-    return np.linspace(low, high, n_steps)
+def _training_steps(domain: TrainingDomain, control: str) -> tuple[Array | None, list[str]]:
+    """Return the load steps of the training, evenly spaced ones where only their range is known; and notes."""
+    if control in domain.grid:
+        return np.asarray(domain.grid[control], "float64"), []
+    n_steps = domain.n_steps
+    if control not in domain.input_ranges or n_steps < 2 or domain.n_inputs != len(domain.input_names):
+        return None, []
+    low, high = domain.input_ranges[control]
+    note = f"The steps of the training are taken to be even: {n_steps} from {control}={low + 0:.4g} to {high:.4g}."
+    return np.linspace(low, high, n_steps), [note]
 
 
 def _complete_load(
@@ -323,30 +281,19 @@ def _complete_load(
     columns: dict[str, Array],
     inputs: Sequence[str],
     control: str,
-    experiment_type: float | None,
-    notes: list[str],
-) -> Array:
-    """Return the load features of the model; lateral strains are derived where that is possible."""
+    experiment: Experiment,
+    type_code: float | None,
+) -> tuple[Array, list[str]]:
+    """Return the load features of the model, derived by the experiment where they are missing; and notes."""
     missing = [name for name in inputs if name not in columns]
     if not missing:
-        return np.column_stack([columns[name] for name in inputs])
-    axial = columns[control]
-    is_triaxial = control == "e_z" and set(missing) == {"e_x", "e_y"}
-    if is_triaxial and experiment_type == EXPERIMENT_TYPES["undrained"]:
-        lateral = -axial / 2
-        notes.append("e_x and e_y are -e_z/2: undrained, the volume is constant.")
-    elif is_triaxial and experiment_type == EXPERIMENT_TYPES["drained"] and "e" in columns:
-        # Logarithmic strains, compression positive: their sum is -ln(V / V0), and V grows as 1 + e.
-        lateral = (-np.log((1 + columns["e"]) / (1 + columns["e"][0])) - axial) / 2
-        notes.append("e_x = e_y follow from the void ratio: e_x + e_y + e_z = -ln((1 + e) / (1 + e0)).")
-    else:
-        reason = "the model has other load features than the strains of a triaxial test"
-        if is_triaxial and experiment_type is None:
-            reason = "say whether the test is drained or undrained (--experiment-type), so that they can be derived"
-        elif is_triaxial:
-            reason = "in a drained test they follow from the void ratio, but there is no column e either"
+        return np.column_stack([columns[name] for name in inputs]), []
+    try:
+        derived = experiment.derive_inputs(columns, missing, control, type_code)
+    except UnderivableInputs as reason:
         raise DataError(
             f"{path}: the model needs the load features {', '.join(inputs)}; {', '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing: {reason}. The columns are {', '.join(columns)}."
-        )
-    return np.column_stack([columns.get(name, lateral) for name in inputs])
+        ) from reason
+    complete = {**columns, **derived.columns}
+    return np.column_stack([complete[name] for name in inputs]), [derived.note]

@@ -1,4 +1,4 @@
-"""Trained model in place of the DEM code: the callback that GrainLearning calls, and the record of its calls."""
+"""Surrogate in place of the DEM code: callbacks of GrainLearning that predict the responses to its samples."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glrnn_hpc.calibration.posterior import Samples
-from glrnn_hpc.collector.training_domain import Range, describe
+from glrnn_hpc.calibration.posterior import ImportanceSamples, Interval, LogDensity
+from glrnn_hpc.collector.training_domain import read_training_domain
 from glrnn_hpc.errors import DataError, ModelError, WindowError
-from glrnn_hpc.experiments.splits import scaling_of
 from glrnn_hpc.predict import get_pretrained_model, predict_sequences
+from glrnn_hpc.preprocessor.splits import scaling_of
 from glrnn_hpc.surrogate.kernels import one_load_kernel
 from glrnn_hpc.surrogate.legacy import run_folder
 from glrnn_hpc.surrogate.shipped import folder_of
@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 
-#: Draws that tell which part of a Gaussian mixture lies within the ranges.
-_DRAWS = 4096
+#: Draws from a Gaussian mixture by which its probability within the ranges is estimated.
+_MIXTURE_DRAWS = 4096
 
 
 class Surrogate:
@@ -38,8 +38,8 @@ class Surrogate:
 
     Attributes
     ----------
-    trained : Trained
-        What it was trained with.
+    domain : TrainingDomain
+        Columns, ranges and load steps of its training.
     config : dict
         Configuration of the training.
 
@@ -52,10 +52,10 @@ class Surrogate:
     def __init__(self, folder: str | Path) -> None:
         root = run_folder(folder_of(folder))
         self._model, self._stats, self.config = get_pretrained_model(root)
-        self.trained = describe(root, self._stats, self.config)
-        self._kernel = one_load_kernel(self._model, self.trained.window_size)
+        self.domain = read_training_domain(root, self._stats, self.config)
+        self._kernel = one_load_kernel(self._model, self.domain.window_size)
         if self._kernel is None:
-            logger.info("%s: is a network of another structure; Keras runs it, which is slower.", root)
+            logger.info("%s: the network has another structure; Keras runs it, which is slower.", root)
 
     def respond(self, load: Array, params: Array) -> Array:
         """Predict the responses to one load sequence, in one call.
@@ -63,9 +63,9 @@ class Surrogate:
         Parameters
         ----------
         load : ndarray, shape (T, n_inputs)
-            From its first step on, not padded; in the order of `input_names`.
+            Not padded; columns in the order of `input_names`.
         params : ndarray, shape (n, n_params)
-            In the order of `param_names`.
+            Columns in the order of `param_names`.
 
         Returns
         -------
@@ -77,21 +77,21 @@ class Surrogate:
         WindowError
             If the load has no more steps than a window.
         ModelError
-            If the numbers of columns are not those of the model, or it gives values that are not finite.
+            If the numbers of columns are not those of the model, or a response is not finite.
         """
-        trained = self.trained
-        for what, given, expected in (
-            ("load features", load.shape[1], trained.n_inputs),
-            ("parameters", params.shape[1], trained.n_params),
+        domain = self.domain
+        for columns, given, expected in (
+            ("load features", load.shape[1], domain.n_inputs),
+            ("parameters", params.shape[1], domain.n_params),
         ):
             if given != expected:
-                raise ModelError(f"{trained.folder}: was trained with {expected} {what}, {given} are given.")
-        if len(load) <= trained.first:
+                raise ModelError(f"{domain.folder}: was trained with {expected} {columns}, {given} are given.")
+        if len(load) <= domain.first:
             raise WindowError(
-                f"a load of {len(load)} steps is too short for window_size={trained.window_size}; "
-                f"at least {trained.first + 1} steps are needed."
+                f"a load of {len(load)} steps is too short for window_size={domain.window_size}; "
+                f"at least {domain.first + 1} steps are needed."
             )
-        load = np.concatenate([np.repeat(load[:1], trained.pad_length, axis=0), load]).astype("float32")
+        load = np.concatenate([np.repeat(load[:1], domain.pad_length, axis=0), load]).astype("float32")
         params = params.astype("float32")
         if self._kernel is None:
             responses = predict_sequences(
@@ -100,7 +100,7 @@ class Surrogate:
         else:
             responses = self._run_kernel(load, params)
         if not np.isfinite(responses).all():
-            raise ModelError(f"{trained.folder}: the model gives values that are not finite; it is of no use.")
+            raise ModelError(f"{domain.folder}: the model gives values that are not finite; it is of no use.")
         return responses
 
     def _run_kernel(self, load: Array, params: Array) -> Array:
@@ -115,7 +115,7 @@ class Surrogate:
 
 
 class SurrogateCallback:
-    """What GrainLearning calls in each iteration: it answers for all samples in one compiled call.
+    """GrainLearning callback that predicts the responses to all samples of an iteration in one compiled call.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ class SurrogateCallback:
     Attributes
     ----------
     seconds : list of float
-        How long each call took.
+        Duration of each call.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class SurrogateCallback:
         self.seconds: list[float] = []
 
     def __call__(self, calibration: Any) -> None:
-        """Set `sim_data` of the calibration's system; take a system itself too, as older versions hand it over.
+        """Set `sim_data` of the calibration's system. Older versions of GrainLearning pass the system itself.
 
         Raises
         ------
@@ -152,44 +152,48 @@ class SurrogateCallback:
         ModelError, WindowError
             If the load does not fit the model.
         """
-        began = time.perf_counter()
+        start = time.perf_counter()
         system = getattr(calibration, "system", calibration)
+        domain = self._surrogate.domain
         if self._load is None:
-            self._load = _load_of(system, self._surrogate.trained.n_inputs)
-            self._cut_observation(system, len(self._load))
-        observed = list(system.obs_names or self._surrogate.trained.label_names)
-        system.set_sim_data(self.answer(list(system.param_names or []), system.param_data, observed))
-        self.seconds.append(time.perf_counter() - began)
+            self._load = _load_of(system, domain.n_inputs)
+            self._trim_observation(system, len(self._load))
+        labels = list(system.obs_names or domain.label_names)
+        system.set_sim_data(self.respond(list(system.param_names or []), system.param_data, labels))
+        self.seconds.append(time.perf_counter() - start)
 
-    def answer(self, names: Sequence[str], params: Array, observed: Sequence[str]) -> Array:
-        """Return the responses to sets of the parameters that are sought, before any observation is looked at.
+    def respond(self, names: Sequence[str], params: Array, labels: Sequence[str]) -> Array:
+        """Predict the responses to sets of the sought parameters.
 
         Parameters
         ----------
         names : sequence of str
-            Of the parameters that are sought.
+            Of the sought parameters.
         params : ndarray, shape (n, n_names)
             Their values.
-        observed : sequence of str
-            The labels that are wanted.
+        labels : sequence of str
+            Names of the wanted labels.
 
         Returns
         -------
-        ndarray, shape (n, n_observed, n_steps)
+        ndarray, shape (n, n_labels, n_steps)
         """
         assert self._load is not None
-        order = self._surrogate.trained.order(names, self._extra)
+        domain = self._surrogate.domain
         sought = dict(zip(names, np.asarray(params, "float64").T, strict=True))
-        columns = [sought[name] if name in sought else np.full(len(params), self._extra[name]) for name in order]
+        columns = [
+            sought[name] if name in sought else np.full(len(params), self._extra[name])
+            for name in domain.parameter_order(names, self._extra)
+        ]
         responses = self._surrogate.respond(self._load, np.column_stack(columns))
-        return responses[:, :, self._surrogate.trained.columns(observed)].transpose(0, 2, 1)
+        return responses[:, :, domain.label_columns(labels)].transpose(0, 2, 1)
 
-    def _cut_observation(self, system: Any, n_steps: int) -> None:
-        """Take the steps from the observation that the model does not answer, unless that was done before."""
-        first = self._surrogate.trained.first
+    def _trim_observation(self, system: Any, n_steps: int) -> None:
+        """Remove the steps before the first predicted one from `obs_data`, unless it begins there already."""
+        first = self._surrogate.domain.first
         n_observed = system.obs_data.shape[1]
         if n_observed == n_steps and first:
-            logger.info("the observation is compared from step %d on, which the model answers first.", first)
+            logger.info("the observation is compared from step %d on, the first that the model predicts.", first)
             system.set_obs_data(system.obs_data[:, first:])
             system.num_steps = n_steps - first
             system.normalization_factor = system.normalization_factor[first:]
@@ -200,53 +204,63 @@ class SurrogateCallback:
             )
 
 
-class Recorder:
-    """A callback that keeps what each iteration drew and was answered, and the density it drew from.
+class SamplingCallback:
+    """Callback that keeps the samples of each iteration, their responses and the density of their draws.
 
     Parameters
     ----------
     callback : SurrogateCallback
-        What answers.
+        Predicts the responses.
     ranges : mapping of str to (float, float)
-        Of the parameters that are sought.
+        Of the sought parameters.
 
     Attributes
     ----------
-    samples : Samples
-        What was kept.
+    samples : ImportanceSamples
+        One batch per iteration.
     best : tuple of ndarray or None
-        The most probable parameters of the last iteration that was completed, and the response to them.
+        The most probable parameters of the last complete iteration, and the response to them.
     """
 
-    def __init__(self, callback: SurrogateCallback, ranges: Mapping[str, Range]) -> None:
+    def __init__(self, callback: SurrogateCallback, ranges: Mapping[str, Interval]) -> None:
         self._callback = callback
-        self.samples = Samples(ranges)
+        self.samples = ImportanceSamples(ranges)
         self.best: tuple[Array, Array] | None = None
 
     def __call__(self, calibration: Any) -> None:
-        """Answer, and keep it all."""
-        if self.samples.drawn:
-            self.complete(calibration.inference.posterior)
+        """Predict the responses to the samples of an iteration, and keep both."""
+        if self.samples.batches:
+            self.complete_iteration(calibration.inference.posterior)
         self._callback(calibration)
         system, sampling = calibration.system, calibration.inference.sampling
-        density = self.samples.even_density
+        log_proposal: LogDensity = self.samples.log_prior
         if sampling.gmm is not None:
-            inside = len(sampling.draw_samples_within_bounds(system, _DRAWS)) / _DRAWS
-            density = _log_density(sampling.gmm, sampling.min_params, sampling.max_params, inside)
-        self.samples.add(system.param_data, system.sim_data, density)
-        n = len(self.samples.drawn)
+            inside = len(sampling.draw_samples_within_bounds(system, _MIXTURE_DRAWS)) / _MIXTURE_DRAWS
+            log_proposal = _log_mixture(sampling.gmm, sampling.min_params, sampling.max_params, inside)
+        self.samples.add(system.param_data, system.sim_data, log_proposal)
+        n = len(self.samples.batches)
         logger.info("iteration %d: %d predictions in %.2f s", n, system.num_samples, self._callback.seconds[-1])
 
-    def complete(self, posterior: Array) -> None:
-        """Note the best of the last iteration by the probabilities that GrainLearning gave its samples."""
-        at = int(np.argmax(posterior))
-        self.best = self.samples.drawn[-1][at], self.samples.answered[-1][at]
+    def complete_iteration(self, probabilities: Array) -> None:
+        """Set `best` to the most probable sample of the last batch.
+
+        Parameters
+        ----------
+        probabilities : ndarray, shape (n_samples,)
+            GrainLearning's weights of the samples.
+        """
+        batch, index = self.samples.batches[-1], int(np.argmax(probabilities))
+        self.best = batch.params[index], batch.responses[index]
 
 
-def _log_density(mixture: Any, least: Array, greatest: Array, inside: float) -> Any:
-    """Return the log density of a mixture that was learnt between `least` and `greatest`, cut at the ranges."""
-    scale = np.log(greatest - least).sum() + np.log(max(inside, 1 / _DRAWS))
-    return lambda params: mixture.score_samples((params - least) / (greatest - least)) - scale
+def _log_mixture(mixture: Any, least: Array, greatest: Array, inside: float) -> LogDensity:
+    """Return the log density of a Gaussian mixture, truncated at the ranges.
+
+    GrainLearning fits it to parameters that are scaled to 0..1 between `least` and `greatest`; `inside` is its
+    probability within the ranges.
+    """
+    log_volume = np.log(greatest - least).sum() + np.log(max(inside, 1 / _MIXTURE_DRAWS))
+    return lambda params: mixture.score_samples((params - least) / (greatest - least)) - log_volume
 
 
 def _load_of(system: Any, n_inputs: int) -> Array:

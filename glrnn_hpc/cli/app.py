@@ -1,4 +1,4 @@
-"""What all commands of `glrnn` share: the application, its exit statuses, the types of its arguments."""
+"""Application `glrnn` that all commands join: its exit statuses, and the types of common arguments."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SweepDir = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the swe
 
 
 def main() -> None:
-    """Run `glrnn`; an error that the user can mend is one message and exit status 2."""
+    """Run `glrnn`; an error that the user can correct is one message and exit status 2."""
     logs.to_stderr()
     try:
         app()
     except GlrnnError as error:
-        # What every MPI rank raises one of them says.
+        # An error that every MPI rank raises is printed by one of them.
         if not error.is_agreed or _rank() == 0:
-            logs.say(error)
+            logs.print_error(error)
         sys.exit(WRONG_INPUT)
 
 

@@ -1,15 +1,21 @@
-"""The command that calibrates with a surrogate."""
+"""Command `glrnn calibrate`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from glrnn_hpc.cli import tables
 from glrnn_hpc.cli.app import Json, app
 from glrnn_hpc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from glrnn_hpc.calibration.result import CalibrationSummary
+
+Value = TypeVar("Value")
 
 
 @app.command()
@@ -40,19 +46,16 @@ def calibrate(
     seed: Annotated[int, typer.Option(help="Of the samples; the same seed gives the same result.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Find the parameters with which a surrogate answers as an experiment did, by GrainLearning."""
+    """Find the parameters with which a surrogate reproduces an experiment, with GrainLearning."""
     ranges = _assignments("--param", param, "NAME=MIN:MAX, such as mu=15:50", _range)
     values = _assignments("--known", known, "NAME=VALUE, such as pressure=0.2", float)
-    from glrnn_hpc.calibration import calibrate
+    from glrnn_hpc.calibration.calibrate import run_calibration
+    from glrnn_hpc.calibration.settings import CalibrationSettings
 
-    found = calibrate.calibrate(
-        model_dir,
-        observation,
-        ranges,
-        out,
+    settings = CalibrationSettings(
         known=values,
         experiment_type=experiment_type,
-        observed=None if observe is None else [name.strip() for name in observe.split(",") if name.strip()],
+        labels=None if observe is None else [name.strip() for name in observe.split(",") if name.strip()],
         control=ctrl,
         n_samples=samples,
         n_iterations=iterations,
@@ -60,22 +63,24 @@ def calibrate(
         n_components=components,
         seed=seed,
     )
-    tables.show(as_json, found, _lines(found))
+    summary = run_calibration(model_dir, observation, ranges, settings, out)
+    tables.print_result(as_json, summary.as_dict(), _output(summary))
 
 
-def _assignments(option: str, given: list[str] | None, form: str, convert: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for text in given or []:
+def _assignments(option: str, texts: list[str] | None, form: str, convert: Callable[[str], Value]) -> dict[str, Value]:
+    """Return the values of a repeated option by their names."""
+    values: dict[str, Value] = {}
+    for text in texts or []:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not name or not equals:
             raise ConfigError(f"{option} {text}: {form} is needed.")
-        if name in found:
+        if name in values:
             raise ConfigError(f"{option} {text}: {name} is given twice.")
         try:
-            found[name] = convert(value)
+            values[name] = convert(value)
         except ValueError as error:
             raise ConfigError(f"{option} {text}: {form} is needed.") from error
-    return found
+    return values
 
 
 def _range(text: str) -> tuple[float, float]:
@@ -83,33 +88,33 @@ def _range(text: str) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
-    rows = [
+def _output(summary: CalibrationSummary) -> tables.Output:
+    estimates = [
         [
             name,
-            *(f"{found[kind][name]:.4g}" for kind in ("most_probable", "spread", "mean", "deviation")),
-            " .. ".join(f"{value:.4g}" for value in found["interval"][name]),
+            *(f"{value:.4g}" for value in (each.most_probable, each.spread, each.mean, each.deviation)),
+            " .. ".join(f"{value:.4g}" for value in each.interval),
         ]
-        for name in found["most_probable"]
+        for name, each in summary.parameters.items()
     ]
-    lines = [tables.table(["parameter", "most probable", "spread", "mean", "deviation", "90 % within"], rows), ""]
-    rows = [
+    errors = [
         [
             name,
-            row["unit"] or "-",
-            f"{row['rmse']:.4g}",
-            *("not known" if row[kind] is None else f"{row[kind]:.4g}" for kind in ("surrogate_rmse", "expected")),
+            fit.unit or "-",
+            f"{fit.rmse:.4g}",
+            *("not known" if error is None else f"{error:.4g}" for error in (fit.surrogate_rmse, fit.expected)),
         ]
-        for name, row in found["errors"].items()
+        for name, fit in summary.labels.items()
     ]
-    lines.append(
-        tables.table(
-            ["label", "unit", "RMSE to the observation", "of the surrogate on its tests", "expected here"], rows
-        )
-    )
-    lines += [*found["notes"], f"resampling: {found['resampling']}"]
-    lines.append(
-        f"{found['iterations']} iterations of {found['samples']} predictions in {found['seconds']:.1f} s, "
-        f"{found['seconds_per_prediction']:.3f} s for those of one"
-    )
-    return [*lines, f"-> {found['output']}"]
+    return [
+        tables.Table(["parameter", "most probable", "spread", "mean", "deviation", "90 % within"], estimates),
+        "",
+        tables.Table(
+            ["label", "unit", "RMSE to the observation", "of the surrogate on its tests", "expected here"], errors
+        ),
+        *summary.notes,
+        f"resampling: {summary.resampling}",
+        f"{summary.n_iterations} iterations of {summary.n_samples} predictions in {summary.seconds:.1f} s, "
+        f"{summary.seconds_per_prediction:.3f} s for those of one",
+        f"-> {summary.output}",
+    ]

@@ -26,14 +26,18 @@ def parse(
     inputs: Annotated[str | None, typer.Option(help="Names of the load features, e.g. e_x,e_y,e_z.")] = None,
     outputs: Annotated[str | None, typer.Option(help="Names of the responses, e.g. e,p,q.")] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    experiment: Annotated[
+        str | None, typer.Option(metavar="NAME", help="triaxial (default), or module:Class of your own.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Parse YADE's raw files into one HDF5 file; broken ones are named and left out (exit status 3).
 
     Under mpiexec or srun the ranks share the files; the result is the same.
     """
-    from glrnn_hpc.data import hdf5, yade
+    from glrnn_hpc.data import yade
     from glrnn_hpc.data.ranks import world
+    from glrnn_hpc.experiments.registry import experiment_named
 
     if dtype not in ("float32", "float64"):
         raise ConfigError(f"--dtype: {dtype!r} is not one of float32, float64.")
@@ -45,9 +49,10 @@ def parse(
         out,
         sequence_length,
         not flat,
-        contact_keys=_names(contact_params, hdf5.CONTACT_KEYS),
-        input_keys=_names(inputs, hdf5.INPUT_KEYS),
-        output_keys=_names(outputs, hdf5.OUTPUT_KEYS),
+        contact_keys=_names(contact_params),
+        input_keys=_names(inputs),
+        output_keys=_names(outputs),
+        experiment=experiment_named(experiment, "--experiment"),
         dtype=dtype,
         ranks=ranks,
     )
@@ -56,8 +61,8 @@ def parse(
     rows = [[name, *map(str, vars(group).values())] for name, group in report.groups.items()]
     totals = [sum(column) for column in zip(*(vars(group).values() for group in report.groups.values()), strict=True)]
     rows.append(["all", *map(str, totals)])
-    table = tables.table(["group", "files", "good", "trimmed", "short", "corrupt"], rows)
-    tables.show(
+    table = tables.Table(["group", "files", "good", "trimmed", "short", "corrupt"], rows)
+    tables.print_result(
         as_json, report.as_dict(), [*report.problems, table, f"{report.sequence_length} steps each -> {report.output}"]
     )
     if report.problems:
@@ -66,14 +71,19 @@ def parse(
 
 @app.command()
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE.hdf5", help="File to look at.")], as_json: Json = False
+    file: Annotated[Path, typer.Argument(metavar="FILE.hdf5", help="File to look at.")],
+    experiment: Annotated[
+        str | None, typer.Option(metavar="NAME", help="triaxial (default), or module:Class of your own.")
+    ] = None,
+    as_json: Json = False,
 ) -> None:
     """Show groups, shapes, attributes, ranges and problems of a data file."""
     from glrnn_hpc.data import inspect as inspection
+    from glrnn_hpc.experiments.registry import experiment_named
 
-    found = inspection.inspect(file)
-    tables.show(as_json, found, [inspection.render(found)])
+    description = inspection.inspect(file, experiment_named(experiment, "--experiment"))
+    tables.print_result(as_json, description.as_dict(), [inspection.render(description)])
 
 
-def _names(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
-    return default if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())

@@ -25,6 +25,7 @@ def train(
 ) -> None:
     """Train one model."""
     from glrnn_hpc import config, layout
+    from glrnn_hpc.models.registry import run_config
 
     if wandb not in (None, "offline", "online", "disabled"):
         raise ConfigError(f"--wandb: {wandb!r} is not one of offline, online, disabled.")
@@ -34,14 +35,14 @@ def train(
         if not key or not equals:
             raise ConfigError(f"--set {setting}: KEY=VALUE is needed, such as --set epochs=20.")
         keys[key] = config.parse_yaml(value, f"--set {setting}")
-    full = config.parse(config.RunConfig, keys)
-    config.say_defaults(full, keys)
+    full = run_config(keys)
+    config.log_defaults(full, keys)
 
     import_keras()
-    from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+    from glrnn_hpc.preprocessor.from_file import preprocessor_of_file
     from glrnn_hpc.train import train_tracked
 
-    preprocessor = PreprocessorTriaxialCompression(None, **full.as_dict())
+    preprocessor = preprocessor_of_file(full.as_dict())
     preprocessor.prepare_arrays()  # wrong data must not move an earlier run aside
     aside = layout.keep_aside(out)
     outcome = train_tracked(preprocessor, full.as_dict(), out=out, mode=wandb)
@@ -54,10 +55,10 @@ def train(
     lines = [f"the earlier {out} was renamed to {aside}"] if aside else []
     lines += [
         f"best of {outcome.epochs} epochs: {outcome.best_epoch}",
-        tables.metrics_line(outcome.metrics),
+        tables.format_metrics(outcome.metrics),
         f"-> {out}",
     ]
-    tables.show(as_json, content, lines)
+    tables.print_result(as_json, content, lines)
 
 
 @app.command()
@@ -74,26 +75,26 @@ def predict(
         raise ConfigError(f"--split: {split!r} is not one of test, all.")
     import_keras()
     if figure is not None:
-        from glrnn_hpc.report.prediction_figures import check_figure, plot_predictions
+        from glrnn_hpc.report.prediction_figures import check_figure_path, plot_predictions
 
         if figure.resolve() == out.resolve():
             raise ConfigError(f"--figure {figure}: is the file of the predictions (--out) too; choose another one.")
-        check_figure(figure)  # a prediction of minutes must not end with a wrong name
+        check_figure_path(figure)  # a prediction of minutes must not end with a wrong name
     from glrnn_hpc.predict import predict_file
 
-    found = predict_file(model_dir, data, out, split)
-    units = found["units"]
+    summary = predict_file(model_dir, data, out, split)
+    units = summary["units"]
     rows = [
         [name, units.get(name, "-"), *(f"{value:.4g}" for value in errors.values())]
-        for name, errors in found["metrics"].items()
+        for name, errors in summary["metrics"].items()
     ]
-    lines = [tables.table(["label", "unit", "MAE", "RMSE", "R2"], rows)]
-    lines.append(
-        f"MSE in standardised units: {found['mse_standardised']:.4g}, {found['n_sequences']} sequences ({split})"
+    output: tables.Output = [tables.Table(["label", "unit", "MAE", "RMSE", "R2"], rows)]
+    output.append(
+        f"MSE in standardised units: {summary['mse_standardised']:.4g}, {summary['n_sequences']} sequences ({split})"
     )
-    lines.append(f"-> {out}")
+    output.append(f"-> {out}")
     if figure is not None:
-        plot_predictions(out, figure, found["metrics"])
-        found["figure"] = str(figure)
-        lines.append(f"-> {figure}")
-    tables.show(as_json, found, lines)
+        plot_predictions(out, figure, summary["metrics"])
+        summary["figure"] = str(figure)
+        output.append(f"-> {figure}")
+    tables.print_result(as_json, summary, output)

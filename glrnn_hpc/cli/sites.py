@@ -22,11 +22,11 @@ def init(
 
     files = project.write_project(folder)
     root = folder.resolve()
-    shown = "" if root == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
+    change_folder = "" if root == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
     lines = [f"{len(files)} files -> {root}", f"Put your data to {root / project.DATA}; data/README.md says how. Then:"]
-    lines.append(f"  {shown}glrnn sweep sweeps/smoke.yaml --out runs/smoke")
+    lines.append(f"  {change_folder}glrnn sweep sweeps/smoke.yaml --out runs/smoke")
     content = {"output": str(root), "data": str(root / project.DATA), "files": [str(file) for file in files]}
-    tables.show(as_json, content, lines)
+    tables.print_result(as_json, content, lines)
 
 
 @app.command()
@@ -41,14 +41,17 @@ def doctor(
 
     Exit status: 0 all works, there may be warnings; 2 there is a problem; 3 the job did not begin in time.
     """
-    from glrnn_hpc.doctor import examine as launch_doctor
-    from glrnn_hpc.launch.slurm.profile import load_profile
-
     if profile is None:
-        report = launch_doctor.examine_machine()
+        from glrnn_hpc.doctor.machine import examine_machine
+
+        report = examine_machine()
     else:
-        report = launch_doctor.examine_site(load_profile(profile), 60 * timeout)
-    tables.show(as_json, report.as_dict(), tables.check_lines(report.as_dict()))
+        # Here, as submitit and what it loads are of no use on a machine without Slurm.
+        from glrnn_hpc.doctor.site_job import examine_site
+        from glrnn_hpc.launch.slurm.profile import load_profile
+
+        report = examine_site(load_profile(profile), 60 * timeout)
+    tables.print_result(as_json, report.as_dict(), tables.doctor_lines(report))
     if report.count("problem"):
         raise typer.Exit(WRONG_INPUT)
     if report.is_incomplete:

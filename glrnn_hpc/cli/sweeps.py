@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     from glrnn_hpc.launch.slurm.profile import Profile
 
 #: A year: no thread can wait for ever.
-MOST_SECONDS = 3.2e7
+MAX_SECONDS = 3.2e7
 
 
 @app.command()
 def sweep(
     sweep_file: Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="W&B sweep configuration.")],
     out: Annotated[Path, typer.Option(help="Folder of the sweep; must not exist, or be empty.")],
-    cluster: Annotated[str, typer.Option(help="local: this machine; slurm: jobs; debug: this process.")] = "local",
+    cluster: Annotated[
+        str, typer.Option(help="local: this machine; slurm: jobs; debug: this process; or module:Class.")
+    ] = "local",
     profile: Annotated[Path | None, typer.Option(help="Of --cluster slurm: the site's YAML file.")] = None,
     workers: Annotated[
         int, typer.Option(min=0, help="Workers to start; 0: only make the folder, for scripts that start glrnn worker.")
@@ -39,13 +41,13 @@ def sweep(
         str | None, typer.Option(metavar="URL", help="Database for the study, in place of the journal file.")
     ] = None,
     heartbeat: Annotated[
-        float, typer.Option(min=0.01, max=MOST_SECONDS, help="Seconds between two heartbeats of a worker.")
+        float, typer.Option(min=0.01, max=MAX_SECONDS, help="Seconds between two heartbeats of a worker.")
     ] = 15,
     dead_after: Annotated[
-        float, typer.Option(min=0.02, max=MOST_SECONDS, help="Seconds without a heartbeat until others take over.")
+        float, typer.Option(min=0.02, max=MAX_SECONDS, help="Seconds without a heartbeat until others take over.")
     ] = 90,
     hang_timeout: Annotated[
-        float, typer.Option(min=1, max=MOST_SECONDS, help="Seconds without progress until a rank ends its worker.")
+        float, typer.Option(min=1, max=MAX_SECONDS, help="Seconds without progress until a rank ends its worker.")
     ] = 3600,
     collect: Annotated[bool, typer.Option("--collect", help="Export the best model when the workers end.")] = False,
     wandb: Annotated[
@@ -59,31 +61,31 @@ def sweep(
 ) -> None:
     """Search for the best model: make the sweep's folder, start workers, wait for the trials."""
     from glrnn_hpc.launch import run_sweep
+    from glrnn_hpc.records.sweep_state import Timing
     from glrnn_hpc.search.sweep import load_sweep
-    from glrnn_hpc.study.liveness import Timing
 
     if dead_after < 2 * heartbeat:
         raise ConfigError(f"--dead-after {dead_after:g} must be at least twice --heartbeat {heartbeat:g}.")
-    site = _site(cluster, profile)
+    site = _load_profile(cluster, profile)
     spec = load_sweep(sweep_file, sampler=sampler)
-    report = progress.Progress(is_quiet=as_json)
-    run_sweep(
-        spec,
-        out,
-        n_workers=workers,
-        ranks_per_worker=ranks_per_worker,
-        n_trials=trials,
-        storage=storage,
-        timing=Timing(heartbeat, dead_after, hang_timeout),
-        cluster=cluster,
-        profile=site,
-        collect=collect,
-        wandb=wandb,
-        wandb_sweep=wandb_sweep,
-        wait=not no_wait,
-        report=report,
-    )
-    _show_status(out, as_json)
+    with progress.SweepProgress(is_quiet=as_json) as report:
+        run_sweep(
+            spec,
+            out,
+            n_workers=workers,
+            ranks_per_worker=ranks_per_worker,
+            n_trials=trials,
+            storage=storage,
+            timing=Timing(heartbeat, dead_after, hang_timeout),
+            cluster=cluster,
+            profile=site,
+            collect=collect,
+            wandb=wandb,
+            wandb_sweep=wandb_sweep,
+            wait=not no_wait,
+            report=report,
+        )
+    _print_status(out, as_json)
 
 
 @app.command()
@@ -95,7 +97,9 @@ def resume(
     ranks_per_worker: Annotated[int | None, typer.Option(min=1, help="MPI ranks of each new worker.")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="A larger number of trials than before.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
-    cluster: Annotated[str | None, typer.Option(help="local, slurm or debug; default: as at the start.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="local, slurm, debug or module:Class; default: as at the start.")
+    ] = None,
     profile: Annotated[Path | None, typer.Option(help="The site's YAML file; default: as at the start.")] = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Start what is missing and return.")] = False,
     as_json: Json = False,
@@ -103,18 +107,20 @@ def resume(
     """Go on with a sweep: start the workers it lacks, adopt the trials of dead ones, add trials."""
     from glrnn_hpc.launch import resume_sweep
 
-    resume_sweep(
-        folder,
-        n_workers=workers,
-        ranks_per_worker=ranks_per_worker,
-        n_trials=trials,
-        retry_failed=retry_failed,
-        cluster=cluster,
-        profile=_site(cluster, profile),
-        wait=not no_wait,
-        report=progress.Progress(is_quiet=as_json),
-    )
-    _show_status(folder, as_json)
+    site = _load_profile(cluster, profile)
+    with progress.SweepProgress(is_quiet=as_json) as report:
+        resume_sweep(
+            folder,
+            n_workers=workers,
+            ranks_per_worker=ranks_per_worker,
+            n_trials=trials,
+            retry_failed=retry_failed,
+            cluster=cluster,
+            profile=site,
+            wait=not no_wait,
+            report=report,
+        )
+    _print_status(folder, as_json)
 
 
 @app.command()
@@ -129,7 +135,7 @@ def worker(
 
     main.run(folder, job, ranks)
     if as_json:
-        _show_status(folder, as_json)
+        _print_status(folder, as_json)
 
 
 @app.command()
@@ -143,16 +149,16 @@ def status(
     if watch:
         _watch(folder, seconds, as_json)
     else:
-        _show_status(folder, as_json)
+        _print_status(folder, as_json)
 
 
 @app.command()
 def cancel(folder: SweepDir, as_json: Json = False) -> None:
-    """Stop a sweep: its ranks give their trials back within a heartbeat; `glrnn resume` goes on with them."""
+    """Stop a sweep: its ranks release their trials within a heartbeat; `glrnn resume` goes on with them."""
     from glrnn_hpc.launch import cancel_sweep
 
     cancel_sweep(folder)
-    _show_status(folder, as_json)
+    _print_status(folder, as_json)
 
 
 @app.command()
@@ -168,9 +174,9 @@ def collect(
     import_keras()
     from glrnn_hpc.collector.collect import collect as collect_best
 
-    found = collect_best(folders, top, out=out)
-    tables.show(as_json, found, tables.collect_lines(found))
-    if found["refused"] or found["trials"]["failed"]:
+    summary = collect_best(folders, top, out=out)
+    tables.print_result(as_json, summary, tables.collect_output(summary))
+    if summary["refused"] or summary["trials"]["failed"]:
         raise typer.Exit(LEFT_OUT)
 
 
@@ -183,38 +189,42 @@ def report(
     """Write DIR/report.html, a page of its own that needs no internet, and DIR/figures/*.png; trials may still run."""
     from glrnn_hpc.report.report import write_report
 
-    found = write_report(folder, top)
-    lines = [f"{name}: left out: {reason}" for name, reason in found["left_out"].items()]
-    tables.show(as_json, found, [*lines, f"{len(found['figures'])} figures -> {found['report']}"])
-    if found["faulty"]:
+    summary = write_report(folder, top)
+    lines = [f"{name}: left out: {reason}" for name, reason in summary["left_out"].items()]
+    tables.print_result(as_json, summary, [*lines, f"{len(summary['figures'])} figures -> {summary['report']}"])
+    if summary["faulty"]:
         raise typer.Exit(LEFT_OUT)
 
 
-def _site(cluster: str | None, file: Path | None) -> Profile | None:
+def _load_profile(cluster: str | None, file: Path | None) -> Profile | None:
+    """Load the site's profile, if a file is given; without `cluster` the sweep's folder names the launcher."""
+    from glrnn_hpc.launch.registry import launcher_class
     from glrnn_hpc.launch.slurm.profile import load_profile
 
-    if file is not None and cluster in ("local", "debug"):
+    if file is None:
+        return None
+    if cluster is not None and not launcher_class(cluster).takes_profile:
         raise ConfigError("--profile: belongs to --cluster slurm.")
-    return None if file is None else load_profile(file)
+    return load_profile(file)
 
 
 def _watch(folder: Path, seconds: float, as_json: bool) -> None:
     from glrnn_hpc.summary.status import summarize
 
-    while (found := summarize(folder))["state"] == "running":
+    while (summary := summarize(folder))["state"] == "running":
         # On a terminal the table stays in its place; a log gets one after the other, and --json one object per line.
-        if sys.stdout.isatty() and not as_json:
-            print("\x1b[2J\x1b[H", end="")
-        tables.show(as_json, found, tables.status_lines(found))
+        if not as_json:
+            tables.clear_terminal()
+        tables.print_result(as_json, summary, tables.status_output(summary))
         sys.stdout.flush()
         time.sleep(seconds)
-    _show_status(folder, as_json)
+    _print_status(folder, as_json)
 
 
-def _show_status(folder: Path, as_json: bool) -> None:
+def _print_status(folder: Path, as_json: bool) -> None:
     from glrnn_hpc.summary.status import summarize
 
-    found = summarize(folder)
-    tables.show(as_json, found, tables.status_lines(found))
-    if found["trials"]["failed"]:
+    summary = summarize(folder)
+    tables.print_result(as_json, summary, tables.status_output(summary))
+    if summary["trials"]["failed"]:
         raise typer.Exit(LEFT_OUT)

@@ -1,144 +1,205 @@
-"""What the commands print: tables, lines, progress, and one JSON object in place of them."""
+"""Output of the commands on stdout: tables and lines, or one JSON object in place of them."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    pass
+    import rich.table
 
-#: Of trials that failed alike, that are named.
-_NUMBERS = 10
+    from glrnn_hpc.collector.collection import Collection, SweepAccount
+    from glrnn_hpc.doctor.report import Report
+    from glrnn_hpc.records.sweep_summary import SweepSummary
 
-#: Of what ranks wrote before they ended.
+#: Trials with the same error that are named.
+_MAX_NUMBERS = 10
+
+#: Lines of the ranks' log that are printed.
 _LOG_LINES = 15
 
 
-def status_lines(found: dict[str, Any]) -> list[str]:
-    """Return the table of a sweep's trials and a line that sums it up."""
+@dataclass(frozen=True)
+class Table:
+    """Table of texts.
+
+    Attributes
+    ----------
+    header : sequence of str
+        One title for each column.
+    rows : sequence of sequence of str
+        One text for each column.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def as_text(self) -> str:
+        """Return the rows in columns as wide as their longest cells, however wide a terminal is."""
+        widths = [max(len(row[column]) for row in [self.header, *self.rows]) for column in range(len(self.header))]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in [self.header, *self.rows]
+        ]
+        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+    def for_terminal(self) -> rich.table.Table:
+        """Return the table that rich fits into the width of a terminal."""
+        from rich import box
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        table = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        for title in self.header:
+            table.add_column(Text(title))
+        for row in self.rows:
+            table.add_row(*map(Text, row))
+        return table
+
+
+Output: TypeAlias = list[str | Table]
+
+
+def print_result(as_json: bool, content: Mapping[str, Any], output: Sequence[str | Table]) -> None:
+    """Print the result of a command: one JSON object, or its tables and lines."""
+    if as_json:
+        print(json.dumps(content))
+    elif sys.stdout.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
+        console = Console()
+        for part in output:
+            if isinstance(part, Table):
+                console.print(part.for_terminal())
+            else:
+                console.print(Text(part), soft_wrap=True)
+    else:
+        print("\n".join(part.as_text() if isinstance(part, Table) else part for part in output))
+
+
+def clear_terminal() -> None:
+    """Clear the terminal, so that what is printed next replaces what was there; a log stays as it is."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        Console().clear()
+
+
+def status_output(summary: SweepSummary) -> Output:
+    """Return the table of a sweep's trials, and a line that sums it up."""
     rows = [
         [
             str(row["number"]),
             row["state"],
             row["where"] or "-",
             str(row["epochs"]),
-            _number(row["last"]),
-            _number(row["best_so_far"]),
-            _number(row["epochs_per_minute"], 3),
-            "-" if row["eta_seconds"] is None else duration(row["eta_seconds"]),
-            point(row["params"]),
+            _format_number(row["last"]),
+            _format_number(row["best_so_far"]),
+            _format_number(row["epochs_per_minute"], 3),
+            "-" if row["eta_seconds"] is None else format_duration(row["eta_seconds"]),
+            format_point(row["params"]),
         ]
-        for row in found["table"]
+        for row in summary["table"]
     ]
-    metric = found["metric"]
+    metric = summary["metric"]
     header = ["trial", "state", "where", "epoch", metric, f"best {metric}", "epochs/min", "at most", "parameters"]
-    lines = [table(header, rows)]
-    lines += [f"trial {row['number']} failed: {row['error']}" for row in found["table"] if row.get("error")]
-    counts = ", ".join(f"{count} {state}" for state, count in found["trials"].items() if count)
-    counts += f", {found['retried']} retried" if found["retried"] else ""
-    best = found["best"]
-    line = f"{found['state']}: {counts}" + (f"; best: trial {best['number']}, {best['value']:.6g}" if best else "")
-    if found["eta_seconds"] is not None:
-        line += f"; about {duration(found['eta_seconds'])} left"
-    if found["utilisation"] is not None:
-        line += f"; {found['utilisation']:.0%} of the ranks' time in fit and evaluate"
-    return [*lines, line + (f" ({found['reason']})" if found["reason"] else "")]
+    output: Output = [Table(header, rows)]
+    output += [f"trial {row['number']} failed: {row['error']}" for row in summary["table"] if row.get("error")]
+    counts = ", ".join(f"{count} {state}" for state, count in summary["trials"].items() if count)
+    counts += f", {summary['retried']} retried" if summary["retried"] else ""
+    best = summary["best"]
+    line = f"{summary['state']}: {counts}" + (f"; best: trial {best['number']}, {best['value']:.6g}" if best else "")
+    if summary["eta_seconds"] is not None:
+        line += f"; about {format_duration(summary['eta_seconds'])} left"
+    if summary["utilisation"] is not None:
+        line += f"; {summary['utilisation']:.0%} of the ranks' time in fit and evaluate"
+    return [*output, line + (f" ({summary['reason']})" if summary["reason"] else "")]
 
 
-def collect_lines(found: dict[str, Any]) -> list[str]:
-    """Return the lines of `glrnn collect`: the ranking, what the best one is worth, what went wrong, what it cost."""
-    is_many, best, metric = "sweeps" in found, found["best"], found["metric"]
-    where = {row["sweep"]: row["sweep"] + " " for row in found["top"] + found["refused"]} if is_many else {}
-    lines = [
-        f"{where.get(row.get('sweep'), '')}trial {row['number']} was refused: {row['reason']}"
-        for row in found["refused"]
+def collect_output(summary: Collection) -> Output:
+    """Return the output of `glrnn collect`: the ranking, the best model's errors, the failures and the cost."""
+    is_many, best, metric = "sweeps" in summary, summary["best"], summary["metric"]
+    where = {row["sweep"]: row["sweep"] + " " for row in [*summary["top"], *summary["refused"]]} if is_many else {}
+    output: Output = [
+        f"{where.get(row.get('sweep', ''), '')}trial {row['number']} was refused: {row['reason']}"
+        for row in summary["refused"]
     ]
     shown = [name for name in ("val_loss", "test_loss") if name != metric]
     rows = [
         [
             *([row["sweep"]] if is_many else []),
             str(row["number"]),
-            _number(row["value"]),
-            *(_number(row["recomputed"][name]) for name in shown),
-            point(row["config"]),
+            _format_number(row["value"]),
+            *(_format_number(row["recomputed"][name]) for name in shown),
+            format_point(row["config"]),
         ]
-        for row in found["top"]
+        for row in summary["top"]
     ]
-    lines.append(table([*(["sweep"] if is_many else []), "trial", metric, *shown, "parameters"], rows))
-    lines.append(f"best: {where.get(best.get('sweep'), '')}trial {best['number']}, verified on the val and test split")
-    lines.append(metrics_line(best["metrics"]))
+    output.append(Table([*(["sweep"] if is_many else []), "trial", metric, *shown, "parameters"], rows))
+    sweep_of_best = where.get(best.get("sweep", ""), "")
+    output.append(f"best: {sweep_of_best}trial {best['number']}, verified on the val and test split")
+    output.append(format_metrics(best["metrics"]))
     kinds = ("mae", "rmse", "r2")
-    errors = [[name, *(_number(values[kind], 4) for kind in kinds)] for name, values in best["errors"].items()]
-    lines.append(table(["test split", "MAE", "RMSE", "R2"], errors))
-    for root, sweep in (found["sweeps"] if is_many else {"": found}).items():
-        lines += [f"{root}:"] if is_many else []
-        lines += _account_lines(sweep)
-    return [*lines, f"-> {best['path']}"]
+    errors = [[name, *(_format_number(values[kind], 4) for kind in kinds)] for name, values in best["errors"].items()]
+    output.append(Table(["test split", "MAE", "RMSE", "R2"], errors))
+    accounts: Mapping[str, Collection | SweepAccount] = summary["sweeps"] if is_many else {"": summary}
+    for root, sweep in accounts.items():
+        output += [f"{root}:"] if is_many else []
+        output += _cost_lines(sweep)
+    return [*output, f"-> {best['path']}"]
 
 
-def _account_lines(found: dict[str, Any]) -> list[str]:
+def _cost_lines(summary: Collection | SweepAccount) -> list[str]:
+    """Return the lines about failed and pruned trials, and the time that the ranks used."""
     lines = []
-    for group in found["failures"]:
-        numbers = ", ".join(map(str, group["trials"][:_NUMBERS])) + (", …" if len(group["trials"]) > _NUMBERS else "")
+    for group in summary["failures"]:
+        numbers = ", ".join(map(str, group["trials"][:_MAX_NUMBERS]))
+        numbers += ", …" if len(group["trials"]) > _MAX_NUMBERS else ""
         lines.append(f"{len(group['trials'])} failed ({numbers}): {group['error']}")
-    if found["prunings"]:
-        epochs = ", ".join(f"{count} after epoch {epoch}" for epoch, count in found["prunings"].items())
-        lines.append(f"{found['trials']['pruned']} pruned: {epochs}")
-    line = f"{found['state']} after {duration(found['wall_seconds'])}; {found['rank_hours']:.3g} rank hours in trials"
-    if found["utilisation"] is not None:
-        line += f" of {found['allocated_rank_hours']:.3g} allocated, {found['utilisation']:.0%} in fit and evaluate"
+    if summary["prunings"]:
+        epochs = ", ".join(f"{count} after epoch {epoch}" for epoch, count in summary["prunings"].items())
+        lines.append(f"{summary['trials']['pruned']} pruned: {epochs}")
+    duration = format_duration(summary["wall_seconds"])
+    line = f"{summary['state']} after {duration}; {summary['rank_hours']:.3g} rank hours in trials"
+    if summary["utilisation"] is not None:
+        line += f" of {summary['allocated_rank_hours']:.3g} allocated, {summary['utilisation']:.0%} in fit and evaluate"
     return [*lines, line]
 
 
-def check_lines(found: dict[str, Any]) -> list[str]:
-    """Return the lines of `glrnn doctor`: each check, and below it what to do."""
-    width = max(len(check["name"]) for check in found["checks"])
+def doctor_lines(report: Report) -> list[str]:
+    """Return the lines of `glrnn doctor`: each check, and its advice below it."""
+    width = max(len(check.name) for check in report.checks)
     lines = []
-    for check in found["checks"]:
-        lines.append(f"{check['status']:<8} {check['name']:<{width}}  {check['found']}")
-        if check["advice"]:
-            lines.append(f"{'':<8} {'':<{width}}  -> {check['advice']}")
-    if found["log"]:
-        lines += ["", "The last lines that the ranks wrote:", *found["log"].splitlines()[-_LOG_LINES:], ""]
-    return [*lines, f"problems: {found['problems']}, warnings: {found['warnings']}"]
+    for check in report.checks:
+        lines.append(f"{check.status:<8} {check.name:<{width}}  {check.result}")
+        if check.advice:
+            lines.append(f"{'':<8} {'':<{width}}  -> {check.advice}")
+    if report.log:
+        lines += ["", "The last lines that the ranks wrote:", *report.log.splitlines()[-_LOG_LINES:], ""]
+    return [*lines, f"problems: {report.count('problem')}, warnings: {report.count('warning')}"]
 
 
-def _number(value: float | None, digits: int = 6) -> str:
+def _format_number(value: float | None, digits: int = 6) -> str:
     return "-" if value is None else f"{value:.{digits}g}"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return seconds as h, min or s."""
     minutes, hours = seconds / 60, seconds / 3600
     return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.0f} min" if minutes >= 1 else f"{seconds:.0f} s"
 
 
-def point(params: dict[str, Any]) -> str:
+def format_point(params: Mapping[str, Any]) -> str:
     """Return parameters in one line."""
     return " ".join(
         f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in params.items()
     )
 
 
-def metrics_line(metrics: dict[str, float]) -> str:
+def format_metrics(metrics: Mapping[str, float]) -> str:
     """Return metrics in one line."""
     return ", ".join(f"{name} {value:.5g}" for name, value in metrics.items())
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """Return rows in columns as wide as their longest cells."""
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [header, *rows]
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
-def show(as_json: bool, content: dict[str, Any], lines: list[str]) -> None:
-    """Print one JSON object, or the lines."""
-    if as_json:
-        print(json.dumps(content))
-    else:
-        print("\n".join(lines))

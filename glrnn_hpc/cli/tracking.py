@@ -30,7 +30,7 @@ def sync(
     content = {"synced": 0, **{state.replace(" ", "_"): count for state, count in counts.items()}}
     lines = [f"{each.name}: {each.state}" + _in_brackets(each.reason or each.path) for each in outcomes]
     lines.append(", ".join(f"{count} {state}" for state, count in counts.items()))
-    tables.show(as_json, {**content, "runs": [asdict(each) for each in outcomes]}, lines)
+    tables.print_result(as_json, {**content, "runs": [asdict(each) for each in outcomes]}, lines)
     if counts["failed"]:
         raise typer.Exit(LEFT_OUT)
 

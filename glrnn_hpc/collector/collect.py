@@ -1,4 +1,4 @@
-"""Rank the trials of one or several sweeps, prove the best ones by their files, export the best one."""
+"""Collection of the best trial of one or several sweeps: ranking, verification, export."""
 
 from __future__ import annotations
 
@@ -6,31 +6,28 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from glrnn_hpc import layout
+from glrnn_hpc.collector.collection import Collection, ExportedTrial, RefusedTrial, SweepAccount, VerifiedTrial
+from glrnn_hpc.collector.comparison import check_comparable
+from glrnn_hpc.collector.export import export_folder, export_trial
 from glrnn_hpc.collector.provenance import Checksums, provenance_of
 from glrnn_hpc.collector.verify import Disagreement, Verified, verify
-from glrnn_hpc.config import RUN_KEYS, RunConfig
-from glrnn_hpc.data.hdf5 import read_schema, select_groups
 from glrnn_hpc.data.shared import DemData, read_data
 from glrnn_hpc.errors import ConfigError, GlrnnError, SweepError
-from glrnn_hpc.records.provenance import Provenance, write_provenance
-from glrnn_hpc.search.sweep import PREPROCESSOR, group_choices
-from glrnn_hpc.study import processes
+from glrnn_hpc.records.provenance import Provenance
+from glrnn_hpc.records.sweep_state import read_sweep_state
+from glrnn_hpc.records.sweep_summary import SweepSummary
+from glrnn_hpc.search.goal import sign_of
+from glrnn_hpc.search.sweep import experiment_of, group_choices
 from glrnn_hpc.study.ranking import best_first
 from glrnn_hpc.study.study import STATES, Slot, SweepStudy
-from glrnn_hpc.summary.cost import account, group_errors
-from glrnn_hpc.summary.status import summarize
-from glrnn_hpc.surrogate.artifact import find_model
+from glrnn_hpc.summary.cost import cost_of, group_errors
+from glrnn_hpc.summary.status import summarize, utilisation_of
 
 logger = logging.getLogger(__name__)
-
-#: Keys that decide on which sequences, and in which units, a loss is taken.
-_CHOOSING = ("pressure", "experiment_type")
-_DECIDING = (*_CHOOSING, "train_frac", "val_frac", "standardize_outputs")
 
 #: Trials in a row whose files give other numbers than they logged: then it is the data, not the trials.
 _MOST_DISAGREEMENTS = 20
@@ -39,33 +36,52 @@ _MOST_DISAGREEMENTS = 20
 _REASONS = 5
 
 
-@dataclass
-class _Sweep:
-    """One of the sweeps, and what was found in it."""
+@dataclass(frozen=True)
+class Candidate:
+    """Finished trial of a sweep that may be the best one."""
 
     study: SweepStudy
-    summary: dict[str, Any]
-    refused: list[dict[str, Any]] = field(default_factory=list)
+    slot: Slot
 
     @property
     def root(self) -> Path:
+        """Folder of the sweep."""
         return self.study.folder.root
 
 
 @dataclass(frozen=True)
-class _Candidate:
-    sweep: _Sweep
-    slot: Slot
+class Refusal:
+    """Candidate whose files could not be verified, and the reason."""
 
-    def row(self, is_one_of_many: bool, **more: Any) -> dict[str, Any]:
-        """Return what the answer tells of it."""
-        where = {"sweep": str(self.sweep.root)} if is_one_of_many else {}
-        return {**where, "number": self.slot.number, **more}
+    candidate: Candidate
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Outcome of verifying the best candidates.
+
+    Attributes
+    ----------
+    best : Candidate
+        The first one that is verified.
+    best_files : Verified
+        Model and data of that one.
+    accepted : list of VerifiedTrial
+        Verified candidates, the best one first.
+    refusals : list of Refusal
+        Refused candidates, in the order in which they were tried.
+    """
+
+    best: Candidate
+    best_files: Verified
+    accepted: list[VerifiedTrial]
+    refusals: list[Refusal]
 
 
 def collect(
     roots: Path | Sequence[Path], top: int = 5, *, out: Path | None = None, source: DemData | None = None
-) -> dict[str, Any]:
+) -> Collection:
     """Rank the finished trials of sweeps by their metric, verify the best ones, and export the very best.
 
     Parameters
@@ -76,23 +92,15 @@ def collect(
     top : int
         How many trials are verified: the next one takes the place of one that is refused. At least one.
     out : Path, optional
-        Where the export goes; by default `best/` in the folder of the sweep. With several it must be given.
+        Where the export goes; by default `best/` in the folder of the sweep. With several sweeps it must be given.
     source : DemData, optional
         The data of the sweeps, where they are in memory already. Else they are read once.
-
-    Returns
-    -------
-    dict
-        What `status.summarize` and `account.account` return of the sweep; `best` with the number, value, parameters,
-        metrics as logged and recomputed, errors per label on the test split, and the path of the export; `top`, the
-        verified trials, and `refused`, those whose files do not give what they logged, with the reasons. Of several
-        sweeps, the sums, and in `sweeps` each one's.
 
     Raises
     ------
     SweepError
-        If a folder is not that of a sweep, the sweeps cannot be compared, no trial has finished, none can be verified,
-        or the export cannot be written.
+        If a folder is not the folder of a sweep, the sweeps cannot be compared, no trial has finished, none can be
+        verified, or the export cannot be written.
     ConfigError
         If `top` is below 1, `out` is needed and not given, or holds something else than an export.
     DataError
@@ -101,116 +109,29 @@ def collect(
     if top < 1:
         raise ConfigError(f"--top {top}: at least one trial must be verified.")
     folders = list({folder.resolve(): folder for folder in ([roots] if isinstance(roots, Path) else roots)}.values())
-    target = _target(folders, out)
-    sweeps = [_Sweep(SweepStudy(layout.SweepFolder(folder)), summarize(folder)) for folder in folders]
+    target = export_folder(folders, out)
+    studies = [SweepStudy(layout.SweepFolder(folder)) for folder in folders]
+    summaries = [summarize(folder) for folder in folders]
     checksums = Checksums()
-    _check_comparable(sweeps, checksums)
-    ranking = _ranked(sweeps)
+    check_comparable(studies, checksums)
+    ranking = _ranked(studies)
     if not ranking:
         names = " ".join(str(folder) for folder in folders)
         raise SweepError(f"{names}: no trial has finished yet; `glrnn status {folders[0]}` shows how far they are.")
     if source is None:
-        source = _read(sweeps[0].study)
-    best, rows = _verify(ranking, top, source, is_many=len(sweeps) > 1)
-    sweep = best.candidate.sweep
-    provenance = provenance_of(sweep.study, best.verified, [row["number"] for row in sweep.refused], checksums)
-    _export(best.verified, provenance, target)
-    for sweep in sweeps:
-        sweep.summary |= account(sweep.study, sweep.summary)
-    found = sweeps[0].summary if len(sweeps) == 1 else _together(sweeps)
-    errors = {name: error.as_json() for name, error in provenance.errors["test"].items()}
-    found["best"] = {**rows[0], "errors": errors, "path": str(target)}
-    found["top"] = rows
-    found["refused"] = [row for sweep in sweeps for row in sweep.refused]
-    return found
+        source = _read(studies[0])
+    verification = _verify(ranking, top, source, is_one_of_many=len(studies) > 1)
+    best = verification.best
+    refused = [each.candidate.slot.number for each in verification.refusals if each.candidate.study is best.study]
+    provenance = provenance_of(best.study, verification.best_files, refused, checksums)
+    export_trial(verification.best_files.folder, provenance, target)
+    return _collection(studies, summaries, verification, provenance, target)
 
 
-@dataclass(frozen=True)
-class _Best:
-    """The first of the ranking that is verified."""
-
-    candidate: _Candidate
-    verified: Verified
-
-
-def _target(folders: list[Path], out: Path | None) -> Path:
-    """Return the folder of the export, if it may be made or replaced."""
-    if not folders:
-        raise ConfigError("DIR: give the folder of a sweep.")
-    if out is None and len(folders) > 1:
-        raise ConfigError(
-            f"--out: {len(folders)} sweeps have one best model; say in which folder it shall be exported."
-        )
-    target = layout.SweepFolder(folders[0]).best if out is None else layout.RunFolder(out)
-    if out is None:
-        return target.root
-    if out.exists() and not (target.provenance.exists() or (out.is_dir() and not any(out.iterdir()))):
-        raise ConfigError(
-            f"--out {out}: is there and no earlier export, which would be replaced; choose another folder."
-        )
-    if out.resolve() == Path.cwd():
-        raise ConfigError(f"--out {out}: is the current folder, which cannot be replaced; choose another one.")
-    return target.root.resolve()
-
-
-def _check_comparable(sweeps: list[_Sweep], checksums: Checksums) -> None:
-    """Refuse sweeps whose values cannot be ranked together."""
-    first = sweeps[0]
-    for other in sweeps[1:]:
-        for what, mine, others in _differences(first.study, other.study):
-            raise SweepError(
-                f"{other.root}: cannot be ranked together with {first.root}: {what} is {others} there and {mine} here; "
-                "collect them one by one."
-            )
-        files = [sweep.study.spec.constants.get("raw_data") for sweep in (first, other)]
-        if files[0] != files[1]:
-            sums = [checksums.of(Path(str(file))) for file in files]
-            if sums[0] != sums[1]:
-                raise SweepError(
-                    f"{other.root}: cannot be ranked together with {first.root}: their data differ, "
-                    f"{files[1]} (SHA-256 {sums[1][:12]}…) and {files[0]} ({sums[0][:12]}…); collect them one by one."
-                )
-
-
-def _differences(one: SweepStudy, other: SweepStudy) -> list[tuple[str, Any, Any]]:
-    """Return what differs of that which decides what a value means: its name, and both values."""
-    decided = []
-    for study in (one, other):
-        defaults = {key: RunConfig.model_fields[key].default for key in _DECIDING}
-        given = {
-            parameter.name: parameter.values[0] if parameter.is_constant else parameter.as_config()
-            for parameter in study.spec.parameters
-            # A preprocessor of the user's own decides by keys of its own, too.
-            if parameter.name in _DECIDING or parameter.name == PREPROCESSOR or parameter.name not in RUN_KEYS
-        }
-        given["raw_data"] = "a file" if "raw_data" in study.spec.constants else None
-        decided.append({"metric": study.spec.metric, "goal": study.spec.goal, **defaults, **given})
-    names = dict.fromkeys([*decided[0], *decided[1]])
-    pairs = [(name, decided[0].get(name), decided[1].get(name)) for name in names]
-    found = [(name, mine, others) for name, mine, others in pairs if mine != others]
-    if any(name in _CHOOSING for name, *_ in found):
-        groups = [_groups(study, each) for study, each in zip((one, other), decided, strict=True)]
-        if groups[0] is not None and groups[0] == groups[1]:  # `All`, and a list of all of them
-            found = [each for each in found if each[0] not in _CHOOSING]
-    return found
-
-
-def _groups(study: SweepStudy, decided: dict[str, Any]) -> list[str] | None:
-    """Return the groups that all trials take, by their names; None if trials may differ in it, or have other data."""
-    choice = {key: decided[key] for key in _CHOOSING}
-    is_swept = any(isinstance(value, dict) for value in choice.values())
-    if is_swept or "raw_data" not in study.spec.constants:
-        return None
-    groups = select_groups(read_schema(Path(study.spec.constants["raw_data"])), **choice)
-    return [group.name for group in groups]
-
-
-def _ranked(sweeps: list[_Sweep]) -> list[_Candidate]:
+def _ranked(studies: list[SweepStudy]) -> list[Candidate]:
     """Return the finished trials of all sweeps, the best one first; equal ones in the order of the folders."""
-    candidates = [
-        _Candidate(sweep, slot) for sweep in sweeps for slot in best_first(sweep.study.slots(), sweep.study.spec.goal)
-    ]
-    sign = 1.0 if sweeps[0].study.spec.goal == "minimize" else -1.0
+    candidates = [Candidate(study, slot) for study in studies for slot in best_first(study.slots(), study.spec.goal)]
+    sign = sign_of(studies[0].spec.goal)
     return sorted(candidates, key=lambda candidate: sign * float(candidate.slot.value or 0.0))
 
 
@@ -218,90 +139,129 @@ def _read(study: SweepStudy) -> DemData | None:
     """Read the groups that trials can select; None if the sweep has a preprocessor with data of its own."""
     if "raw_data" not in study.spec.constants:
         return None
-    return read_data(study.spec.constants["raw_data"], *group_choices(study.spec))
+    return read_data(study.spec.data_file, *group_choices(study.spec), experiment=experiment_of(study.spec))
 
 
-def _verify(
-    ranking: list[_Candidate], top: int, source: DemData | None, *, is_many: bool
-) -> tuple[_Best, list[dict[str, Any]]]:
-    """Verify trials in their order until `top` hold; return the first one, and what the answer tells of all of them."""
-    best: _Best | None = None
-    rows: list[dict[str, Any]] = []
+def _verify(ranking: list[Candidate], top: int, source: DemData | None, *, is_one_of_many: bool) -> Verification:
+    """Verify candidates in their order until `top` of them hold."""
+    best: tuple[Candidate, Verified] | None = None
+    accepted: list[VerifiedTrial] = []
+    refusals: list[Refusal] = []
     n_disagreeing = 0
-    reasons: list[tuple[_Candidate, str]] = []
     for candidate in ranking:
-        if len(rows) == top or n_disagreeing == _MOST_DISAGREEMENTS:
+        if len(accepted) == top or n_disagreeing == _MOST_DISAGREEMENTS:
             break
-        number = candidate.slot.number
         try:
-            verified = verify(candidate.sweep.study, candidate.slot, source)
+            verified = verify(candidate.study, candidate.slot, source)
         except GlrnnError as error:
-            logger.warning("trial %d of %s is refused: %s", number, candidate.sweep.root, error)
-            candidate.sweep.refused.append(candidate.row(is_many, reason=str(error)))
-            reasons.append((candidate, str(error)))
+            logger.warning("trial %d of %s is refused: %s", candidate.slot.number, candidate.root, error)
+            refusals.append(Refusal(candidate, str(error)))
             n_disagreeing += isinstance(error, Disagreement)
             continue
         n_disagreeing = 0
-        best = best or _Best(candidate, verified)
-        metrics = {"metrics": verified.result["metrics"], "recomputed": verified.recomputed}
-        rows.append(candidate.row(is_many, value=candidate.slot.value, config=verified.result["point"], **metrics))
+        best = best or (candidate, verified)
+        accepted.append(_verified_trial(candidate, verified, is_one_of_many=is_one_of_many))
     if best is None:
-        raise SweepError(_none_of(ranking, reasons))
-    return best, rows
+        raise SweepError(_rejection_message(ranking, refusals))
+    return Verification(*best, accepted, refusals)
 
 
-def _none_of(ranking: list[_Candidate], reasons: list[tuple[_Candidate, str]]) -> str:
-    root = ranking[0].sweep.root
-    rows = [{"number": candidate.slot.number, "state": "failed", "error": reason} for candidate, reason in reasons]
-    groups = group_errors(rows)
+def _verified_trial(candidate: Candidate, verified: Verified, *, is_one_of_many: bool) -> VerifiedTrial:
+    trial: VerifiedTrial = {
+        "number": candidate.slot.number,
+        "value": candidate.slot.value,
+        "config": verified.result.point,
+        "metrics": verified.metrics,
+        "recomputed": verified.recomputed,
+    }
+    return {"sweep": str(candidate.root), **trial} if is_one_of_many else trial
+
+
+def _refused_trial(refusal: Refusal, *, is_one_of_many: bool) -> RefusedTrial:
+    trial: RefusedTrial = {"number": refusal.candidate.slot.number, "reason": refusal.reason}
+    return {"sweep": str(refusal.candidate.root), **trial} if is_one_of_many else trial
+
+
+def _rejection_message(ranking: list[Candidate], refusals: list[Refusal]) -> str:
+    """Return why no candidate is verified: the most frequent reasons, and whether the data were changed."""
+    groups = group_errors((refusal.candidate.slot.number, refusal.reason) for refusal in refusals)
     listed = "; ".join(f"trial {group['trials'][0]}: {group['error']}" for group in groups[:_REASONS])
     more = f"; and {len(groups) - _REASONS} other reasons" if len(groups) > _REASONS else ""
-    tried = f"{len(ranking)}" if len(reasons) == len(ranking) else f"the best {len(reasons)} of {len(ranking)}"
-    return f"{root}: none of {tried} finished trials can be verified: {listed}{more}{_hint_at_the_data(ranking[0])}"
+    tried = f"{len(ranking)}" if len(refusals) == len(ranking) else f"the best {len(refusals)} of {len(ranking)}"
+    reasons = f"{listed}{more}".rstrip(".")
+    note = _data_change_note(ranking[0].study)
+    return f"{ranking[0].root}: none of {tried} finished trials can be verified: {reasons}.{note}"
 
 
-def _hint_at_the_data(candidate: _Candidate) -> str:
-    study = candidate.sweep.study
+def _data_change_note(study: SweepStudy) -> str:
+    """Return a sentence if the data file was changed after the sweep began."""
     try:
-        changed = Path(study.spec.constants["raw_data"]).stat().st_mtime
+        changed = Path(study.spec.data_file).stat().st_mtime
     except (KeyError, OSError):
         return ""
-    if changed <= study.folder.read_state()["created"]:
+    if changed <= read_sweep_state(study.folder).created:
         return ""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(changed))
-    return f". {study.spec.constants['raw_data']} was changed after the sweep began ({when})."
+    return f" {study.spec.data_file} was changed after the sweep began ({when})."
 
 
-def _export(verified: Verified, provenance: Provenance, target: Path) -> None:
-    trial = verified.folder
-    partial = layout.RunFolder(layout.partial_folder(target))
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        layout.remove_partials(target.parent, target.name, processes.is_gone_here)
-        partial.root.mkdir()
-        for path in (trial.config, trial.train_stats, trial.metrics, find_model(trial.root)):
-            layout.copy_file(path, partial.root / path.name)
-        write_provenance(partial.provenance, provenance)
-        layout.replace_folder(partial.root, target)
-    except OSError as error:
-        layout.remove_folder(partial.root)
-        raise SweepError(f"{target}: the export cannot be put there: {error}") from error
+def _collection(
+    studies: list[SweepStudy],
+    summaries: list[SweepSummary],
+    verification: Verification,
+    provenance: Provenance,
+    target: Path,
+) -> Collection:
+    """Return the answer: summary and cost of the sweep, or their sums, and what was verified and exported."""
+    is_one_of_many = len(studies) > 1
+    errors = {name: error.as_json() for name, error in provenance.errors["test"].items()}
+    exported: ExportedTrial = {**verification.accepted[0], "errors": errors, "path": str(target)}
+    accounts: list[SweepAccount] = [
+        {**summary, **cost_of(study, summary)} for study, summary in zip(studies, summaries, strict=True)
+    ]
+    by_folder = {str(study.folder.root): account for study, account in zip(studies, accounts, strict=True)}
+    collection: Collection = _sums(by_folder) if is_one_of_many else _of_one_sweep(accounts[0])
+    collection["best"] = exported
+    collection["top"] = verification.accepted
+    # Those of each sweep together, in the order of the folders.
+    order = {id(study): place for place, study in enumerate(studies)}
+    refusals = sorted(verification.refusals, key=lambda refusal: order[id(refusal.candidate.study)])
+    collection["refused"] = [_refused_trial(refusal, is_one_of_many=is_one_of_many) for refusal in refusals]
+    return collection
 
 
-def _together(sweeps: list[_Sweep]) -> dict[str, Any]:
-    """Return the sums of several sweeps, and in `sweeps` what each one came to."""
-    summaries = [sweep.summary for sweep in sweeps]
-    states = {summary["state"] for summary in summaries}
+def _of_one_sweep(account: SweepAccount) -> Collection:
+    return {
+        "state": account["state"],
+        "reason": account["reason"],
+        "metric": account["metric"],
+        "trials": account["trials"],
+        "retried": account["retried"],
+        "eta_seconds": account["eta_seconds"],
+        "utilisation": account["utilisation"],
+        "seconds": account["seconds"],
+        "table": account["table"],
+        "failures": account["failures"],
+        "prunings": account["prunings"],
+        "rank_hours": account["rank_hours"],
+        "allocated_rank_hours": account["allocated_rank_hours"],
+        "wall_seconds": account["wall_seconds"],
+    }
+
+
+def _sums(accounts: dict[str, SweepAccount]) -> Collection:
+    """Return the sums of several sweeps, and in `sweeps` the summary and cost of each one."""
+    states = {account["state"] for account in accounts.values()}
     seconds: Counter[str] = Counter()
-    for summary in summaries:
-        seconds.update(summary["seconds"])
-    total = sum(seconds.values())
+    for account in accounts.values():
+        seconds.update(account["seconds"])
     return {
         "state": next(state for state in ("running", "cancelled", "finished") if state in states),
-        "metric": summaries[0]["metric"],
-        "trials": {state: sum(summary["trials"][state] for summary in summaries) for state in STATES},
-        "utilisation": (seconds["fit"] + seconds["evaluate"]) / total if total else None,
+        "metric": next(iter(accounts.values()))["metric"],
+        "trials": {state: sum(account["trials"][state] for account in accounts.values()) for state in STATES},
+        "utilisation": utilisation_of(seconds),
         "seconds": dict(seconds),
-        **{key: sum(summary[key] for summary in summaries) for key in ("rank_hours", "allocated_rank_hours")},
-        "sweeps": {str(sweep.root): sweep.summary for sweep in sweeps},
+        "rank_hours": sum(account["rank_hours"] for account in accounts.values()),
+        "allocated_rank_hours": sum(account["allocated_rank_hours"] for account in accounts.values()),
+        "sweeps": accounts,
     }

@@ -7,23 +7,25 @@ import hashlib
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glrnn_hpc.collector.verify import Verified, errors_per_label
+from glrnn_hpc.collector.verify import Verified, split_metrics
 from glrnn_hpc.config import SPLIT_SEED
 from glrnn_hpc.data.hdf5 import read_schema, select_groups
 from glrnn_hpc.errors import DataError
-from glrnn_hpc.experiments.base import PreparedData
-from glrnn_hpc.predict import LABEL_UNITS
+from glrnn_hpc.experiments.registry import experiment_named
+from glrnn_hpc.preprocessor.base import PreparedData
 from glrnn_hpc.records.provenance import (
     FORMAT,
     Column,
     DataOrigin,
     LabelColumn,
+    LabelError,
     ModelFile,
     Owner,
     Provenance,
@@ -42,7 +44,7 @@ _PART = 4096
 
 
 class Checksums:
-    """SHA-256 of files, of each one once."""
+    """SHA-256 checksums of files; each file is read once."""
 
     def __init__(self) -> None:
         self._known: dict[Path, str] = {}
@@ -85,7 +87,7 @@ def provenance_of(study: SweepStudy, verified: Verified, refused: list[int], che
         Checksums that are known already.
     """
     spec, result, stats, config = study.spec, verified.result, verified.stats, verified.config
-    errors, mse = errors_per_label(verified)
+    metrics = split_metrics(verified)
     model_file = find_model(verified.folder.root)
     load_features, parameters, labels = _columns(verified)
     return Provenance(
@@ -99,18 +101,21 @@ def provenance_of(study: SweepStudy, verified: Verified, refused: list[int], che
             seed=spec.seed,
             n_trials=len(study.slots()),
         ),
-        trial=result["number"],
-        generation=result["generation"],
+        trial=result.number,
+        generation=result.generation,
         refused=refused,
-        point=result["point"],
+        point=result.point,
         seed=config.seed,
         split_seed=stats.get("split_seed", SPLIT_SEED),
-        epochs=result["epochs"],
-        best_epoch=result["best_epoch"],
-        metrics=result["metrics"],
+        epochs=result.epochs,
+        best_epoch=result.best_epoch,
+        metrics=verified.metrics,
         recomputed=verified.recomputed,
-        errors=errors,
-        mse_standardised=mse,
+        errors={
+            split: {name: LabelError(**asdict(each)) for name, each in of_split.labels.items()}
+            for split, of_split in metrics.items()
+        },
+        mse_standardised={split: of_split.mse_standardised for split, of_split in metrics.items()},
         data=_data_origin(study, verified, checksums),
         sequence_length=stats.get("sequence_length"),
         window_size=config.window_size,
@@ -122,7 +127,7 @@ def provenance_of(study: SweepStudy, verified: Verified, refused: list[int], che
             file=model_file.name, sha256=checksums.of(model_file), weights=int(verified.model.count_params())
         ),
         trained_on=_last_owner(verified),
-        trained_with=result.get("software"),
+        trained_with=result.software,
         exported=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         host=socket.gethostname(),
         **software(),
@@ -132,7 +137,7 @@ def provenance_of(study: SweepStudy, verified: Verified, refused: list[int], che
 def _last_owner(verified: Verified) -> Owner | None:
     """Return the rank that trained the last epochs; None where its lease is gone or broken."""
     with contextlib.suppress(FileNotFoundError):
-        owner = leases.owner_of(verified.folder, verified.result["generation"])
+        owner = leases.owner_of(verified.folder, verified.result.generation)
         return None if owner is None else Owner(host=owner.process.host, job=owner.job, rank=owner.rank)
     return None
 
@@ -141,10 +146,11 @@ def _data_origin(study: SweepStudy, verified: Verified, checksums: Checksums) ->
     fingerprint = verified.stats.get("fingerprint")
     path = checksum = size = groups = sequences = None
     if "raw_data" in study.spec.constants:
-        path = Path(study.spec.constants["raw_data"])
+        path = Path(study.spec.data_file)
         checksum, size = checksums.of(path), path.stat().st_size
         if fingerprint is not None:
-            chosen = select_groups(read_schema(path), verified.config.pressure, verified.config.experiment_type)
+            schema = read_schema(path, experiment_named(verified.config.experiment))
+            chosen = select_groups(schema, verified.config.pressure, verified.config.experiment_type)
             groups = [group.name for group in chosen]
     if isinstance(verified.data, PreparedData):
         sequences = {name: len(split) for name, split in verified.data.splits.items()}
@@ -161,6 +167,7 @@ def _data_origin(study: SweepStudy, verified: Verified, checksums: Checksums) ->
 def _columns(verified: Verified) -> tuple[list[Column], list[Column], list[LabelColumn]]:
     """Return load features, parameters and labels of the model, with their ranges in the training split."""
     stats, data = verified.stats, verified.data
+    units = experiment_named(verified.config.experiment).units()
     inputs, params, labels = _extremes_of(data.splits["train"]) if isinstance(data, PreparedData) else [None] * 3
     input_names = list(stats.get("input_names") or (f"input_{k}" for k in range(stats["num_input_features"])))
     param_names = list(stats.get("param_names") or (f"param_{k}" for k in range(stats["num_params"])))
@@ -172,7 +179,7 @@ def _columns(verified: Verified) -> tuple[list[Column], list[Column], list[Label
                 name=name,
                 min=low,
                 max=high,
-                unit=LABEL_UNITS.get(name),
+                unit=units.get(name),
                 mean=float(stats["mean"][k]) if "mean" in stats else None,
                 std=float(stats["std"][k]) if "std" in stats else None,
             )

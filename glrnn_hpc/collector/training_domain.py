@@ -1,4 +1,4 @@
-"""What is known of the training of a model: its columns, their ranges, its load steps, its errors."""
+"""Training domain of a model: its columns, their ranges in the training, its load steps, its errors."""
 
 from __future__ import annotations
 
@@ -12,54 +12,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glrnn_hpc import layout
-from glrnn_hpc.config import SPLIT_SEED, nearest
+from glrnn_hpc.config import SPLIT_SEED, did_you_mean
 from glrnn_hpc.errors import ConfigError, DataError, GlrnnError, ModelError, RecordError
-from glrnn_hpc.experiments.splits import split_ids
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+from glrnn_hpc.experiments.base import Experiment
+from glrnn_hpc.experiments.registry import experiment_of
+from glrnn_hpc.experiments.triaxial import TRIAXIAL
+from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
+from glrnn_hpc.preprocessor.from_file import preprocessor_of_file
+from glrnn_hpc.preprocessor.splits import split_ids
+from glrnn_hpc.records.provenance import Column, Provenance, read_provenance
 
 logger = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 Range = tuple[float, float]
 
-#: What the preprocessor appends to the contact parameters.
-EXPERIMENT_TYPES = {"drained": 1.0, "undrained": 0.0}
-
-#: The load feature of a model with one, where its files do not name it.
-_ONE_INPUT = "e_z"
-
-#: Load sequences that differ by less, in parts of their range, are the same.
+#: Load sequences that differ by less than this part of their range are the same.
 _SAME_LOAD = 1e-6
 
-#: Data larger than that [bytes] are not read only to see their load steps.
+#: Size [bytes] above which a data file is not read for its load steps alone.
 _LARGEST_FILE = 2**28
 
-#: A value this many times beyond the range of the training is taken for one in another unit.
+#: Factor beyond the range of the training from which on a value is taken for one in another unit.
 _OTHER_UNIT = 10.0
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a model was trained with.
+class TrainingDomain:
+    """Columns, ranges, steps and errors that a model was trained with.
 
     Attributes
     ----------
     folder : Path
-        Of the model.
+        Folder of the model.
     window_size, pad_length, n_steps : int
-        Steps; `n_steps` those of a sequence without padding, 0 where that is not known.
+        Steps; `n_steps` is the length of a sequence without padding, 0 where it is not known.
     n_inputs, n_params, n_labels : int
-        Columns.
+        Numbers of columns.
     input_names, param_names, label_names : list of str
-        In the order of the training. Empty where the files of the model do not tell them.
+        Names in the order of the training; empty where the files of the model do not record them.
     input_ranges, param_ranges, label_ranges : dict of str to (float, float)
-        Least and greatest value in the training split, by name; only those that are known.
+        Least and greatest value in the training split, by name; a name without a known range is left out.
     grid : dict of str to list of float
-        Load features that are the same in every training sequence, by name; only where the training data are there.
+        Load features that are the same in every training sequence, by name; empty where the training data are gone.
     label_errors : dict of str to float
-        RMSE on the test split in original units; only where the model's provenance tells it.
+        RMSE on the test split in original units; empty where the provenance of the model does not record it.
     mean, std : list of float
-        Of the labels; empty where they are not known.
+        Mean and standard deviation of the labels; empty where they are not known.
+    experiment : Experiment
+        Experiment of the training data.
     """
 
     folder: Path
@@ -79,37 +80,38 @@ class Trained:
     label_errors: dict[str, float] = field(default_factory=dict)
     mean: list[float] = field(default_factory=list)
     std: list[float] = field(default_factory=list)
+    experiment: Experiment = TRIAXIAL
 
     @property
     def first(self) -> int:
-        """The first step of a load sequence that is answered: `window_size`, or 0 for a padded model."""
+        """First step of a load sequence that is predicted: `window_size`, or 0 for a padded model."""
         return self.window_size - self.pad_length
 
     def errors_at(self, names: Sequence[str], observed: Array) -> Array:
-        """Return the errors to expect of some labels, 0 where the model's provenance does not tell them.
+        """Return the expected errors of some labels, 0 where the provenance of the model does not record them.
 
         Parameters
         ----------
         names : sequence of str
-            Of the labels.
+            Labels.
         observed : ndarray, shape (n_names, n_steps)
-            Their values in an experiment.
+            Values of these labels in an experiment, in their units.
 
         Returns
         -------
         ndarray, shape (n_names,)
-            RMSE on the test split, in proportion to the magnitude of the label here and in the training: stresses
-            differ by a hundred times between the experiments that a model stands for, and its errors with them.
+            RMSE on the test split, scaled by the magnitude of the label here over that in the training: stresses
+            differ by a factor of a hundred between the experiments of one training, and the errors differ alike.
         """
         if not self.label_names or not self.mean or any(name not in self.label_errors for name in names):
             return np.zeros(len(names))
-        columns = self.columns(names)
+        columns = self.label_columns(names)
         mean, std = (np.asarray(values, "float64")[columns] for values in (self.mean, self.std))
         magnitude = np.sqrt((np.asarray(observed, "float64") ** 2).mean(axis=1) / (mean**2 + std**2))
         return np.array([self.label_errors[name] for name in names]) * magnitude
 
-    def columns(self, names: Sequence[str]) -> list[int]:
-        """Return the places of some labels; a model that does not tell its labels has those that are asked for.
+    def label_columns(self, names: Sequence[str]) -> list[int]:
+        """Return the columns of some labels; a model without label names has the given ones in the given order.
 
         Raises
         ------
@@ -129,7 +131,7 @@ class Trained:
                 raise ConfigError(f"{name}: the model has no such label; it has {', '.join(known)}.")
         return [known.index(name) for name in names]
 
-    def order(self, sought: Sequence[str], given: Mapping[str, float]) -> list[str]:
+    def parameter_order(self, sought: Sequence[str], given: Mapping[str, float]) -> list[str]:
         """Return the names of the model's parameters in its order, each of them sought or given.
 
         Raises
@@ -140,8 +142,7 @@ class Trained:
         known = self.param_names or [*sought, *given]
         for name in (*sought, *given):
             if name not in known:
-                guess = nearest(name, known)
-                hint = f"did you mean {guess}?" if guess else f"it has {', '.join(known)}."
+                hint = did_you_mean(name, known, "", f"it has {', '.join(known)}.")
                 raise ConfigError(f"{name}: the model has no such parameter; {hint}")
         twice = [name for name in sought if name in given]
         if twice:
@@ -161,15 +162,22 @@ class Trained:
         return known
 
     def usual_range(self, label: str) -> Range | None:
-        """Return the range of a label, or where only these are known four standard deviations around its mean."""
+        """Return the range of a label; where it is not known, four standard deviations around the mean of the label."""
         if label in self.label_ranges or label not in self.label_names or not self.mean:
             return self.label_ranges.get(label)
         column = self.label_names.index(label)
         return self.mean[column] - 4 * self.std[column], self.mean[column] + 4 * self.std[column]
 
 
-def describe(folder: Path, stats: Mapping[str, Any], config: Mapping[str, Any]) -> Trained:
-    """Return what is known of a model's training: from its statistics, its provenance, and its data if they are there.
+def read_training_domain(folder: Path, stats: Mapping[str, Any], config: Mapping[str, Any]) -> TrainingDomain:
+    """Return the training domain of a model, from its statistics, its provenance, and its data if these are there.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the model.
+    stats, config : mapping
+        `train_stats` and configuration of the model.
 
     Raises
     ------
@@ -178,9 +186,10 @@ def describe(folder: Path, stats: Mapping[str, Any], config: Mapping[str, Any]) 
     """
     n_inputs, n_params, n_labels = (int(stats[name]) for name in ("num_input_features", "num_params", "num_labels"))
     pad_length = int(config.get("pad_length", 0))
-    told = _provenance(layout.RunFolder(folder).provenance)
+    experiment = experiment_of(config)
+    provenance = _provenance(layout.RunFolder(folder).provenance)
     mean, std = (np.asarray(stats.get(key, []), "float64").tolist() for key in ("mean", "std"))
-    bare = Trained(
+    domain = TrainingDomain(
         folder,
         window_size=int(config["window_size"]),
         pad_length=pad_length,
@@ -188,48 +197,54 @@ def describe(folder: Path, stats: Mapping[str, Any], config: Mapping[str, Any]) 
         n_inputs=n_inputs,
         n_params=n_params,
         n_labels=n_labels,
-        input_names=list(stats.get("input_names", [_ONE_INPUT] if n_inputs == 1 else [])),
+        input_names=list(stats.get("input_names", [experiment.control] if n_inputs == 1 else [])),
         param_names=list(stats.get("param_names", [])),
         label_names=list(stats.get("label_names", [])),
+        input_ranges=_ranges_of(provenance.load_features),
+        param_ranges=_ranges_of(provenance.parameters),
+        label_ranges=_ranges_of(provenance.labels),
+        label_errors={name: error.rmse for name, error in provenance.errors.get("test", {}).items()},
         mean=mean,
         std=std,
+        experiment=experiment,
     )
-    try:
-        bare = replace(bare, label_errors=_test_errors(told))
-        ranges = _from_provenance(told)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        path = layout.RunFolder(folder).provenance
-        raise ModelError(f"{path}: is broken: {error!r}; `glrnn collect` writes it anew.") from error
-    found = {**ranges, **_from_data(bare, stats, config)}
-    return replace(
-        bare,
-        input_ranges=found.get("load_features", {}),
-        param_ranges=found.get("parameters", {}),
-        label_ranges=found.get("labels", {}),
-        grid=found.get("grid", {}),
-    )
+    inputs_params_labels = _training_arrays(domain, stats, config)
+    return domain if inputs_params_labels is None else _with_ranges_of(domain, *inputs_params_labels)
 
 
-def outside(ranges: Mapping[str, Range], trained: Mapping[str, Range]) -> list[str]:
-    """Say which ranges leave those of the training, which is not known for all names."""
+def list_extrapolations(ranges: Mapping[str, Range], training: Mapping[str, Range]) -> list[str]:
+    """Return a line for each range that leaves the range of the training; a name without one is left out."""
     return [
-        f"{name} in {low:.5g}..{high:.5g}, trained in {trained[name][0]:.5g}..{trained[name][1]:.5g}"
+        f"{name} in {low:.5g}..{high:.5g}, trained in {training[name][0]:.5g}..{training[name][1]:.5g}"
         for name, (low, high) in ranges.items()
-        if name in trained and (low < trained[name][0] - _margin(trained[name]) or high > _upper(trained[name]))
+        if name in training and _leaves(low, high, training[name])
     ]
 
 
-def check_unit(where: str, name: str, values: Iterable[float], trained: Range | None, unit: str) -> None:
-    """Refuse values so far from those of the training that they must be in another unit.
+def check_unit(where: str, name: str, values: Iterable[float], training: Range | None, unit: str) -> None:
+    """Refuse values so far from the range of the training that they must be in another unit.
+
+    Parameters
+    ----------
+    where : str
+        File or option, for the message.
+    name : str
+        Name of the values.
+    values : iterable of float
+        Values.
+    training : (float, float) or None
+        Least and greatest value in the training; None if it is not known, and nothing is checked.
+    unit : str
+        Unit of the training; empty for none.
 
     Raises
     ------
     DataError
         If their median is ten times beyond the range of the training.
     """
-    if trained is None:
+    if training is None:
         return
-    typical, (low, high) = float(np.median(np.abs(np.asarray(list(values))))), trained
+    typical, (low, high) = float(np.median(np.abs(np.asarray(list(values))))), training
     largest, smallest = max(abs(low), abs(high)), min(abs(low), abs(high)) if low * high > 0 else 0.0
     if typical > _OTHER_UNIT * largest or typical < smallest / _OTHER_UNIT:
         usual = f"{low:.3g}..{high:.3g} {unit}".rstrip()
@@ -240,75 +255,67 @@ def check_unit(where: str, name: str, values: Iterable[float], trained: Range | 
         )
 
 
-def _margin(trained: Range) -> float:
-    # A range that is rounded at its ends, as that of the sampling which made the data, is no other range.
-    return 0.01 * (trained[1] - trained[0])
+def _leaves(low: float, high: float, training: Range) -> bool:
+    # A range that is rounded at its ends, such as the one of the sampling behind the data, is the same range.
+    margin = 0.01 * (training[1] - training[0])
+    return low < training[0] - margin or high > training[1] + margin
 
 
-def _upper(trained: Range) -> float:
-    return trained[1] + _margin(trained)
-
-
-def _provenance(path: Path) -> dict[str, Any]:
+def _provenance(path: Path) -> Provenance:
     try:
-        return layout.read_record(path)
+        return read_provenance(path)
     except FileNotFoundError:
-        return {}
+        return Provenance()
     except RecordError as error:
         raise ModelError(str(error)) from error
 
 
-def _from_provenance(told: Mapping[str, Any]) -> dict[str, dict[str, Range]]:
-    """Return the ranges of the training, where an export tells them."""
-    return {
-        kind: {
-            row["name"]: (float(row["min"]), float(row["max"]))
-            for row in told.get(kind, [])
-            if row.get("min") is not None and row.get("max") is not None
-        }
-        for kind in ("parameters", "load_features", "labels")
-    }
+def _ranges_of(columns: Iterable[Column]) -> dict[str, Range]:
+    """Return the known ranges by the names of the columns."""
+    return {column.name: column.range for column in columns if column.range is not None}
 
 
-def _test_errors(told: Mapping[str, Any]) -> dict[str, float]:
-    """Return the RMSE of each label on the test split, where an export tells it."""
-    return {name: float(row["rmse"]) for name, row in told.get("errors", {}).get("test", {}).items()}
-
-
-def _from_data(trained: Trained, stats: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ranges and load steps of the data that a model was trained on, where they are there and still the same."""
+def _training_arrays(
+    domain: TrainingDomain, stats: Mapping[str, Any], config: Mapping[str, Any]
+) -> tuple[Array, Array, Array] | None:
+    """Return inputs, params and labels of the training split; None where the data are gone, changed or too large."""
     path = Path(str(config["raw_data"]))
     if "fingerprint" not in stats or not path.is_file():
-        return {}
+        return None
     if path.stat().st_size > _LARGEST_FILE:
         logger.info("%s: is too large to be read for the steps of its load.", path)
-        return {}
+        return None
     try:
-        preprocessor = PreprocessorTriaxialCompression(**config)
-        if preprocessor.fingerprint() != stats["fingerprint"]:
-            raise DataError(f"{path}: holds other sequences than the model was trained on.")
+        preprocessor = preprocessor_of_file(config)
+        check_fingerprint(path, preprocessor.fingerprint(), stats["fingerprint"])
         sequences = preprocessor.all_sequences()
         seed = stats.get("split_seed", SPLIT_SEED)
-        fractions = config["train_frac"], config["val_frac"]
-        sequences = sequences.take(split_ids(len(sequences), *fractions, seed)["train"])
+        ids = split_ids(len(sequences), config["train_frac"], config["val_frac"], seed)
+        return sequences.take(ids["train"]).arrays()
     except GlrnnError as error:
-        logger.warning("%s: its training data tell nothing: %s", trained.folder, error)
-        return {}
-    inputs, params, labels = sequences.arrays()
-    found: dict[str, Any] = {
-        kind: dict(zip(names, zip(low.tolist(), high.tolist(), strict=True), strict=True))
-        for kind, names, values in (
-            ("parameters", trained.param_names, params),
-            ("load_features", trained.input_names, inputs),
-            ("labels", trained.label_names, labels),
-        )
-        for flat in [values.reshape(-1, values.shape[-1])]
-        for low, high in [(flat.min(axis=0), flat.max(axis=0))]
-    }
+        logger.warning("%s: its training data are not used: %s", domain.folder, error)
+        return None
+
+
+def _with_ranges_of(domain: TrainingDomain, inputs: Array, params: Array, labels: Array) -> TrainingDomain:
+    """Return a training domain with the ranges and load steps of the training split."""
     is_same = np.ptp(inputs, axis=0).max(axis=0) <= _SAME_LOAD * np.ptp(inputs, axis=(0, 1))
-    found["grid"] = {
-        name: inputs[0, trained.pad_length :, column].tolist()
-        for column, name in enumerate(trained.input_names)
+    grid = {
+        name: inputs[0, domain.pad_length :, column].tolist()
+        for column, name in enumerate(domain.input_names)
         if is_same[column]
     }
-    return found
+    return replace(
+        domain,
+        input_ranges=_ranges_by_name(domain.input_names, inputs),
+        param_ranges=_ranges_by_name(domain.param_names, params),
+        label_ranges=_ranges_by_name(domain.label_names, labels),
+        grid=grid,
+    )
+
+
+def _ranges_by_name(names: Sequence[str], values: Array) -> dict[str, Range]:
+    """Return the least and the greatest value of each column of the last axis."""
+    columns = values.reshape(-1, values.shape[-1])
+    extremes = zip(columns.min(axis=0).tolist(), columns.max(axis=0).tolist(), strict=True)
+    return dict(zip(names, extremes, strict=True))

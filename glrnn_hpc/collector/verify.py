@@ -1,8 +1,8 @@
-"""Prove a trial by its files: the losses of its model, computed anew, must be those that its training logged."""
+"""Verification of a trial by its files: losses computed again from its model must equal the logged ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,73 +11,77 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glrnn_hpc import layout
-from glrnn_hpc.config import RUN_KEYS, SPLIT_SEED, RunConfig, parse
+from glrnn_hpc.config import RUN_KEYS, SPLIT_SEED, RunConfig
 from glrnn_hpc.data.shared import DemData
 from glrnn_hpc.errors import DataError, GlrnnError, ModelError, RecordError
-from glrnn_hpc.experiments.base import PreparedData, Preprocessor
-from glrnn_hpc.experiments.splits import scaling_of
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+from glrnn_hpc.models.registry import recorded_config
 from glrnn_hpc.predict import predict_sequences
+from glrnn_hpc.preprocessor.base import PreparedData, Preprocessor
+from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
+from glrnn_hpc.preprocessor.from_file import FilePreprocessor, preprocessor_of_file
+from glrnn_hpc.preprocessor.splits import scaling_of
+from glrnn_hpc.records.train_stats import TrainStats
+from glrnn_hpc.records.trial_result import TrialResult, read_trial_result
 from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of
 from glrnn_hpc.sequences import Scaling, Sequences
 from glrnn_hpc.study.study import Slot, SweepStudy
 from glrnn_hpc.surrogate import artifact, evaluate
-from glrnn_hpc.surrogate.fit import FitData
+from glrnn_hpc.surrogate.feed import FitData
 
 Array = NDArray[Any]
 
-#: Relative difference that a logged and a recomputed number may have.
+#: Largest relative difference between a logged and a recomputed number.
 TOLERANCE = 1e-5
 
-#: What is compared.
-NUMBERS = ("val_loss", "val_mae", "test_loss", "test_mae")
+#: Metrics that are compared.
+COMPARED_METRICS = ("val_loss", "val_mae", "test_loss", "test_mae")
 
-#: What a finished trial tells of itself.
-_RESULT = {"number", "point", "metrics", "generation", "epochs", "best_epoch"}
-
-#: What rounding leaves of a loss that is zero.
+#: Largest difference of a loss that is zero, by rounding alone.
 _ROUNDING = 1e-12
 
-#: Sequences that are predicted at once, which bounds the memory.
+#: Number of sequences that are predicted at once, which bounds the memory.
 _PART = 2048
 
 
 class Disagreement(ModelError):
-    """The files of a trial can be evaluated, and give other numbers than were logged."""
+    """Files of a trial that can be evaluated, and give other numbers than the logged ones."""
 
 
 @dataclass(frozen=True)
 class Verified:
-    """A trial whose files give what it logged.
+    """Trial whose files give the logged metrics.
 
     Attributes
     ----------
     folder : TrialFolder
-        Its files.
-    result : dict
-        What `result.json` holds.
+        Files of the trial.
+    result : TrialResult
+        Published result.
+    metrics : dict
+        Logged losses.
     model : keras.Model
-        As loaded from its file.
+        Model as loaded from its file.
     config : RunConfig
-        Of the training.
+        Configuration of the training.
     stats : dict
         `train_stats`.
     data : PreparedData or FitData
-        The data of the training: arrays, or the batches of a preprocessor of the user's own.
+        Data of the training: arrays, or the batches of a preprocessor of the user's own.
     recomputed : dict
         `val_loss`, `val_mae`, `test_loss`, `test_mae`.
     """
 
     folder: layout.TrialFolder
-    result: dict[str, Any]
+    result: TrialResult
+    metrics: dict[str, float]
     model: keras.Model
     config: RunConfig
-    stats: dict[str, Any]
+    stats: TrainStats
     data: PreparedData | FitData
     recomputed: dict[str, float]
 
     def label_names(self) -> list[str]:
-        """Return the names of the labels, `label_<k>` where the preprocessor tells none."""
+        """Return the names of the labels, `label_<k>` where the preprocessor does not name them."""
         return list(self.stats.get("label_names") or (f"label_{k}" for k in range(self.stats["num_labels"])))
 
 
@@ -89,7 +93,7 @@ def verify(study: SweepStudy, slot: Slot, source: DemData | None) -> Verified:
     study : SweepStudy
         The sweep.
     slot : Slot
-        The trial as the study knows it; its value is what the ranking goes by.
+        Trial as the study has it; its value ranks it.
     source : DemData, optional
         The sweep's data in memory; None if its preprocessor has data of its own.
 
@@ -100,85 +104,92 @@ def verify(study: SweepStudy, slot: Slot, source: DemData | None) -> Verified:
         differ.
     """
     folder = study.folder.trial(slot.number)
-    result = _result_of(folder)
-    _check_study(folder, slot, result, study.spec.metric)
+    result = _read_result(folder)
+    metrics = _logged_metrics(folder, result)
+    _check_study(folder, slot, result, metrics.get(study.spec.metric), study.spec.metric)
     if not folder.metrics.exists():
         raise ModelError(f"{folder.metrics}: is missing.")
     config, stats = artifact.load_description(folder)
-    run_config = parse(RunConfig, config, str(folder.config))
-    _check_config(folder, run_config, slot.params)
+    _check_config(folder, config, slot.params)
     model = artifact.load_model(artifact.find_model(folder.root), config, stats)
     _check_outputs(folder, model, stats)
-    data = _prepare(study, result["point"], run_config, stats, source)
+    data = _prepare(study, result.point, config, stats, source)
     _check_statistics(folder, stats, data.train_stats)
-    recomputed = evaluate.split_losses(model, data, run_config)
-    _compare(result["metrics"], recomputed)
-    return Verified(folder, result, model, run_config, stats, data, recomputed)
+    recomputed = evaluate.split_losses(model, data, config)
+    _compare_metrics(metrics, recomputed)
+    return Verified(folder, result, metrics, model, config, stats, data, recomputed)
 
 
-def errors_per_label(verified: Verified) -> tuple[dict[str, Any], dict[str, float]]:
-    """Return the errors of each label in original units, and the MSE in standardised ones, of both splits.
+def split_metrics(verified: Verified) -> dict[str, evaluate.PredictionMetrics]:
+    """Return the errors of a verified model on the splits `val` and `test`.
 
-    With arrays they are those of whole sequences from step `window_size` on, as `glrnn predict` has them; else those of
-    the windows that the preprocessor gives, scaled back by the mean and std of its `train_stats`.
+    Where the data are arrays, whole sequences are compared from step `window_size` on, as in `glrnn predict`; else the
+    windows that the preprocessor gives, scaled back by the mean and std of its `train_stats`.
     """
     stats = verified.stats
     n_labels = stats["num_labels"]
     scaling = scaling_of(stats) if "mean" in stats else Scaling(np.zeros(n_labels), np.ones(n_labels))
-    errors, mse = {}, {}
+    metrics = {}
     for split in ("val", "test"):
-        sums = evaluate.LabelErrors(verified.label_names(), scaling.divisor())
+        sums = evaluate.ErrorSums(verified.label_names(), scaling.divisor())
         if isinstance(verified.data, FitData):
             back = scaling if verified.config.standardize_outputs else Scaling(np.zeros(n_labels), np.ones(n_labels))
             for inputs, labels in getattr(verified.data, split):
                 predicted = verified.model.predict_on_batch(inputs)
                 sums.add(*(values * back.divisor() + back.mean for values in (predicted, labels.numpy())))
         else:
-            for inputs, params, labels in _parts(verified.data.splits[split]):
+            for inputs, params, labels in _in_parts(verified.data.splits[split]):
                 predicted = predict_sequences(verified.model, inputs, params, stats, verified.config.as_dict())
                 sums.add(predicted, labels[:, verified.config.window_size :])
-        errors[split], mse[split] = sums.per_label(), sums.mse_standardised()
-    return errors, mse
+        metrics[split] = sums.metrics()
+    return metrics
 
 
-def _parts(sequences: Sequences) -> Iterator[tuple[Array, Array, Array]]:
+def _in_parts(sequences: Sequences) -> Iterator[tuple[Array, Array, Array]]:
     raw = replace(sequences, label_scaling=None)
     for start in range(0, len(raw), _PART):
         yield raw.take(np.arange(start, min(start + _PART, len(raw)))).arrays()
 
 
-def _result_of(folder: layout.TrialFolder) -> dict[str, Any]:
+def _read_result(folder: layout.TrialFolder) -> TrialResult:
     try:
-        result = layout.read_record(folder.result, *sorted(_RESULT))
+        return read_trial_result(folder)
     except OSError as error:
         raise ModelError(f"{folder.result}: cannot be read: {error.strerror}.") from error
     except RecordError as error:
         raise ModelError(str(error)) from error
-    metrics = result["metrics"]
-    if not isinstance(metrics, dict) or not all(isinstance(value, int | float) for value in metrics.values()):
-        raise ModelError(f"{folder.result}: is broken: metrics must be numbers by name, they are {metrics!r}.")
-    return result
 
 
-def _check_study(folder: layout.TrialFolder, slot: Slot, result: dict[str, Any], metric: str) -> None:
-    """Refuse files of another trial: they agree among themselves, and were ranked by a value that is not theirs."""
-    found = {"number": result["number"], "point": result["point"], metric: result["metrics"].get(metric)}
+def _logged_metrics(folder: layout.TrialFolder, result: TrialResult) -> dict[str, float]:
+    """Return the logged metrics of a finished trial."""
+    known = {"metrics": result.metrics, "epochs": result.epochs, "best_epoch": result.best_epoch}
+    if result.metrics is None or None in known.values():
+        lacking = ", ".join(name for name, value in known.items() if value is None)
+        raise ModelError(f"{folder.result}: is broken: it has no {lacking}; restore it from a copy.")
+    return result.metrics
+
+
+def _check_study(
+    folder: layout.TrialFolder, slot: Slot, result: TrialResult, logged: float | None, metric: str
+) -> None:
+    """Refuse files of another trial: they agree with each other, but not with the value that ranks this trial."""
+    recorded = {"number": result.number, "point": result.point, metric: logged}
     expected = {"number": slot.number, "point": slot.params, metric: slot.value}
-    for name, value in found.items():
+    for name, value in recorded.items():
         if value != expected[name]:
             raise ModelError(f"{folder.result.name} has {name} {value}, the study {expected[name]}")
 
 
 def _check_config(folder: layout.TrialFolder, config: RunConfig, point: dict[str, Any]) -> None:
-    """Refuse a configuration that was changed after the training; not every key shows in the losses."""
-    swept = {key: value for key, value in point.items() if key in RUN_KEYS}
-    of_study = parse(RunConfig, {**config.as_dict(), **swept}, str(folder.config)).as_dict()
+    """Refuse a configuration that was changed after the training; not every key changes the losses."""
+    swept = {key: value for key, value in point.items() if key in RUN_KEYS | config.as_dict().keys()}
+    of_study = recorded_config({**config.as_dict(), **swept}, str(folder.config)).as_dict()
     for key, value in config.as_dict().items():
         if value != of_study[key]:
             raise ModelError(f"{folder.config.name} has {key} {value}, the study {of_study[key]}")
 
 
-def _check_outputs(folder: layout.TrialFolder, model: keras.Model, stats: dict[str, Any]) -> None:
+def _check_outputs(folder: layout.TrialFolder, model: keras.Model, stats: TrainStats) -> None:
     size = model.outputs[0].shape[-1]
     if size not in (None, stats["num_labels"]):
         raise ModelError(
@@ -187,35 +198,33 @@ def _check_outputs(folder: layout.TrialFolder, model: keras.Model, stats: dict[s
 
 
 def _prepare(
-    study: SweepStudy, point: dict[str, Any], config: RunConfig, stats: dict[str, Any], source: DemData | None
+    study: SweepStudy, point: dict[str, Any], config: RunConfig, stats: TrainStats, source: DemData | None
 ) -> PreparedData | FitData:
     seed = stats.get("split_seed", SPLIT_SEED)
     if not isinstance(seed, int):
         raise ModelError(f"train_stats.json: is broken: split_seed must be a whole number, it is {seed!r}.")
     if preprocessor_of(study.spec) is None:
-        preprocessor: Preprocessor = PreprocessorTriaxialCompression(source=source, **config.as_dict())
-        _check_fingerprint(preprocessor, stats)
+        preprocessor: Preprocessor = preprocessor_of_file(config.as_dict(), source)
+        _check_data(preprocessor, stats)
         return evaluate.prepared_for(preprocessor, config, seed)
     try:
         preprocessor = build_preprocessor(study.spec, point, source)
-        _check_fingerprint(preprocessor, stats)
+        _check_data(preprocessor, stats)
         return evaluate.prepared_for(preprocessor, config, seed)
     except GlrnnError:
         raise
-    except Exception as error:  # whatever the user's own code raises
+    except Exception as error:  # the user's own code can raise anything
         raise DataError(f"the sweep's own preprocessor failed: {type(error).__name__}: {error}") from error
 
 
-def _check_fingerprint(preprocessor: Preprocessor, stats: dict[str, Any]) -> None:
-    """Refuse data that have changed before a model is evaluated on them in vain."""
-    if not isinstance(preprocessor, PreprocessorTriaxialCompression):
-        return
-    if stats.get("fingerprint", preprocessor.fingerprint()) != preprocessor.fingerprint():
-        raise DataError(f"{preprocessor.config.raw_data}: holds other sequences than the model was trained on")
+def _check_data(preprocessor: Preprocessor, stats: TrainStats) -> None:
+    """Refuse changed data before a model is evaluated on them in vain."""
+    if isinstance(preprocessor, FilePreprocessor) and "fingerprint" in stats:
+        check_fingerprint(preprocessor.config.raw_data, preprocessor.fingerprint(), stats["fingerprint"])
 
 
-def _check_statistics(folder: layout.TrialFolder, kept: dict[str, Any], given: dict[str, Any]) -> None:
-    """Refuse data of another scale or order: standardised by their own mean and std, they give the logged losses."""
+def _check_statistics(folder: layout.TrialFolder, kept: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Refuse data of another scale or order; standardised by their own mean and std they give the logged losses."""
     for name in ("input_names", "param_names", "label_names"):
         if name in kept and name in given and list(kept[name]) != list(given[name]):
             raise Disagreement(f"{folder.train_stats.name} has {name} {kept[name]}, the data give {given[name]}")
@@ -224,7 +233,7 @@ def _check_statistics(folder: layout.TrialFolder, kept: dict[str, Any], given: d
         if not all(name in stats for name in names for stats in (kept, given)):
             continue
         for name in names:
-            if not _is_like(kept[name], given[name]):
+            if not _has_shape_of(kept[name], given[name]):
                 raise ModelError(
                     f"{folder.train_stats}: is broken: {name} must be numbers of shape {np.shape(given[name])}."
                 )
@@ -237,7 +246,7 @@ def _check_statistics(folder: layout.TrialFolder, kept: dict[str, Any], given: d
                 )
 
 
-def _is_like(values: Any, others: Any) -> bool:
+def _has_shape_of(values: Any, others: Any) -> bool:
     """Whether values are numbers of the same shape as others."""
     try:
         return np.asarray(values, "float64").shape == np.shape(others)
@@ -245,12 +254,12 @@ def _is_like(values: Any, others: Any) -> bool:
         return False
 
 
-def _compare(logged: dict[str, float], recomputed: dict[str, float]) -> None:
+def _compare_metrics(logged: dict[str, float], recomputed: dict[str, float]) -> None:
     differing = []
-    for name in NUMBERS:
+    for name in COMPARED_METRICS:
         if name not in logged:
             raise ModelError(f"{name} was not logged, its files give {recomputed[name]:.8g}")
-        # So that NaN is refused too; two losses of a constant that is met exactly differ by rounding alone.
+        # Written so that NaN is refused, too. Two losses of an exactly met constant differ by rounding alone.
         if not abs(recomputed[name] - logged[name]) <= max(TOLERANCE * abs(logged[name]), _ROUNDING):
             differing.append(f"{name} was logged as {logged[name]:.8g}, its files give {recomputed[name]:.8g}")
     if differing:

@@ -1,4 +1,4 @@
-"""The HDF5 file of DEM data: its schema, which groups are meant, reading and writing."""
+"""HDF5 file of simulations: schema, choice of groups, reading and writing."""
 
 from __future__ import annotations
 
@@ -14,18 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glrnn_hpc import layout
-from glrnn_hpc.config import nearest
+from glrnn_hpc.config import did_you_mean
 from glrnn_hpc.data.ranks import Ranks, slab
 from glrnn_hpc.errors import DataError
-
-CONTACT_KEYS = ("E", "v", "kr", "eta", "mu")
-INPUT_KEYS = ("e_x", "e_y", "e_z")
-OUTPUT_KEYS = ("e", "p", "q", "f0", "a_c", "a_n", "a_t")
-UNUSED_SEQUENCE_KEYS = ("dt", "numIter", "K", "A")
-UNUSED_CONSTANT_KEYS = ("conf", "mode", "num")
+from glrnn_hpc.experiments.base import Experiment
+from glrnn_hpc.experiments.triaxial import TRIAXIAL
 
 DATASETS = ("contact_params", "inputs", "outputs")
-_RANKS = {"contact_params": 2, "inputs": 3, "outputs": 3}
+_UNITS = "outputs_units"
+_N_DIMENSIONS = {"contact_params": 2, "inputs": 3, "outputs": 3}
 
 Array = NDArray[Any]
 GroupChoice = str | float | Sequence[str | float]
@@ -47,7 +44,7 @@ class GroupShape:
 
 @dataclass(frozen=True)
 class Schema:
-    """What a file holds: the names of its columns and its groups in the order of their names."""
+    """Names of a file's columns, its groups in the order of their names, and the units of its responses."""
 
     path: Path
     contact_params: tuple[str, ...]
@@ -55,6 +52,7 @@ class Schema:
     outputs: tuple[str, ...]
     groups: tuple[GroupShape, ...]
     inputs_by_type: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
 
     def inputs_of(self, group: GroupShape) -> tuple[str, ...]:
         """Return the names of a group's inputs: a file of GrainLearning's may hold others for drained tests."""
@@ -62,8 +60,15 @@ class Schema:
         return names if len(names) == group.n_inputs else _numbered("inputs", group.n_inputs)
 
 
-def read_schema(path: str | Path) -> Schema:
+def read_schema(path: str | Path, experiment: Experiment = TRIAXIAL) -> Schema:
     """Read names and shapes, no data.
+
+    Parameters
+    ----------
+    path : path
+        HDF5 file.
+    experiment : Experiment
+        Its columns are taken if the file does not name them, as those of GrainLearning do not.
 
     Raises
     ------
@@ -81,17 +86,22 @@ def read_schema(path: str | Path) -> Schema:
                 groups.append(_shape_of(path, file, pressure, experiment_type))
         if not groups:
             raise DataError(f"{path}: holds no group pressure/experiment_type.")
-        names = {
-            "contact_params": _column_names(path, file, "contact_params", CONTACT_KEYS, [g.n_params for g in groups]),
-            "inputs": _column_names(path, file, "inputs", INPUT_KEYS, [g.n_inputs for g in groups]),
-            "outputs": _column_names(path, file, "outputs", OUTPUT_KEYS, [g.n_outputs for g in groups]),
+        counts = {
+            "contact_params": [group.n_params for group in groups],
+            "inputs": [group.n_inputs for group in groups],
+            "outputs": [group.n_outputs for group in groups],
         }
+        names = {kind: _column_names(path, file, kind, experiment.column_names(kind), counts[kind]) for kind in counts}
         by_type = {
             group.experiment_type: _names_of(file.attrs[f"inputs_{group.experiment_type}"])
             for group in groups
             if f"inputs_{group.experiment_type}" in file.attrs
         }
-    return Schema(path=path, groups=tuple(groups), inputs_by_type=by_type, **names)
+        units = experiment.units()
+        if _UNITS in file.attrs:
+            stored = zip(names["outputs"], _names_of(file.attrs[_UNITS]), strict=False)
+            units = {name: unit for name, unit in stored if unit}
+    return Schema(path=path, groups=tuple(groups), inputs_by_type=by_type, units=units, **names)
 
 
 @contextlib.contextmanager
@@ -245,6 +255,7 @@ def write_file(
     unused_constant: Sequence[str] = (),
     unused_sequence: Sequence[str] = (),
     dtype: str = "float32",
+    units: Mapping[str, str] | None = None,
     extra: Mapping[str, Mapping[str, Array]] | None = None,
 ) -> None:
     """Write a file; it replaces an older one only when it is complete.
@@ -259,6 +270,8 @@ def write_file(
         Names of the columns, stored as attributes of the file.
     dtype : str
         float32 or float64.
+    units : mapping of str to str, optional
+        Of the outputs; stored as an attribute.
     extra : mapping, optional
         Of a group, more data sets by name.
 
@@ -277,6 +290,8 @@ def write_file(
         "unused_keys_constant": unused_constant,
         "unused_keys_sequence": unused_sequence,
     }
+    if units is not None:
+        attributes[_UNITS] = [units.get(name, "") for name in outputs]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with layout.replacing(path) as partial, h5py.File(partial, "w", track_order=False) as file:
@@ -312,13 +327,14 @@ def _shape_of(path: Path, file: h5py.File, pressure: str, experiment_type: str) 
     group = file.get(name)
     shapes: dict[str, tuple[int, ...]] = {}
     for dataset in DATASETS:
-        found = group.get(dataset) if isinstance(group, h5py.Group) else None
-        if not isinstance(found, h5py.Dataset):
+        entry = group.get(dataset) if isinstance(group, h5py.Group) else None
+        if not isinstance(entry, h5py.Dataset):
             has = ", ".join(key for key in group if key != dataset) if isinstance(group, h5py.Group) else "no data sets"
             raise DataError(f"{path}: {name} has no `{dataset}`; it has {has or 'nothing'}.")
-        shape = found.shape or ()
-        if len(shape) != _RANKS[dataset]:
-            raise DataError(f"{path}: {name}/{dataset} has shape {shape}; {_RANKS[dataset]} dimensions are expected.")
+        shape = entry.shape or ()
+        n_dimensions = _N_DIMENSIONS[dataset]
+        if len(shape) != n_dimensions:
+            raise DataError(f"{path}: {name}/{dataset} has shape {shape}; {n_dimensions} dimensions are expected.")
         shapes[dataset] = shape
     counts = {dataset: shape[0] for dataset, shape in shapes.items()}
     if len(set(counts.values())) > 1:
@@ -368,8 +384,7 @@ def _matches(schema: Schema, kind: str, wanted: GroupChoice) -> set[str]:
             return set(present)
         names = {name for name in present if name == choice} or {name for name in present if _is_same(name, choice)}
         if not names:
-            guess = nearest(str(choice), present)
-            hint = f" did you mean {guess}?" if guess else ""
+            hint = did_you_mean(choice, present)
             raise DataError(f"{schema.path}: no {kind} {choice!r}; there are {', '.join(present)}.{hint}")
         matched |= names
     return matched

@@ -1,4 +1,4 @@
-"""The data of a sweep, once per node: raw arrays in memory that its ranks share, each of which reads a part."""
+"""Data in the shared memory of a node: raw arrays that its ranks share, each of which reads a part."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from glrnn_hpc.data.hdf5 import (
 )
 from glrnn_hpc.data.ranks import Ranks, slab
 from glrnn_hpc.errors import DataError
+from glrnn_hpc.experiments.base import Experiment
+from glrnn_hpc.experiments.triaxial import TRIAXIAL
 
 Array = NDArray[Any]
 
@@ -39,8 +41,8 @@ _VALUES_PER_SUM = 2**13
 
 
 @dataclass(frozen=True)
-class Moments:
-    """Of each sequence over its steps, so that those of any selection follow without another look at the data.
+class SequenceMoments:
+    """Mean and squared deviations of each sequence over its steps; those of any selection follow from them.
 
     Attributes
     ----------
@@ -75,8 +77,8 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Block:
-    """Groups of the same shape one after the other, raw and read-only; a trial picks rows of it.
+class StackedGroups:
+    """Raw read-only arrays of groups of the same shape, one group after the other; a trial picks rows of it.
 
     Attributes
     ----------
@@ -85,21 +87,21 @@ class Block:
     params : ndarray, shape (n_samples, n_params), float32
         Contact parameters.
     outputs : ndarray, shape (n_samples, n_steps, n_outputs), float32
-        Macroscopic response; p and q in MPa.
-    input_moments, output_moments : Moments
+        Macroscopic response, in the units of the experiment.
+    input_moments, output_moments : SequenceMoments
         Of each sequence.
     """
 
     inputs: Array
     params: Array
     outputs: Array
-    input_moments: Moments
-    output_moments: Moments
+    input_moments: SequenceMoments
+    output_moments: SequenceMoments
 
 
 @dataclass(frozen=True)
 class GroupArrays:
-    """The data of one group: views of its block, shapes and units as there."""
+    """Arrays of one group: views of its stack, shapes and units as there."""
 
     shape: GroupShape
     inputs: Array
@@ -109,32 +111,32 @@ class GroupArrays:
 
 @dataclass(frozen=True)
 class DemData:
-    """The groups of a file that were read.
+    """Groups of a file that were read.
 
     Attributes
     ----------
     schema : Schema
         Of the file.
-    places : mapping of str to tuple
-        Group name to its block and its rows there.
+    locations : mapping of str to tuple
+        Group name to its stack and its rows there.
     """
 
     schema: Schema
-    places: Mapping[str, tuple[Block, slice]]
+    locations: Mapping[str, tuple[StackedGroups, slice]]
 
     @property
     def groups(self) -> dict[str, GroupArrays]:
         """The data of each group by its name."""
         shapes = {shape.name: shape for shape in self.schema.groups}
         return {
-            name: GroupArrays(shapes[name], block.inputs[rows], block.params[rows], block.outputs[rows])
-            for name, (block, rows) in self.places.items()
+            name: GroupArrays(shapes[name], stack.inputs[rows], stack.params[rows], stack.outputs[rows])
+            for name, (stack, rows) in self.locations.items()
         }
 
-    def rows(self, names: Sequence[str]) -> tuple[Block, Array]:
-        """Return the block of groups of the same shape, and their rows in the order of `names`."""
-        places = [self.places[name] for name in names]
-        return places[0][0], np.concatenate([np.arange(rows.start, rows.stop) for _, rows in places])
+    def rows(self, names: Sequence[str]) -> tuple[StackedGroups, Array]:
+        """Return the stack of groups of the same shape, and their rows in the order of `names`."""
+        locations = [self.locations[name] for name in names]
+        return locations[0][0], np.concatenate([np.arange(rows.start, rows.stop) for _, rows in locations])
 
 
 def read_data(
@@ -144,6 +146,7 @@ def read_data(
     node: Ranks | None = None,
     *,
     copy: Path | None = None,
+    experiment: Experiment = TRIAXIAL,
 ) -> DemData:
     """Read the chosen groups as float32, once for all ranks of a node; each reads a part. Collective on `node`.
 
@@ -157,6 +160,8 @@ def read_data(
         Ranks that share memory; by default this process alone. The arrays live until its `free`.
     copy : Path, optional
         Where the values are read from in place of `path`, such as a copy that `staging.staged` made.
+    experiment : Experiment
+        Its columns are taken if the file does not name them.
 
     Returns
     -------
@@ -171,33 +176,33 @@ def read_data(
     """
     node = Ranks() if node is None else node
     before = _version(Path(path))
-    schema = node.agreed(lambda: read_schema(path))
+    schema = node.agreed(lambda: read_schema(path, experiment))
     chosen = node.agreed(lambda: select_groups(schema, pressure, experiment_type))
     alike: dict[tuple[int, ...], list[GroupShape]] = {}
     for shape in chosen:
         alike.setdefault((shape.n_steps, shape.n_inputs, shape.n_params, shape.n_outputs), []).append(shape)
     file = node.agreed(lambda: open_together(copy or schema.path, node))
     try:
-        places = {}
+        locations = {}
         for shapes in alike.values():
-            places.update(_read_block(file, schema, shapes, node))
+            locations.update(_read_stack(file, schema, shapes, node))
     finally:
         file.close()
     node.agreed(lambda: _check_unchanged(schema.path, before))
     node.sync()
-    return DemData(schema, {shape.name: places[shape.name] for shape in chosen})
+    return DemData(schema, {shape.name: locations[shape.name] for shape in chosen})
 
 
-def block_of(inputs: Array, params: Array, outputs: Array) -> Block:
-    """Make a block of arrays in memory, shapes (n, T, x), (n, c) and (n, T, y)."""
+def stack_arrays(inputs: Array, params: Array, outputs: Array) -> StackedGroups:
+    """Make a stack of arrays in memory, shapes (n, T, x), (n, c) and (n, T, y)."""
     arrays = [np.asarray(array, dtype="float32") for array in (inputs, params, outputs)]
     moments = []
     for sequences in (arrays[0], arrays[2]):
         n, n_steps, n_columns = sequences.shape
         mean, m2 = np.empty((n, n_columns)), np.empty((n, n_columns))
         take_moments(sequences, mean, m2)
-        moments.append(Moments(mean, m2, n_steps))
-    return Block(arrays[0], arrays[1], arrays[2], *moments)
+        moments.append(SequenceMoments(mean, m2, n_steps))
+    return StackedGroups(arrays[0], arrays[1], arrays[2], *moments)
 
 
 def take_moments(sequences: Array, mean: Array, m2: Array) -> None:
@@ -239,9 +244,9 @@ def _sum_over_steps(values: Array) -> Array:
     return total
 
 
-def _read_block(
+def _read_stack(
     file: h5py.File, schema: Schema, shapes: Sequence[GroupShape], node: Ranks
-) -> dict[str, tuple[Block, slice]]:
+) -> dict[str, tuple[StackedGroups, slice]]:
     first = shapes[0]
     n = sum(shape.n_samples for shape in shapes)
     sizes = {
@@ -253,19 +258,19 @@ def _read_block(
     node.check_room(n * per_sample)
     arrays = {name: node.allocate((n, *size), "float32") for name, size in sizes.items()}
     moments = {name: node.allocate((2, n, sizes[name][1]), "float64") for name in ("inputs", "outputs")}
-    places, start = {}, 0
+    locations, start = {}, 0
     for shape in shapes:
-        places[shape.name] = slice(start, start + shape.n_samples)
+        locations[shape.name] = slice(start, start + shape.n_samples)
         for name, array in arrays.items():
-            rows = places[shape.name]
+            rows = locations[shape.name]
             mean_m2 = moments[name][:, rows] if name in moments else None
             dataset = node.agreed(partial(find_dataset, file, f"{shape.name}/{name}"))
             _read_part(dataset, schema, array[rows], mean_m2, node)
         start += shape.n_samples
     inputs, params, outputs = (_sealed(arrays[name]) for name in ("inputs", "contact_params", "outputs"))
-    of_inputs, of_outputs = (Moments(mean, m2, first.n_steps) for mean, m2 in map(_sealed, moments.values()))
-    block = Block(inputs, params, outputs, of_inputs, of_outputs)
-    return {name: (block, rows) for name, rows in places.items()}
+    of_inputs, of_outputs = (SequenceMoments(mean, m2, first.n_steps) for mean, m2 in map(_sealed, moments.values()))
+    stack = StackedGroups(inputs, params, outputs, of_inputs, of_outputs)
+    return {name: (stack, rows) for name, rows in locations.items()}
 
 
 def _read_part(dataset: h5py.Dataset, schema: Schema, rows: Array, moments: Array | None, node: Ranks) -> None:

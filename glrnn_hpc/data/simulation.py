@@ -1,9 +1,8 @@
-"""Read one raw simulation of YADE (.npy), without trusting its pickle."""
+"""Raw simulation of YADE (.npy), read without trusting its pickle."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,54 @@ from numpy.typing import NDArray
 
 from glrnn_hpc.data.unpickle import load_npy
 from glrnn_hpc.errors import DataError
+from glrnn_hpc.experiments.base import Column, Experiment
 
 Array = NDArray[Any]
 
-#: Responses that YADE gives in Pa and the file holds in MPa.
-STRESSES = ("p", "q")
+
+@dataclass(frozen=True)
+class RawKeys:
+    """Names of the parameters, load features and responses that are read from raw files."""
+
+    contact_params: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def check(self) -> None:
+        """Refuse empty lists and names that are given twice.
+
+        Raises
+        ------
+        DataError
+            With the argument of `convert_all_to_hdf5` that holds the list.
+        """
+        lists = {"contact_keys": self.contact_params, "input_keys": self.inputs, "output_keys": self.outputs}
+        for argument, names in lists.items():
+            if not names or len(set(names)) < len(names):
+                given = ", ".join(names) or "nothing"
+                raise DataError(f"{argument}={given}; one or more names, each once, are needed.")
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """One raw file: its parameters (c,), load sequence (T, x), response (T, y) and the group it says it is of."""
+    """One raw file.
+
+    Attributes
+    ----------
+    params : ndarray, shape (n_params,)
+        Contact parameters.
+    inputs : ndarray, shape (n_steps, n_inputs)
+        Load sequence.
+    outputs : ndarray, shape (n_steps, n_outputs)
+        Response, in the units of data files.
+    group : str or None
+        What the file tells of its group, ``pressure/experiment_type``.
+    """
 
     params: Array
     inputs: Array
     outputs: Array
-    group: str
+    group: str | None
 
     @property
     def n_steps(self) -> int:
@@ -35,64 +67,60 @@ class Simulation:
         return len(self.inputs)
 
 
-def read_simulation(
-    path: Path, contact_keys: Sequence[str], input_keys: Sequence[str], output_keys: Sequence[str]
-) -> Simulation:
-    """Read one raw file; p and q become MPa.
+def read_simulation(path: Path, keys: RawKeys, experiment: Experiment) -> Simulation:
+    """Read one raw file; values are brought to the units of the experiment's columns.
 
     Raises
     ------
     DataError
-        If the file is broken, lacks a key, or holds ragged sequences or values that are not finite.
+        If the file is broken, lacks a key, holds ragged sequences or values that are not finite, or tells a group that
+        the experiment does not know.
     """
     content = load_npy(path)
     if content.shape != (2,) or not all(isinstance(part, dict) for part in content):
         raise DataError(f"{path}: two dicts, parameters and features, are expected.")
     constants, features = content
-    for what, keys, part in (
-        ("parameters", contact_keys, constants),
-        ("features", (*input_keys, *output_keys), features),
+    for what, names, part in (
+        ("parameters", keys.contact_params, constants),
+        ("features", (*keys.inputs, *keys.outputs), features),
     ):
-        if missing := [key for key in keys if key not in part]:
+        if missing := [key for key in names if key not in part]:
             raise DataError(f"{path}: the {what} lack {', '.join(missing)}.")
-    params = np.array([_numbers(path, key, constants[key], n_dims=0) for key in contact_keys])
-    columns = {key: _numbers(path, key, features[key], n_dims=1) for key in (*input_keys, *output_keys)}
+    params = np.array([_numbers(path, key, constants[key], n_dims=0) for key in keys.contact_params])
+    columns = {key: _numbers(path, key, features[key], n_dims=1) for key in (*keys.inputs, *keys.outputs)}
     lengths = {key: len(column) for key, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"{path}: the features have different lengths: {lengths}.")
     if 0 in lengths.values():
         raise DataError(f"{path}: holds no records.")
-    inputs = np.stack([columns[key] for key in input_keys], axis=1)
-    outputs = np.stack([columns[key] for key in output_keys], axis=1)
-    for keys, values in ((contact_keys, params), (input_keys, inputs), (output_keys, outputs)):
-        bad = ~np.isfinite(values.reshape(-1, len(keys))).all(axis=0)
-        if bad.any():
-            names = ", ".join(key for key, is_bad in zip(keys, bad, strict=True) if is_bad)
-            raise DataError(f"{path}: {names} hold NaN or infinite values.")
-    for column, key in enumerate(output_keys):
-        if key in STRESSES:
-            outputs[:, column] /= 1e6
-    return Simulation(params, inputs, outputs, _group_of(path, constants))
+    inputs = np.stack([columns[key] for key in keys.inputs], axis=1)
+    outputs = np.stack([columns[key] for key in keys.outputs], axis=1)
+    for names, values, of_experiment in (
+        (keys.contact_params, params, experiment.contact_params),
+        (keys.inputs, inputs, experiment.inputs),
+        (keys.outputs, outputs, experiment.outputs),
+    ):
+        is_bad = ~np.isfinite(values.reshape(-1, len(names))).all(axis=0)
+        if is_bad.any():
+            bad = ", ".join(key for key, is_one in zip(names, is_bad, strict=True) if is_one)
+            raise DataError(f"{path}: {bad} hold NaN or infinite values.")
+        values /= _divisors(names, of_experiment)
+    return Simulation(params, inputs, outputs, _group_of(path, constants, experiment))
 
 
-def pressure_name(pressure_pa: float) -> str:
-    """Return the name of a pressure group, such as 0.2e6; rounded, since 10**conf is not exact."""
-    return f"{np.format_float_positional(round(pressure_pa / 1e6, 6), trim='0')}e6"
+def _divisors(names: Sequence[str], columns: Sequence[Column]) -> Array:
+    divisors = {column.name: column.raw_divisor for column in columns}
+    return np.array([divisors.get(name, 1.0) for name in names])
 
 
-def _group_of(path: Path, constants: dict[str, Any]) -> str:
-    if "conf" not in constants or "mode" not in constants:
-        return ""
-    conf, mode = constants["conf"], constants["mode"]
+def _group_of(path: Path, constants: Mapping[str, Any], experiment: Experiment) -> str | None:
     try:
-        pressure_pa = math.pow(10.0, float(conf))
-    except (TypeError, ValueError, OverflowError):
-        pressure_pa = math.nan
-    if not math.isfinite(pressure_pa):
-        raise DataError(f"{path}: conf={conf!r} is no log10 of a pressure in Pa.")
-    if not isinstance(mode, str) or not mode or "/" in mode:
-        raise DataError(f"{path}: mode={mode!r} is no experiment type, such as drained.")
-    return f"{pressure_name(pressure_pa)}/{mode}"
+        group = experiment.raw_group(constants)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+    if group is not None and (group.count("/") != 1 or group.startswith("/") or group.endswith("/")):
+        raise DataError(f"{path}: {group!r} is no name of a group; two parts with a / between them are needed.")
+    return group
 
 
 def _numbers(path: Path, key: str, values: Any, n_dims: int) -> Array:

@@ -1,9 +1,8 @@
-"""Parse YADE's raw simulations (.npy) into the HDF5 file that everything else reads."""
+"""Parser of YADE's raw simulations (.npy): one HDF5 file that everything else reads."""
 
 from __future__ import annotations
 
 import functools
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,11 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glrnn_hpc.config import nearest
+from glrnn_hpc.config import did_you_mean
 from glrnn_hpc.data import hdf5
 from glrnn_hpc.data.ranks import Ranks
-from glrnn_hpc.data.simulation import Simulation, read_simulation
+from glrnn_hpc.data.simulation import RawKeys, Simulation, read_simulation
 from glrnn_hpc.errors import DataError
+from glrnn_hpc.experiments.base import Experiment
+from glrnn_hpc.experiments.triaxial import TRIAXIAL
 
 Array = NDArray[Any]
 
@@ -30,7 +31,7 @@ _FILES_PER_ROUND = 256
 
 @dataclass
 class GroupReport:
-    """What became of the files of a group."""
+    """Counts of a group's raw files: all, used, used after trimming, too short, broken."""
 
     files: int = 0
     good: int = 0
@@ -41,7 +42,7 @@ class GroupReport:
 
 @dataclass(frozen=True)
 class ParseReport:
-    """What a parse did; `problems` holds a line per file that was left out as corrupt."""
+    """Result of a parse; `problems` holds a line per file that was left out as corrupt."""
 
     output: Path
     sequence_length: int
@@ -58,9 +59,59 @@ class ParseReport:
         }
 
 
+@dataclass(frozen=True)
+class _RawFile:
+    """One raw file, and the group that its folders name; None in a flat folder."""
+
+    path: Path
+    group: str | None
+
+
+@dataclass(frozen=True)
+class _ParsedFile:
+    """One raw file after reading: its simulation, or what is wrong with it."""
+
+    group: str | None
+    simulation: Simulation | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """Groups that the caller wants; None means all."""
+
+    pressures: Sequence[str] | None
+    experiment_types: Sequence[str] | None
+
+    def includes(self, group: str) -> bool:
+        pressure, _, experiment_type = group.partition("/")
+        return (self.pressures is None or pressure in self.pressures) and (
+            self.experiment_types is None or experiment_type in self.experiment_types
+        )
+
+    def check(self, folder: Path, present: set[str]) -> None:
+        """Refuse a choice that no raw file belongs to."""
+        pairs = [name.partition("/")[::2] for name in present]
+        for what, choices, names in (
+            ("pressure", self.pressures, {pressure for pressure, _ in pairs}),
+            ("experiment type", self.experiment_types, {experiment_type for _, experiment_type in pairs}),
+        ):
+            for choice in choices or ():
+                if choice not in names:
+                    raise DataError(
+                        f"{folder}: there is no {what} {choice!r};{did_you_mean(choice, names)} there are "
+                        f"{', '.join(sorted(names))}."
+                    )
+        if not any(self.includes(name) for name in present):
+            raise DataError(
+                f"{folder}: no group has pressure {self.pressures} and experiment type {self.experiment_types}; "
+                f"there are {', '.join(sorted(present))}."
+            )
+
+
 @dataclass
-class _Parsed:
-    """The readable simulations of a group, in the order of their files' names."""
+class _GroupContent:
+    """Readable simulations of a group, in the order of their files' names."""
 
     report: GroupReport = field(default_factory=GroupReport)
     simulations: list[Simulation] = field(default_factory=list)
@@ -85,9 +136,10 @@ def convert_all_to_hdf5(
     sequence_length: int | None = None,
     stored_in_subfolders: bool = True,
     *,
-    contact_keys: Sequence[str] = hdf5.CONTACT_KEYS,
-    input_keys: Sequence[str] = hdf5.INPUT_KEYS,
-    output_keys: Sequence[str] = hdf5.OUTPUT_KEYS,
+    contact_keys: Sequence[str] | None = None,
+    input_keys: Sequence[str] | None = None,
+    output_keys: Sequence[str] | None = None,
+    experiment: Experiment = TRIAXIAL,
     dtype: str = "float32",
     ranks: Ranks | None = None,
 ) -> ParseReport:
@@ -104,10 +156,12 @@ def convert_all_to_hdf5(
     sequence_length : int, optional
         Steps of a sequence; longer ones are trimmed, shorter ones left out. By default the commonest length.
     stored_in_subfolders : bool
-        True: ``data_dir/<pressure>/<experiment_type>/*.npy``. False: pressure (`conf`, log10 of Pa) and type (`mode`)
-        are read from each file, wherever below `data_dir` it lies.
-    contact_keys, input_keys, output_keys : sequence of str
-        Names in the raw files, stored as attributes of the HDF5 file.
+        True: ``data_dir/<pressure>/<experiment_type>/*.npy``. False: the group is read from each file, wherever below
+        `data_dir` it lies; of triaxial tests from `conf`, log10 of the pressure in Pa, and `mode`, the type.
+    contact_keys, input_keys, output_keys : sequence of str, optional
+        Names in the raw files, stored as attributes of the HDF5 file; by default the columns of the experiment.
+    experiment : Experiment
+        Tells columns, units and groups of the raw files.
     dtype : str
         float32 or float64.
     ranks : Ranks, optional
@@ -125,145 +179,153 @@ def convert_all_to_hdf5(
         an older `target_file` stays as it is.
     """
     ranks = Ranks() if ranks is None else ranks
-    pressures, experiment_types = _listed(pressures), _listed(experiment_types)
-    keys = tuple(tuple(names) for names in (contact_keys, input_keys, output_keys))
+    selection = _Selection(_as_list(pressures), _as_list(experiment_types))
+    keys = RawKeys(
+        _names(contact_keys, experiment, "contact_params"),
+        _names(input_keys, experiment, "inputs"),
+        _names(output_keys, experiment, "outputs"),
+    )
     folder = Path(data_dir)
 
-    def look() -> list[tuple[Path, str | None]]:
+    def list_files() -> list[_RawFile]:
         _folder(folder)
         if sequence_length is not None and sequence_length < 1:
             raise DataError(f"sequence_length={sequence_length}; choose 1 or more, or None for the commonest length.")
-        _check_keys(keys)
-        return _found(folder, Path(target_file), stored_in_subfolders=stored_in_subfolders)
+        keys.check()
+        return _raw_files(folder, Path(target_file), stored_in_subfolders=stored_in_subfolders)
 
-    found = ranks.agreed(look)
-    present = {place for _, place in found if place is not None}
-    files = [(path, place) for path, place in found if place is None or _is_wanted(place, pressures, experiment_types)]
-    parsed = _parse_files(files, keys, ranks)
+    files = ranks.agreed(list_files)
+    present = {file.group for file in files if file.group is not None}
+    wanted = [file for file in files if file.group is None or selection.includes(file.group)]
+    parsed = _parse_files(wanted, keys, experiment, ranks)
 
-    def finish() -> ParseReport | None:
+    layout = "in <pressure>/<experiment_type>/; --flat reads another layout" if stored_in_subfolders else "in it"
+
+    def write() -> ParseReport | None:
         if ranks.rank != 0:
             return None
-        wanted = pressures, experiment_types
-        return _write(folder, Path(target_file), parsed, present, wanted, sequence_length, keys, dtype, where)
+        groups, problems = _grouped(parsed, selection)
+        in_files = {file.group for file in parsed if file.simulation is not None and file.group is not None}
+        _check_groups(folder, groups, problems, present | in_files, selection, layout)
+        length = sequence_length or _commonest_length(groups)
+        return _write(folder, Path(target_file), groups, problems, length, keys, experiment, dtype)
 
-    where = "in <pressure>/<experiment_type>/; --flat reads another layout" if stored_in_subfolders else "in it"
-    report: ParseReport = ranks.bcast(ranks.agreed(finish))
+    report: ParseReport = ranks.bcast(ranks.agreed(write))
     return report
+
+
+def _names(given: Sequence[str] | None, experiment: Experiment, kind: str) -> tuple[str, ...]:
+    return experiment.column_names(kind) if given is None else tuple(given)
+
+
+def _grouped(parsed: Iterable[_ParsedFile], selection: _Selection) -> tuple[dict[str, _GroupContent], list[str]]:
+    """Return the simulations of the wanted groups, and a line for each file that is broken."""
+    problems: list[str] = []
+    groups: dict[str, _GroupContent] = {}
+    for file in parsed:
+        name = file.group or UNKNOWN_GROUP
+        if file.simulation is None:
+            problems.append(file.problem)
+            report = groups.setdefault(name, _GroupContent()).report
+            report.files += 1
+            report.corrupt += 1
+        elif selection.includes(name):
+            group = groups.setdefault(name, _GroupContent())
+            group.report.files += 1
+            group.simulations.append(file.simulation)
+    return groups, problems
+
+
+def _check_groups(
+    folder: Path,
+    groups: dict[str, _GroupContent],
+    problems: list[str],
+    present: set[str],
+    selection: _Selection,
+    layout: str,
+) -> None:
+    if not present and not groups:
+        raise DataError(f"{folder}: there are no .npy files {layout}.")
+    if present:
+        selection.check(folder, present)
+    if not any(group.simulations for group in groups.values()):
+        raise DataError(f"{folder}: none of {len(problems)} files can be used; the first: {problems[0]}")
 
 
 def _write(
     folder: Path,
     target_file: Path,
-    parsed: Iterable[tuple[str | None, Simulation | str]],
-    present: set[str],
-    wanted: tuple[Sequence[str] | None, Sequence[str] | None],
-    sequence_length: int | None,
-    keys: tuple[tuple[str, ...], ...],
+    groups: dict[str, _GroupContent],
+    problems: list[str],
+    length: int,
+    keys: RawKeys,
+    experiment: Experiment,
     dtype: str,
-    where: str,
 ) -> ParseReport:
-    """Sort what was parsed into groups and write them."""
-    problems: list[str] = []
-    groups: dict[str, _Parsed] = {}
-    present = set(present)
-    for place, simulation in parsed:
-        if isinstance(simulation, str):
-            problems.append(simulation)
-            report = groups.setdefault(place or UNKNOWN_GROUP, _Parsed()).report
-            report.files += 1
-            report.corrupt += 1
-            continue
-        name = place or simulation.group
-        present.add(name)
-        if _is_wanted(name, *wanted):
-            group = groups.setdefault(name, _Parsed())
-            group.report.files += 1
-            group.simulations.append(simulation)
-    if not present and not groups:
-        raise DataError(f"{folder}: there are no .npy files {where}.")
-    if present:
-        _check_wanted(folder, present, *wanted)
-    if not any(group.simulations for group in groups.values()):
-        raise DataError(f"{folder}: none of {len(problems)} files can be used; the first: {problems[0]}")
-    length = sequence_length or _commonest_length(groups)
-    arrays = {name: _stacked(group, length) for name, group in groups.items()}
-    usable = {name: group for name, group in arrays.items() if group is not None}
+    stacked = {name: _stacked(group, length) for name, group in groups.items()}
+    usable = {name: arrays for name, arrays in stacked.items() if arrays is not None}
     if not usable:
         raise DataError(f"{folder}: no sequence has {length} steps or more; choose a smaller sequence length.")
+    constants = (*experiment.column_names("contact_params"), *experiment.unused_constants)
+    sequences = (
+        *experiment.column_names("inputs"),
+        *experiment.column_names("outputs"),
+        *experiment.unused_sequences,
+    )
     hdf5.write_file(
         target_file,
         usable,
-        contact_params=keys[0],
-        inputs=keys[1],
-        outputs=keys[2],
-        unused_constant=_left_over((*hdf5.CONTACT_KEYS, *hdf5.UNUSED_CONSTANT_KEYS), keys[0]),
-        unused_sequence=_left_over(
-            (*hdf5.INPUT_KEYS, *hdf5.OUTPUT_KEYS, *hdf5.UNUSED_SEQUENCE_KEYS), (*keys[1], *keys[2])
-        ),
+        contact_params=keys.contact_params,
+        inputs=keys.inputs,
+        outputs=keys.outputs,
+        unused_constant=[key for key in constants if key not in keys.contact_params],
+        unused_sequence=[key for key in sequences if key not in (*keys.inputs, *keys.outputs)],
         dtype=dtype,
     )
     reports = {name: groups[name].report for name in sorted(groups)}
     return ParseReport(target_file, length, reports, tuple(problems))
 
 
-def _found(folder: Path, target: Path, *, stored_in_subfolders: bool) -> list[tuple[Path, str | None]]:
-    """Return the raw files in order, and the group that the folders of each say, if they do."""
-    found = list(_in_subfolders(folder) if stored_in_subfolders else _flat(folder))
-    for path, _ in found:
-        if path.resolve() == target.resolve():
+def _raw_files(folder: Path, target: Path, *, stored_in_subfolders: bool) -> list[_RawFile]:
+    """Return the raw files in order, and the group that the folders of each name, if they do."""
+    files = list(_in_subfolders(folder) if stored_in_subfolders else _flat(folder))
+    for file in files:
+        if file.path.resolve() == target.resolve():
             raise DataError(f"{target}: is one of the raw files; choose another name for the result.")
-    return found
+    return files
 
 
-def _parse_files(
-    files: Sequence[tuple[Path, str | None]], keys: tuple[tuple[str, ...], ...], ranks: Ranks
-) -> list[tuple[str | None, Simulation | str]]:
-    """Read the files, spread over the ranks; return on rank 0 what became of each, in their order. Collective."""
-    parsed: list[tuple[str | None, Simulation | str]] = []
+def _parse_files(files: Sequence[_RawFile], keys: RawKeys, experiment: Experiment, ranks: Ranks) -> list[_ParsedFile]:
+    """Read the files, shared by the ranks; return on rank 0 the result of each, in their order. Collective."""
+    parsed: list[_ParsedFile] = []
     per_round = _FILES_PER_ROUND * ranks.size
     for start in range(0, len(files), per_round):
         part = files[start : start + per_round]
         own = part[ranks.rank :: ranks.size]
-        mine = ranks.agreed(functools.partial(_parse_some, own, keys))
+        mine = ranks.agreed(functools.partial(_parse_some, own, keys, experiment))
         gathered = ranks.gather(mine)
         if gathered is not None:
             parsed += [gathered[k % ranks.size][k // ranks.size] for k in range(len(part))]
     return parsed
 
 
-def _parse_some(
-    files: Sequence[tuple[Path, str | None]], keys: tuple[tuple[str, ...], ...]
-) -> list[tuple[str | None, Simulation | str]]:
-    return [_parse_file(path, place, keys) for path, place in files]
+def _parse_some(files: Sequence[_RawFile], keys: RawKeys, experiment: Experiment) -> list[_ParsedFile]:
+    return [_parse_file(file, keys, experiment) for file in files]
 
 
-def _parse_file(
-    path: Path, place: str | None, keys: tuple[tuple[str, ...], ...]
-) -> tuple[str | None, Simulation | str]:
-    """Return the group that the folders say, and the simulation or what is wrong with the file."""
+def _parse_file(file: _RawFile, keys: RawKeys, experiment: Experiment) -> _ParsedFile:
+    path, folder = file.path, file.group
     try:
-        simulation = read_simulation(path, *keys)
-        if place is None and not simulation.group:
-            raise DataError(f"{path}: the parameters lack conf or mode, which a flat folder needs.")
-        if place is not None and simulation.group and not _is_same_group(place, simulation.group):
-            raise DataError(f"{path}: lies in {place}, but its parameters say {simulation.group}.")
+        simulation = read_simulation(path, keys, experiment)
+        stated = simulation.group
+        if folder is None and stated is None:
+            names = " or ".join(experiment.raw_group_keys) or "what tells their group"
+            raise DataError(f"{path}: the parameters lack {names}, which a flat folder needs.")
+        if folder is not None and stated is not None and not experiment.is_same_group(folder, stated):
+            raise DataError(f"{path}: lies in {folder}, but its parameters say {stated}.")
     except DataError as error:
-        return place, str(error)
-    return place, simulation
-
-
-def _left_over(known: Sequence[str], taken: Sequence[str]) -> list[str]:
-    return [key for key in known if key not in taken]
-
-
-def _is_same_group(place: str, told: str) -> bool:
-    """Compare the folders of a file with what it tells; names of pressures differ where their values do not."""
-    (pressure, _, kind), (told_pressure, _, told_kind) = place.partition("/"), told.partition("/")
-    try:
-        return kind == told_kind and math.isclose(float(pressure), float(told_pressure), rel_tol=1e-3)
-    except ValueError:
-        return kind == told_kind
+        return _ParsedFile(folder, None, str(error))
+    return _ParsedFile(folder or stated, simulation)
 
 
 def _folder(data_dir: str | Path) -> Path:
@@ -273,63 +335,32 @@ def _folder(data_dir: str | Path) -> Path:
     return folder
 
 
-def _in_subfolders(folder: Path) -> Iterator[tuple[Path, str | None]]:
+def _in_subfolders(folder: Path) -> Iterator[_RawFile]:
     for path in sorted(folder.glob("*/*/*.npy")):
-        yield path, f"{path.parent.parent.name}/{path.parent.name}"
+        yield _RawFile(path, f"{path.parent.parent.name}/{path.parent.name}")
 
 
-def _flat(folder: Path) -> Iterator[tuple[Path, str | None]]:
+def _flat(folder: Path) -> Iterator[_RawFile]:
     for path in sorted(folder.rglob("*.npy")):
-        yield path, None
+        yield _RawFile(path, None)
 
 
-def _listed(choice: Sequence[str] | None) -> Sequence[str] | None:
+def _as_list(choice: Sequence[str] | None) -> Sequence[str] | None:
     # A lone name is a sequence of characters: without this, `in` would look for parts of it.
     return [choice] if isinstance(choice, str) else choice
 
 
-def _is_wanted(name: str, pressures: Sequence[str] | None, types: Sequence[str] | None) -> bool:
-    pressure, _, experiment_type = name.partition("/")
-    return (pressures is None or pressure in pressures) and (types is None or experiment_type in types)
-
-
-def _check_wanted(
-    folder: Path, present: set[str], pressures: Sequence[str] | None, types: Sequence[str] | None
-) -> None:
-    pairs = [name.partition("/")[::2] for name in present]
-    for what, wanted, names in (
-        ("pressure", pressures, {pressure for pressure, _ in pairs}),
-        ("experiment type", types, {experiment_type for _, experiment_type in pairs}),
-    ):
-        for choice in wanted or ():
-            if choice not in names:
-                guess = nearest(choice, names)
-                hint = f" did you mean {guess}?" if guess else ""
-                raise DataError(f"{folder}: there is no {what} {choice!r};{hint} there are {', '.join(sorted(names))}.")
-    if not any(_is_wanted(name, pressures, types) for name in present):
-        raise DataError(
-            f"{folder}: no group has pressure {pressures} and experiment type {types}; "
-            f"there are {', '.join(sorted(present))}."
-        )
-
-
-def _check_keys(keys: tuple[tuple[str, ...], ...]) -> None:
-    for what, names in zip(("contact_keys", "input_keys", "output_keys"), keys, strict=True):
-        if not names or len(set(names)) < len(names):
-            raise DataError(f"{what}={', '.join(names) or 'nothing'}; one or more names, each once, are needed.")
-
-
-def _commonest_length(groups: dict[str, _Parsed]) -> int:
-    counts = Counter(simulation.n_steps for parsed in groups.values() for simulation in parsed.simulations)
+def _commonest_length(groups: dict[str, _GroupContent]) -> int:
+    counts = Counter(simulation.n_steps for group in groups.values() for simulation in group.simulations)
     # The longer one of two that are equally common keeps more of the data.
     return max(counts, key=lambda length: (counts[length], length))
 
 
-def _stacked(parsed: _Parsed, length: int) -> tuple[Array, Array, Array] | None:
-    kept = [simulation for simulation in parsed.simulations if simulation.n_steps >= length]
-    parsed.report.good = len(kept)
-    parsed.report.trimmed = sum(simulation.n_steps > length for simulation in kept)
-    parsed.report.short = len(parsed.simulations) - len(kept)
+def _stacked(group: _GroupContent, length: int) -> tuple[Array, Array, Array] | None:
+    kept = [simulation for simulation in group.simulations if simulation.n_steps >= length]
+    group.report.good = len(kept)
+    group.report.trimmed = sum(simulation.n_steps > length for simulation in kept)
+    group.report.short = len(group.simulations) - len(kept)
     if not kept:
         return None
     return (

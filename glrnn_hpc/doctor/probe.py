@@ -1,4 +1,7 @@
-"""What a rank finds where it runs: the program that `glrnn doctor` starts here, or as a job of Slurm."""
+"""Probe of a rank: the program that `glrnn doctor` starts on this machine, or as a job of Slurm.
+
+Each rank writes a record of the host where it runs, and of four steps: MPI, file system, HDF5 and TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +13,91 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, TypeVar, cast
 
 from glrnn_hpc import layout, logs
 from glrnn_hpc.data import ranks
 from glrnn_hpc.worker import devices
 
-#: Ranks that look, on each node.
+#: Ranks that the probe has on each node.
 RANKS_PER_NODE = 2
 
-#: How often each rank does what must work among many; enough to meet the others, and a second on a slow file server.
+#: Repetitions of what must work among many ranks: enough to meet the others, and a second on a slow file server.
 N_LINKS, N_REPLACES, N_LOCKS = 20, 40, 20
 
 _SIZE = 4096
 
 
-def look(root: str, scratch: str | None = None) -> None:
-    """Write what this rank finds into a file in `root`, anew after each step. Collective on the world.
+Step = TypeVar("Step", "MpiStep", "FilesStep", "Hdf5Step", "TensorflowStep")
 
-    A rank that dies or hangs in a step has told what it was doing. What a step raises is part of what it finds.
+
+class MpiStep(TypedDict, total=False):
+    """Result of the step MPI: number of the rank, sizes, hosts of all ranks, and the library; or its error."""
+
+    error: str
+    rank: int
+    size: int
+    hosts: list[str]
+    on_node: int
+    version: str
+    file: str
+
+
+class FilesStep(TypedDict, total=False):
+    """Result of the step files: links won, torn reads, seconds for the lock, fault of scratch; or its error."""
+
+    error: str
+    won: int
+    torn: int
+    lock_seconds: float
+    scratch: str | None
+
+
+class Hdf5Step(TypedDict, total=False):
+    """Result of the step HDF5: whether h5py reads by MPI-IO; or its error."""
+
+    error: str
+    mpio: bool
+
+
+class TensorflowStep(TypedDict, total=False):
+    """Result of the step TensorFlow: version, seconds to import it, GPUs and threads of the rank; or its error."""
+
+    error: str
+    version: str
+    seconds: float
+    gpus: list[str]
+    threads: int | None
+    gpu: str | None
+    visible: str | None
+
+
+class RankRecord(TypedDict, total=False):
+    """Record of one rank, as its file and `glrnn doctor --json` have it; steps that it did not reach are missing.
+
+    `doing` is the step that it is at, None at its end; `visible` is CUDA_VISIBLE_DEVICES; `gpus` are UUIDs.
+    """
+
+    host: str
+    task: int
+    python: str
+    cpus: list[int]
+    visible: str | None
+    gpus: list[str]
+    MPI: MpiStep
+    files: FilesStep
+    HDF5: Hdf5Step
+    TensorFlow: TensorflowStep
+    doing: str | None
+    ended: float
+
+
+def probe_rank(root: str, scratch: str | None = None) -> None:
+    """Write the record of this rank into a file in `root`, anew after each step. Collective on the world.
+
+    The record of a rank that dies or hangs in a step names this step. What a step raises is its result.
 
     Parameters
     ----------
@@ -42,7 +110,7 @@ def look(root: str, scratch: str | None = None) -> None:
     folder = Path(root)
     host = socket.gethostname()
     file = folder / f"{host}-{os.getpid()}.rank.json"
-    found: dict[str, Any] = {
+    record: RankRecord = {
         "host": host,
         "task": int(os.environ.get("SLURM_PROCID", 0)),
         "python": f"{platform.python_version()} ({sys.executable})",
@@ -53,56 +121,57 @@ def look(root: str, scratch: str | None = None) -> None:
     world = ranks.Ranks()
     node = ranks.Ranks()
 
-    def meet() -> dict[str, Any]:
+    def join_world() -> MpiStep:
         nonlocal world, node
         world = ranks.world()
         hosts = world.allgather(host)
         node = world.on_node()
-        return {
-            "rank": world.rank,
-            "size": world.size,
-            "hosts": hosts,
-            "on_node": node.rank,
-            **(ranks.library() if world.comm is not None else {}),
-        }
+        library = ranks.library() if world.comm is not None else {}
+        return cast(MpiStep, {"rank": world.rank, "size": world.size, "hosts": hosts, "on_node": node.rank, **library})
 
-    steps: dict[str, Callable[[], dict[str, Any]]] = {
-        "MPI": meet,
-        "files": lambda: _try_files(folder, world, scratch),
-        "HDF5": _try_hdf5,
-        "TensorFlow": lambda: _try_tensorflow(node),
-    }
-    for name, step in steps.items():
-        layout.write_json(file, {**found, "doing": name})
-        try:
-            found[name] = step()
-        except Exception as error:
-            found[name] = {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+    def begin(step: str) -> None:
+        layout.write_json(file, {**record, "doing": step})
+
+    begin("MPI")
+    record["MPI"] = _result_of(join_world)
+    begin("files")
+    record["files"] = _result_of(lambda: _probe_files(folder, world, scratch))
+    begin("HDF5")
+    record["HDF5"] = _result_of(_probe_hdf5)
+    begin("TensorFlow")
+    record["TensorFlow"] = _result_of(lambda: _probe_tensorflow(node))
     world.free()
-    layout.write_json(file, {**found, "doing": None, "ended": time.time()})
+    layout.write_json(file, {**record, "doing": None, "ended": time.time()})
 
 
-def prepare(folder: Path) -> None:
-    """Make what the ranks find in their folder, before they are started."""
+def _result_of(step: Callable[[], Step]) -> Step:
+    try:
+        return step()
+    except Exception as error:
+        return cast(Step, {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"})
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the files that the ranks need in their folder, before they are started."""
     # Before they look: on a network file system a node may go on to believe that there is no such file.
-    _count(folder).write_text("0", encoding="utf-8")
+    _counter(folder).write_text("0", encoding="utf-8")
 
 
-def found_in(folder: Path) -> list[dict[str, Any]]:
-    """Return what the ranks that looked have written so far."""
+def read_records(folder: Path) -> list[RankRecord]:
+    """Return the records that the ranks have written so far."""
     return [layout.read_json(path) for path in sorted(folder.glob("*.rank.json"))]
 
 
-def count_in(folder: Path) -> int | None:
-    """Return the number that they counted up together."""
+def read_counter(folder: Path) -> int | None:
+    """Return the number to which the ranks counted together; None if it cannot be read."""
     try:
-        return int(_count(folder).read_text(encoding="utf-8"))
+        return int(_counter(folder).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
 
 def nvidia_gpus(field: str) -> list[str]:
-    """Return what nvidia-smi tells of each GPU that this process can reach; nothing where there is none.
+    """Return a field of nvidia-smi for each GPU that this process can reach; nothing where there is none.
 
     Where Slurm hides the GPUs of other ranks, each rank's own is number 0: only their UUIDs tell them apart.
     """
@@ -114,12 +183,12 @@ def nvidia_gpus(field: str) -> list[str]:
     return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []
 
 
-def _count(folder: Path) -> Path:
+def _counter(folder: Path) -> Path:
     return folder / "count"
 
 
-def _try_files(folder: Path, world: ranks.Ranks, scratch: str | None) -> dict[str, Any]:
-    """Do what a sweep asks of a file system, at the same time as the other ranks."""
+def _probe_files(folder: Path, world: ranks.Ranks, scratch: str | None) -> FilesStep:
+    """Do what a sweep needs of a file system, at the same time as the other ranks."""
     world.barrier()
     me = secrets.token_hex(8)
     # Of all ranks exactly one may win each name.
@@ -129,29 +198,29 @@ def _try_files(folder: Path, world: ranks.Ranks, scratch: str | None) -> dict[st
         layout.write_text(folder / "replaced", me[0] * _SIZE)
         text = (folder / "replaced").read_text(encoding="utf-8")
         torn += len(text) != _SIZE or len(set(text)) != 1
-    return {"won": won, "torn": torn, "lock_seconds": _count_up(folder), "scratch": _try_scratch(scratch)}
+    return {"won": won, "torn": torn, "lock_seconds": _count_up(folder), "scratch": _scratch_fault(scratch)}
 
 
 def _count_up(folder: Path) -> float:
-    """Count a number in a file up under the journal's lock; return the seconds that each time took.
+    """Count a number in a file up under the journal's lock; return the seconds that each count took.
 
     A lock that two hold at the same time loses counts.
     """
     from glrnn_hpc.study.storage import TailLock
 
-    count = _count(folder)
-    lock = TailLock(str(count.resolve()))
+    counter = _counter(folder)
+    lock = TailLock(str(counter.resolve()))
     began = time.monotonic()
     for _ in range(N_LOCKS):
         lock.acquire()
         try:
-            count.write_text(str(int(count.read_text(encoding="utf-8")) + 1), encoding="utf-8")
+            counter.write_text(str(int(counter.read_text(encoding="utf-8")) + 1), encoding="utf-8")
         finally:
             lock.release()
     return (time.monotonic() - began) / N_LOCKS
 
 
-def _try_scratch(scratch: str | None) -> str | None:
+def _scratch_fault(scratch: str | None) -> str | None:
     """Return why data cannot be copied to a node's own disk; None if they can, or need not be."""
     if scratch is None:
         return None
@@ -163,14 +232,14 @@ def _try_scratch(scratch: str | None) -> str | None:
     return None
 
 
-def _try_hdf5() -> dict[str, Any]:
+def _probe_hdf5() -> Hdf5Step:
     # Here: an h5py that reads by MPI-IO starts MPI when it is imported.
     from glrnn_hpc.data import hdf5
 
     return {"mpio": hdf5.has_mpio()}
 
 
-def _try_tensorflow(node: ranks.Ranks) -> dict[str, Any]:
+def _probe_tensorflow(node: ranks.Ranks) -> TensorflowStep:
     began = time.monotonic()
     import tensorflow as tf
 
@@ -178,8 +247,9 @@ def _try_tensorflow(node: ranks.Ranks) -> dict[str, Any]:
     n_threads = devices.threads_per_rank(node.allgather(devices.cpus()), node.rank)
     prepared = devices.prepare(n_threads, node.rank)
     gpus = [gpu.name for gpu in tf.config.list_physical_devices("GPU")]
-    return {"version": tf.__version__, "seconds": round(seconds, 2), "gpus": gpus, **prepared}
+    step = {"version": tf.__version__, "seconds": round(seconds, 2), "gpus": gpus, **asdict(prepared)}
+    return cast(TensorflowStep, step)
 
 
 if __name__ == "__main__":
-    look(sys.argv[1])
+    probe_rank(sys.argv[1])

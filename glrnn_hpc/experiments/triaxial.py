@@ -1,148 +1,197 @@
-"""Triaxial compressions from an HDF5 file."""
+"""Triaxial compression: drained or undrained, under a confining pressure."""
 
 from __future__ import annotations
 
-import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
-from glrnn_hpc.config import (
-    PREPROCESSING_KEYS,
-    RUN_KEYS,
-    SPLIT_SEED,
-    PreprocessingConfig,
-    parse,
-    say_defaults,
-    unknown_key,
-    without_always,
-)
-from glrnn_hpc.data.hdf5 import GroupShape, check_same_shapes, select_groups
-from glrnn_hpc.data.shared import Block, DemData, read_data
 from glrnn_hpc.errors import DataError
-from glrnn_hpc.experiments.base import ArrayPreprocessor, PreparedData, sequence_dataset
-from glrnn_hpc.experiments.splits import split_and_scale
-from glrnn_hpc.sequences import Sequences
+from glrnn_hpc.experiments.base import (
+    Column,
+    DerivedInputs,
+    Experiment,
+    ExtraParameter,
+    Group,
+    UnderivableInputs,
+    is_number,
+)
 
 Array = NDArray[Any]
 
+#: No laboratory reaches this confining pressure [MPa]; it must be one in Pa.
+_HIGHEST_PRESSURE = 1e3
 
-class PreprocessorTriaxialCompression(ArrayPreprocessor, is_seed_free=True):
-    """Triaxial compressions from an HDF5 file.
+#: By this part the first mean stress of a test may differ from its confining pressure: noise, and load before row 1.
+_SAME_PRESSURE = 0.5
 
-    Parameters
-    ----------
-    source : DemData, optional
-        The file's data where they are in memory already; `raw_data` is then a name only.
-    **config
-        Keys of `config.PreprocessingConfig`; those of the training are accepted and ignored.
+#: A void ratio that changes by less is that of an undrained test; one that changes by more is not, even if measured.
+_LEAST_DRAINED, _MOST_UNDRAINED = 1e-3, 1e-2
 
-    Raises
-    ------
-    ConfigError
-        If a key is unknown or a value not allowed.
+
+class TriaxialCompression(Experiment):
+    """Triaxial compression of YADE, with the columns of GrainLearning's data.
+
+    Groups are ``pressure/experiment_type`` with the pressure in Pa, such as ``0.2e6/drained``. Strains are logarithmic
+    and compression is positive.
     """
 
-    def __init__(self, source: DemData | None = None, **config: Any) -> None:
-        config = without_always(config, "preprocessor")
-        for key in config:
-            if key not in RUN_KEYS:
-                raise unknown_key(key, RUN_KEYS)
-        known = {key: value for key, value in config.items() if key in PREPROCESSING_KEYS}
-        self.config = parse(PreprocessingConfig, known, "preprocessor")
-        if source is None:
-            say_defaults(self.config, known, "preprocessor")
-        self._source = source
+    name = "triaxial"
+    contact_params = (Column("E", "log10 Pa"), Column("v"), Column("kr"), Column("eta"), Column("mu", "degrees"))
+    inputs = (Column("e_x"), Column("e_y"), Column("e_z", title="axial strain"))
+    outputs = (
+        Column("e"),
+        Column("p", "MPa", raw_divisor=1e6),
+        Column("q", "MPa", raw_divisor=1e6),
+        Column("f0", "N"),
+        Column("a_c"),
+        Column("a_n"),
+        Column("a_t"),
+    )
+    type_codes = MappingProxyType({"drained": 1.0, "undrained": 0.0})
+    control = "e_z"
+    state_outputs = ("e",)
+    raw_group_keys = ("conf", "mode")
+    unused_constants = ("conf", "mode", "num")
+    unused_sequences = ("dt", "numIter", "K", "A")
 
-    @classmethod
-    def get_default_config(cls) -> dict[str, Any]:
-        """Return the keys of this preprocessor and their defaults; `raw_data` has none and must be given."""
-        return PreprocessingConfig(raw_data="data/sequences.hdf5").as_dict()
+    def raw_group(self, constants: Mapping[str, Any]) -> str | None:
+        """Return the group of `conf`, log10 of the pressure in Pa, and `mode`, the experiment type."""
+        if "conf" not in constants or "mode" not in constants:
+            return None
+        conf, mode = constants["conf"], constants["mode"]
+        try:
+            pressure_pa = math.pow(10.0, float(conf))
+        except (TypeError, ValueError, OverflowError):
+            pressure_pa = math.nan
+        if not math.isfinite(pressure_pa):
+            raise ValueError(f"conf={conf!r} is no log10 of a pressure in Pa.")
+        if not isinstance(mode, str) or not mode or "/" in mode:
+            raise ValueError(f"mode={mode!r} is no experiment type, such as drained.")
+        return f"{pressure_name(pressure_pa)}/{mode}"
 
-    def prepare_arrays(self, seed: int = SPLIT_SEED) -> PreparedData:
-        """Return the splits as whole sequences.
+    def is_same_group(self, folder: str, stated: str) -> bool:
+        """Return whether both have one type and one pressure; a folder may have a name in place of its pressure."""
+        pressure, _, experiment_type = folder.partition("/")
+        if not is_number(pressure):
+            return experiment_type == stated.partition("/")[2]
+        return super().is_same_group(folder, stated)
 
-        Raises
-        ------
-        DataError
-            If the file cannot be read, its groups do not fit together, or a split would be empty.
-        WindowError
-            If a window is not shorter than the sequences.
-        """
-        block, rows, params = self._merged()
-        names: dict[str, Any] = {f"{kind}_names": names for kind, names in self.column_names().items()}
-        names["fingerprint"] = self.fingerprint()
-        return split_and_scale(block, rows, params, self.config, names, seed)
+    def group_problems(self, pressure: str, experiment_type: str) -> list[str]:
+        """Return what is wrong with a group's name."""
+        problems = super().group_problems(pressure, experiment_type)
+        if is_number(pressure):
+            return problems
+        return [f"{pressure} is no pressure in Pa; add_pressure must be False", *problems]
 
-    def prepare_single_dataset(self) -> tf.data.Dataset:
-        """Return all whole sequences, unbatched, padded as in training, with labels in original units."""
-        return sequence_dataset(*self.all_sequences().arrays())
+    def extra_parameters(self) -> tuple[ExtraParameter, ...]:
+        """Return the confining pressure, the experiment type and the initial void ratio."""
+        return (
+            ExtraParameter("pressure", _pressure_mpa, "MPa"),
+            ExtraParameter("experiment_type", self.type_code),
+            ExtraParameter("e0", _initial_void_ratio),
+        )
 
-    def all_sequences(self) -> Sequences:
-        """Return all whole sequences, padded as in training, with labels in original units."""
-        block, rows, params = self._merged()
-        return Sequences(block.inputs, block.outputs, rows, params, self.config.pad_length)
+    def check_parameter(self, name: str, value: float) -> None:
+        """Refuse a confining pressure in Pa."""
+        if name == "pressure" and value > _HIGHEST_PRESSURE:
+            raise DataError(f"known parameter: pressure={value:g} cannot be in MPa; divide by 1e6 if it is in Pa.")
 
-    def groups(self) -> tuple[GroupShape, ...]:
-        """Return the merged groups in their order."""
-        return select_groups(self.source().schema, self.config.pressure, self.config.experiment_type)
+    def initial_parameters(self, first: Mapping[str, float]) -> Mapping[str, float]:
+        """Return the initial void ratio."""
+        return {"e0": first["e"]} if "e" in first else {}
 
-    def fingerprint(self) -> str:
-        """Return what tells the chosen sequences and their order from others: a hash of groups and parameters."""
-        digest = hashlib.sha256()
-        for shape in self.groups():
-            digest.update(f"{shape.name} {shape.n_samples} ".encode())
-            digest.update(np.ascontiguousarray(self.source().groups[shape.name].params).tobytes())
-        return digest.hexdigest()
-
-    def source(self) -> DemData:
-        """Return the data that were given, or read them once."""
-        if self._source is None:
-            self._source = read_data(self.config.raw_data, self.config.pressure, self.config.experiment_type)
-        return self._source
-
-    def _merged(self) -> tuple[Block, Array, Array]:
-        """Return the block of the chosen groups, their rows in the merged order, and their extended parameters."""
-        data = self.source()
-        shapes = self.groups()
-        check_same_shapes(data.schema, shapes)
-        block, rows = data.rows([shape.name for shape in shapes])
-        params = np.concatenate([self._extended(data.groups[shape.name].params, shape, data) for shape in shapes])
-        if self.config.add_e0:
-            params = np.concatenate([params, block.outputs[rows, 0, self._e0_column(data), None]], axis=1)
-        return block, rows, params.astype("float32")
-
-    def _extended(self, params: Array, shape: GroupShape, data: DemData) -> Array:
-        columns = [params]
-        if self.config.add_pressure:
-            try:
-                pressure = float(shape.pressure) / 1e6
-            except ValueError as error:
-                raise DataError(
-                    f"{data.schema.path}: group {shape.pressure!r} is no pressure in Pa; set add_pressure to False."
-                ) from error
-            columns.append(np.full((len(params), 1), pressure))
-        if self.config.add_experiment_type:
-            if shape.experiment_type not in ("drained", "undrained"):
-                raise DataError(
-                    f"{data.schema.path}: {shape.name} is neither drained nor undrained; "
-                    "set add_experiment_type to False."
-                )
-            columns.append(np.full((len(params), 1), float(shape.experiment_type == "drained")))
-        return np.concatenate(columns, axis=1)
-
-    def column_names(self) -> dict[str, list[str]]:
-        """Return the names of the columns of `input`, `param` (those that are appended too) and `label`."""
-        config, schema = self.config, self.source().schema
-        extra = {"pressure": config.add_pressure, "experiment_type": config.add_experiment_type, "e0": config.add_e0}
-        params = [*schema.contact_params, *(name for name, is_added in extra.items() if is_added)]
-        return {"input": list(schema.inputs_of(self.groups()[0])), "param": params, "label": list(schema.outputs)}
-
-    def _e0_column(self, data: DemData) -> int:
-        if "e" not in data.schema.outputs:
-            raise DataError(
-                f"{data.schema.path}: add_e0 needs an output named e; there are {', '.join(data.schema.outputs)}."
+    def derive_inputs(
+        self, columns: Mapping[str, Array], missing: Sequence[str], control: str, type_code: float | None
+    ) -> DerivedInputs:
+        """Return the lateral strains: of an undrained test by its constant volume, else by the void ratio."""
+        if control != "e_z" or set(missing) != {"e_x", "e_y"}:
+            raise UnderivableInputs("the model has other load features than the strains of a triaxial test")
+        axial = columns[control]
+        if type_code == self.type_codes["undrained"]:
+            lateral = undrained_lateral_strain(axial)
+            return DerivedInputs(
+                {"e_x": lateral, "e_y": lateral}, "e_x and e_y are -e_z/2: undrained, the volume is constant."
             )
-        return data.schema.outputs.index("e")
+        if type_code == self.type_codes["drained"] and "e" in columns:
+            lateral = drained_lateral_strain(axial, columns["e"])
+            return DerivedInputs(
+                {"e_x": lateral, "e_y": lateral},
+                "e_x = e_y follow from the void ratio: e_x + e_y + e_z = -ln((1 + e) / (1 + e0)).",
+            )
+        if type_code is None:
+            raise UnderivableInputs(
+                "say whether the test is drained or undrained (--experiment-type), so that they can be derived"
+            )
+        raise UnderivableInputs("in a drained test they follow from the void ratio, but there is no column e either")
+
+    def contradictions(
+        self,
+        first: Mapping[str, float],
+        spans: Mapping[str, float],
+        known: Mapping[str, float],
+        type_code: float | None,
+    ) -> list[str]:
+        """Compare the first mean stress with the confining pressure, and the void ratio with the type."""
+        sentences = []
+        if "pressure" in known and "p" in first:
+            begins, given = first["p"], known["pressure"]
+            if abs(begins - given) > _SAME_PRESSURE * max(abs(begins), abs(given)):
+                sentences.append(
+                    f"begins with p={begins:.4g} MPa, but pressure={given:.4g} MPa is given as known; a triaxial test "
+                    "begins at its confining pressure. Is this the pressure of the experiment?"
+                )
+        span = spans.get("e")
+        mismatch = None
+        if span is not None and type_code == self.type_codes["drained"] and span < _LEAST_DRAINED:
+            mismatch = "drained", "does not change, as in an undrained test"
+        elif span is not None and type_code == self.type_codes["undrained"] and span > _MOST_UNDRAINED:
+            mismatch = "undrained", f"changes by {span:.3g}, as in a drained test"
+        if mismatch:
+            sentences.append(
+                "the experiment is taken for {}, but its void ratio {}. Is this the type of the experiment?".format(
+                    *mismatch
+                )
+            )
+        return sentences
+
+
+def pressure_name(pressure_pa: float) -> str:
+    """Return the name of a pressure group, such as 0.2e6; rounded, since 10**conf is not exact."""
+    return f"{np.format_float_positional(round(pressure_pa / 1e6, 6), trim='0')}e6"
+
+
+def undrained_lateral_strain(axial: Array) -> Array:
+    """Return the lateral strain of a test at constant volume, shape (n_steps,)."""
+    return -axial / 2
+
+
+def drained_lateral_strain(axial: Array, void_ratio: Array) -> Array:
+    """Return the lateral strain of a drained test, shape (n_steps,).
+
+    Logarithmic strains, compression positive: their sum is ``-ln(V / V0)``, and V grows as ``1 + e``.
+    """
+    return (-np.log((1 + void_ratio) / (1 + void_ratio[0])) - axial) / 2
+
+
+def _pressure_mpa(group: Group) -> float:
+    try:
+        return float(group.pressure) / 1e6
+    except ValueError as error:
+        raise DataError(
+            f"{group.file}: group {group.pressure!r} is no pressure in Pa; set add_pressure to False."
+        ) from error
+
+
+def _initial_void_ratio(group: Group) -> Array:
+    if "e" not in group.output_names:
+        raise DataError(f"{group.file}: add_e0 needs an output named e; there are {', '.join(group.output_names)}.")
+    first: Array = group.outputs[:, 0, group.output_names.index("e")]
+    return first
+
+
+TRIAXIAL = TriaxialCompression()

@@ -1,19 +1,22 @@
-"""Start sweeps."""
+"""Launch of a sweep's workers: run, resume and cancel a sweep; the contract of launchers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from glrnn_hpc.launch.launcher import Launcher
     from glrnn_hpc.launch.sweep import cancel_sweep, resume_sweep, run_sweep
 
-__all__ = ["cancel_sweep", "resume_sweep", "run_sweep"]
+__all__ = ["Launcher", "cancel_sweep", "resume_sweep", "run_sweep"]
 
 
-def __getattr__(name: str) -> Any:
-    # Not at once: the sweep's h5py may start MPI when it is imported, which `glrnn doctor` wants in a child only.
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from glrnn_hpc.launch import sweep
+if not TYPE_CHECKING:  # a type checker takes the names from above, and does not believe in any other
 
-    return getattr(sweep, name)
+    def __getattr__(name: str) -> object:
+        # Not at once: the sweep's h5py may start MPI when it is imported, which `glrnn doctor` wants in a child only.
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = "launcher" if name == "Launcher" else "sweep"
+        return getattr(import_module(f"{__name__}.{module}"), name)

@@ -1,4 +1,4 @@
-"""Workers on this machine: in sessions of their own, so that they outlive the launcher; or, to debug, in its own."""
+"""Launcher on this machine: workers in sessions of their own, which outlive the launcher."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from glrnn_hpc import layout, logs
+from glrnn_hpc import layout, logs, processes
 from glrnn_hpc.errors import WRONG_INPUT, LaunchError, SweepError
-from glrnn_hpc.study import liveness, processes
+from glrnn_hpc.launch.launcher import Launcher, OnProgress
+from glrnn_hpc.records.ownership import write_started
+from glrnn_hpc.records.sweep_state import LaunchPlan, read_sweep_state
+from glrnn_hpc.study import liveness
 from glrnn_hpc.study.study import SweepStudy
+from glrnn_hpc.worker import devices
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +28,10 @@ POLL_SECONDS = 0.5
 #: How long a worker may take to end after the last trial became final.
 GRACE_SECONDS = 30
 
-#: A worker begins when its folder tells who it is. One whose launcher was killed before that ends: nobody would know of
-#: it, and `resume` would start another in its place.
-WHEN_TOLD = ("/bin/sh", "-c", 'read -r word && exec "$@" </dev/null', "worker")
+#: Command in front of a worker's: it waits for a line on stdin, which is sent when the worker's folder names the
+#: process. A worker whose launcher was killed before that ends: nobody would know of it, and `resume` would start
+#: another one in its place.
+START_GATE = ("/bin/sh", "-c", 'read -r word && exec "$@" </dev/null', "worker")
 
 
 def mpiexec() -> Path | None:
@@ -35,14 +39,14 @@ def mpiexec() -> Path | None:
     try:
         metadata.version("mpich")
     except metadata.PackageNotFoundError:
-        found = shutil.which("mpiexec")
-        return Path(found) if found else None
+        program = shutil.which("mpiexec")
+        return Path(program) if program else None
     # By its absolute path: another MPI's mpiexec on the PATH would give this library's ranks a world of size 1.
     return Path(sys.executable).parent / "mpiexec"
 
 
 def default_ranks(n_trials: int, n_cpus: int) -> int:
-    """Return the ranks of a local worker if the user does not choose: one per CPU where there is MPI, else one."""
+    """Return the ranks of a worker if the user does not choose: one per CPU where there is MPI, else one."""
     return 1 if mpiexec() is None else max(1, min(n_cpus, n_trials))
 
 
@@ -67,7 +71,7 @@ def command(root: Path, job: str, n_ranks: int) -> list[str]:
 
 
 @dataclass
-class _Seat:
+class _Worker:
     """A worker that the sweep should have: its process if this launcher started it, its folder in any case."""
 
     folder: layout.WorkerFolder
@@ -75,14 +79,24 @@ class _Seat:
     restarts: int = 0
 
 
-@dataclass
-class LocalLauncher:
-    """Start, watch and restart the workers of one sweep on this machine."""
+class LocalLauncher(Launcher):
+    """Launcher that starts the workers of a sweep on this machine, and restarts those that die."""
 
-    folder: layout.SweepFolder
-    n_workers: int
-    n_ranks: int
-    _seats: list[_Seat] = field(default_factory=list)
+    def __init__(self, folder: layout.SweepFolder, plan: LaunchPlan) -> None:
+        super().__init__(folder, plan)
+        self._observer = liveness.Observer(folder, plan.timing)
+        self._workers: list[_Worker] = []
+
+    @classmethod
+    def default_ranks(cls, n_trials: int, ranks_per_trial: int) -> int:
+        """Return one rank per CPU where there is MPI, but not more than the trials keep busy."""
+        n_ranks = default_ranks(n_trials * ranks_per_trial, devices.n_cpus())
+        return max(1, n_ranks // ranks_per_trial) * ranks_per_trial
+
+    @classmethod
+    def workers_per_node(cls, n_workers: int) -> int:
+        """Return all workers: this machine is one node."""
+        return max(1, n_workers)
 
     def check(self) -> None:
         """Check that ranks can be started here.
@@ -92,7 +106,7 @@ class LocalLauncher:
         LaunchError
             If more than one rank is wanted and there is no MPI.
         """
-        command(self.folder.root, "check", self.n_ranks)
+        command(self.folder.root, "check", self.plan.ranks_per_worker)
 
     def cancel(self) -> None:
         """Do nothing: workers begin when they are started, and end when they see the sweep cancelled."""
@@ -107,24 +121,23 @@ class LocalLauncher:
         """
         self.check()
         liveness.clean_up(self.folder)
-        self._timing = liveness.Timing(**layout.read_json(self.folder.state)["timing"])
-        self._observer = liveness.Observer(self.folder, self._timing)
         alive = [folder for folder in self.folder.all_workers() if liveness.is_alive(folder)]
         # One that is about to leave, because it saw the sweep cancelled or finished, will do no more work.
         alive = [folder for folder in alive if not folder.leaving.exists()]
         elsewhere = [folder for folder in alive if liveness.is_elsewhere(folder)]
         if elsewhere:
-            logger.info("workers on other hosts: looking for %g s whether they live", 2 * self._timing.heartbeat)
-            beating = liveness.are_beating(elsewhere, 2 * self._timing.heartbeat)
+            seconds = 2 * self.plan.timing.heartbeat
+            logger.info("workers on other hosts: waiting up to %g s for their heartbeats", seconds)
+            beating = liveness.are_beating(elsewhere, seconds)
             alive = [folder for folder in alive if folder not in elsewhere or folder in beating]
-        self._seats = [_Seat(folder) for folder in alive]
-        missing = max(0, self.n_workers - len(alive))
+        self._workers = [_Worker(folder) for folder in alive]
+        missing = max(0, self.plan.workers - len(alive))
         for _ in range(missing):
             folder, process = self._start_one()
-            self._seats.append(_Seat(folder, process))
+            self._workers.append(_Worker(folder, process))
         return missing
 
-    def wait(self, report: Callable[[SweepStudy], None]) -> None:
+    def wait(self, report: OnProgress) -> None:
         """Wait until every worker has ended; restart one that died up to `MAX_RESTARTS` times.
 
         Raises
@@ -133,24 +146,24 @@ class LocalLauncher:
             If the workers ended and trials are left.
         """
         study = SweepStudy(self.folder)
-        over = None
+        finished_at = None
         while True:
-            running = [seat for seat in self._seats if self._is_running(seat, study)]
+            running = [worker for worker in self._workers if self._is_running(worker, study)]
             report(study)
             if not running:
                 break
             if study.is_finished():
                 # A suspended worker may never end; its trials have been adopted.
-                over = over or time.monotonic()
-                if time.monotonic() - over > GRACE_SECONDS:
+                finished_at = finished_at or time.monotonic()
+                if time.monotonic() - finished_at > GRACE_SECONDS:
                     logger.warning("the sweep is finished; %d workers still run and are left", len(running))
                     break
             time.sleep(POLL_SECONDS)
         liveness.clean_up(self.folder)
-        if self.folder.current_state() == "running":
+        if read_sweep_state(self.folder).state == "running":
             if not study.is_finished():
                 raise SweepError(
-                    f"{self.folder.root}: every worker has ended, but trials are left; {self._last_words()}"
+                    f"{self.folder.root}: every worker has ended, but trials are left; {self._last_error()}"
                     f"`glrnn resume {self.folder.root}` starts workers again."
                 )
             study.end_if_finished()
@@ -165,84 +178,45 @@ class LocalLauncher:
             except FileExistsError:  # another launcher was faster
                 number += 1
                 folder = self.folder.worker(f"local-{number:03d}")
+        n_ranks = self.plan.ranks_per_worker
         with folder.stdout.open("wb") as stdout, folder.stderr.open("wb") as stderr:
             process = subprocess.Popen(
-                [*WHEN_TOLD, *command(self.folder.root, folder.root.name, self.n_ranks)],
+                [*START_GATE, *command(self.folder.root, folder.root.name, n_ranks)],
                 stdin=subprocess.PIPE,
                 stdout=stdout,
                 stderr=stderr,
                 start_new_session=True,
             )
-        layout.write_json(folder.started, asdict(processes.process(process.pid)))
-        with contextlib.suppress(BrokenPipeError), process.stdin as told:  # type: ignore[union-attr]
-            told.write(b"go\n")
-        logger.info("worker %s started: pid %d, %d ranks", folder.root.name, process.pid, self.n_ranks)
+        write_started(folder, processes.process(process.pid))
+        with contextlib.suppress(BrokenPipeError), process.stdin as gate:  # type: ignore[union-attr]
+            gate.write(b"go\n")
+        logger.info("worker %s started: pid %d, %d ranks", folder.root.name, process.pid, n_ranks)
         return folder, process
 
-    def _is_running(self, seat: _Seat, study: SweepStudy) -> bool:
-        if seat.process is None:
-            is_silent = liveness.is_elsewhere(seat.folder) and self._observer.is_silent(seat.folder)
-            if liveness.is_alive(seat.folder) and not is_silent:
+    def _is_running(self, worker: _Worker, study: SweepStudy) -> bool:
+        if worker.process is None:
+            is_silent = liveness.is_elsewhere(worker.folder) and self._observer.is_silent(worker.folder)
+            if liveness.is_alive(worker.folder) and not is_silent:
                 return True
             status = None  # somebody else's child: how it ended cannot be known
         else:
-            status = seat.process.poll()
+            status = worker.process.poll()
             if status is None:
                 return True
-        if not seat.folder.ended.exists():
-            layout.write_json(seat.folder.ended, {"status": status, "time": time.time()})
-        if status in (0, WRONG_INPUT) or seat.restarts == MAX_RESTARTS:
+        if not worker.folder.ended.exists():
+            layout.write_json(worker.folder.ended, {"status": status, "time": time.time()})
+        if status in (0, WRONG_INPUT) or worker.restarts == MAX_RESTARTS:
             return False
-        if self.folder.current_state() != "running" or study.is_finished():
+        if read_sweep_state(self.folder).state != "running" or study.is_finished():
             return False
-        logger.warning("worker %s died with status %s; it is started again", seat.folder.root.name, status)
-        seat.folder, seat.process = self._start_one()
-        seat.restarts += 1
+        logger.warning("worker %s died with status %s; it is started again", worker.folder.root.name, status)
+        worker.folder, worker.process = self._start_one()
+        worker.restarts += 1
         return True
 
-    def _last_words(self) -> str:
-        if not self._seats:
+    def _last_error(self) -> str:
+        if not self._workers:
             return ""
-        file = self._seats[-1].folder.stderr
+        file = self._workers[-1].folder.stderr
         last = logs.last_error(file.read_text(encoding="utf-8", errors="replace")) if file.exists() else ""
         return f"the last one said: {last}; see {file}. " if last else ""
-
-
-@dataclass
-class DebugLauncher:
-    """Do the work of a sweep in this very process: breakpoints and tracebacks reach the trial."""
-
-    folder: layout.SweepFolder
-    n_workers: int
-    n_ranks: int
-
-    def check(self) -> None:
-        """Check that one worker of one rank is wanted.
-
-        Raises
-        ------
-        LaunchError
-            If there are to be more.
-        """
-        if (self.n_workers, self.n_ranks) != (1, 1):
-            raise LaunchError(
-                f"--cluster debug is one rank in this process; {self.n_workers} workers of {self.n_ranks} ranks were "
-                "asked for: use --workers 1 --ranks-per-worker 1, or --cluster local."
-            )
-
-    def start(self) -> int:
-        """Start nothing: `wait` does the work."""
-        self.check()
-        liveness.clean_up(self.folder)
-        return 1
-
-    def wait(self, report: Callable[[SweepStudy], None]) -> None:
-        """Work until every trial is final."""
-        # Here: what it loads is of no use to a launcher of other processes, and may start MPI.
-        from glrnn_hpc.worker import main
-
-        main.run(self.folder.root, f"debug-{len(self.folder.all_workers()):03d}", self.n_ranks)
-        report(SweepStudy(self.folder))
-
-    def cancel(self) -> None:
-        """Do nothing: the worker sees that the sweep is cancelled."""

@@ -1,7 +1,9 @@
-"""What lies where in a sweep or a run (`folders`), and how it is written (`files`)."""
+"""Names of all files of a sweep or a run (`folders`), and ways to write them (`files`)."""
 
 from glrnn_hpc.layout.files import (
+    check_free,
     copy_file,
+    is_empty,
     keep_aside,
     partial_folder,
     publish_once,
@@ -20,10 +22,10 @@ from glrnn_hpc.layout.folders import (
     GRAINLEARNING_STATS,
     MODEL_WEIGHTS,
     MODEL_WHOLE,
-    Fragment,
     RunFolder,
     SweepFolder,
     TrialFolder,
+    WandbRunFolder,
     WorkerFolder,
 )
 
@@ -33,12 +35,14 @@ __all__ = [
     "GRAINLEARNING_STATS",
     "MODEL_WEIGHTS",
     "MODEL_WHOLE",
-    "Fragment",
     "RunFolder",
     "SweepFolder",
     "TrialFolder",
+    "WandbRunFolder",
     "WorkerFolder",
+    "check_free",
     "copy_file",
+    "is_empty",
     "keep_aside",
     "partial_folder",
     "publish_once",

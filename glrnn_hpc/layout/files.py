@@ -1,4 +1,4 @@
-"""The ways to write a file, or to put a folder in place, that another process reads."""
+"""Writing of files and folders that another process reads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from glrnn_hpc.errors import ConfigError, RecordError
+from glrnn_hpc.errors import ConfigError, FolderNotEmpty, RecordError
 
 #: Of Linux' renameat2: the folder that a relative path begins at, and that two names change places.
 _CURRENT_FOLDER, _EXCHANGE = -100, 2
@@ -200,6 +200,32 @@ def remove_partials(folder: Path, name: str, is_gone: Callable[[str, int], bool]
 def remove_folder(folder: Path) -> None:
     """Remove a folder and all that is in it; a missing one is no error."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_free(folder: Path, hint: str = "choose another --out.") -> None:
+    """Check that a folder can be made: nothing is there, or an empty folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder to make.
+    hint : str
+        What the user shall do if it is not free.
+
+    Raises
+    ------
+    FolderNotEmpty
+        If it is a file or holds anything.
+    OSError
+        If it cannot be looked into.
+    """
+    if folder.exists() and not is_empty(folder):
+        raise FolderNotEmpty(f"{folder}: exists and is not an empty folder; {hint}")
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether this is a folder with nothing in it."""
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def keep_aside(folder: Path) -> Path | None:

@@ -1,19 +1,12 @@
-"""Every file name of a sweep or a run."""
+"""Names of all files of a sweep or a run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from glrnn_hpc.errors import RecordError
-from glrnn_hpc.layout.files import read_json, read_record
 
 MODEL_WHOLE = "model-best.keras"
 MODEL_WEIGHTS = "model-best.weights.h5"
-
-#: Of a sweep.
-STATES = ("running", "cancelled", "finished")
 
 #: Names of GrainLearning's files of a trained model, in the order in which they are looked for.
 GRAINLEARNING_CONFIGS = ("config.yaml", "config.yml", "config.npy")
@@ -66,21 +59,13 @@ class TrialFolder(RunFolder):
         return self.checkpoint(generation) / "state.npz"
 
     def generation(self, generation: int) -> RunFolder:
-        """Return what belongs to one generation alone, until its result is published: model, metrics, checkpoint."""
+        """Return the files of one generation alone, until its result is published: model, metrics, checkpoint."""
         return RunFolder(self.checkpoint(generation))
 
     @property
     def wandb(self) -> Path:
-        """Where W&B's client writes: one fragment for each owner of the trial, all of one run."""
+        """Folder of W&B's client: an offline run of each owner of the trial, all with one id."""
         return self.root / "wandb"
-
-    def fragments(self) -> list[Fragment]:
-        """Return what its owners told W&B, the newest last: those that were ended, of the newest generation, come last.
-
-        By generation, not by the times in the names: these are of the clocks of several hosts.
-        """
-        found = [Fragment(path.parent) for path in self.wandb.glob("*/fragment.json")]
-        return sorted(found, key=lambda fragment: (fragment.is_final(), fragment.generation, fragment.root.name))
 
     def newest_generation(self) -> int:
         """Return the newest generation that holds the trial; 0 if nobody ever did."""
@@ -89,14 +74,14 @@ class TrialFolder(RunFolder):
 
 
 @dataclass(frozen=True)
-class Fragment:
-    """What one owner of a trial told W&B: the folder of an offline run."""
+class WandbRunFolder:
+    """The files that W&B's client writes for one run, and the records of this package beside them."""
 
     root: Path
 
     @property
     def record(self) -> Path:
-        """Generation, state (running, given back, finished, pruned or failed) and number of epochs."""
+        """Owner, state and number of epochs of an offline run of a trial."""
         return self.root / "fragment.json"
 
     @property
@@ -110,29 +95,17 @@ class Fragment:
 
     @property
     def client_mark(self) -> Path:
-        """What W&B's client leaves when it has sent the log, even if the server refused a part of it."""
+        """Mark of W&B's client that it has sent the log, even if the server refused a part of it."""
         return self.log.with_suffix(".wandb.synced")
 
     @property
     def synced(self) -> Path:
-        """What `glrnn sync` leaves when a server has the run: which ones have it."""
+        """Marks of `glrnn sync`: the servers that have the run."""
         return self.root / "synced.json"
 
-    @property
-    def state(self) -> str:
-        return str(read_json(self.record)["state"])
-
-    @property
-    def generation(self) -> int:
-        return int(read_json(self.record)["generation"])
-
     def is_offline(self) -> bool:
-        """Whether it was written without a server; the client names its folders so."""
+        """Whether the run was written without a server; the client names its folders so."""
         return self.root.name.startswith("offline-")
-
-    def is_final(self) -> bool:
-        """Whether the whole trial is in it, with its end."""
-        return self.state in ("finished", "pruned", "failed")
 
 
 @dataclass(frozen=True)
@@ -203,7 +176,7 @@ class SweepFolder:
 
     @property
     def tracking(self) -> Path:
-        """How the trials are told to W&B; a sweep without it is not tracked."""
+        """Settings of the tracking by W&B; a sweep without them is not tracked."""
         return self.root / "tracking.json"
 
     @property
@@ -221,7 +194,7 @@ class SweepFolder:
 
     @property
     def slurm(self) -> Path:
-        """What submitit writes: batch scripts, its pickles, and what the ranks print."""
+        """Folder of submitit: batch scripts, its pickles, and the output of the ranks."""
         return self.root / "slurm"
 
     @property
@@ -235,25 +208,6 @@ class SweepFolder:
     @property
     def best(self) -> RunFolder:
         return RunFolder(self.root / "best")
-
-    def current_state(self) -> str:
-        """Return running, cancelled or finished."""
-        return str(read_record(self.state, "state")["state"])
-
-    def read_state(self) -> dict[str, Any]:
-        """Return what `state.json` holds.
-
-        Raises
-        ------
-        RecordError
-            If it does not tell the state, or when the sweep was made [s since 1970].
-        """
-        content = read_record(self.state, "state", "created")
-        if content["state"] not in STATES:
-            raise RecordError(f"{self.state}: is broken: state is {content['state']!r}, not {', '.join(STATES)}.")
-        if not isinstance(content["created"], int | float):
-            raise RecordError(f"{self.state}: is broken: created is {content['created']!r}, no number.")
-        return content
 
     def trial(self, number: int) -> TrialFolder:
         return TrialFolder(self.trials / str(number))

@@ -1,4 +1,4 @@
-"""The page of a report: plain HTML in one file, with nothing to load from anywhere."""
+"""HTML of a report: one page that loads nothing, its figures, tables and texts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from glrnn_hpc.report.plot_style import short
+from glrnn_hpc.report.plot_style import shorten
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -32,20 +32,20 @@ tr.best td, tr.best th { background: #eaf3fa; }
 .fault { border-color: #d55e00; }
 """
 
-#: Nothing may be loaded, and no script runs: a report that is passed on stays what it is.
+#: The page loads nothing and runs no script: a report that is passed on stays as it is.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: its name is the anchor."""
+    """Section of the page; its name is the anchor."""
 
     name: str
     title: str
     body: str
 
 
-def page(title: str, head: str, sections: Sequence[Section], foot: str) -> str:
+def render_page(title: str, head: str, sections: Sequence[Section], foot: str) -> str:
     """Return the whole page."""
     links = "".join(f'<li><a href="#{each.name}">{html.escape(each.title)}</a></li>' for each in sections)
     body = "".join(
@@ -63,8 +63,8 @@ def page(title: str, head: str, sections: Sequence[Section], foot: str) -> str:
     )
 
 
-def picture(png: bytes, name: str, alt: str, caption: str, least_width: float) -> str:
-    """Return a figure that lies in the page itself; where the page is narrower than `least_width` it is scrolled."""
+def embed_figure(png: bytes, name: str, alt: str, caption: str, least_width: float) -> str:
+    """Return a figure embedded in the page; where the page is narrower than `least_width` pixels it is scrolled."""
     data = base64.b64encode(png).decode("ascii")
     image = f'id="figure-{name}" alt="{html.escape(alt)}" style="min-width:{least_width:.0f}px"'
     return (
@@ -74,18 +74,18 @@ def picture(png: bytes, name: str, alt: str, caption: str, least_width: float) -
     )
 
 
-def left_out(reason: str, *, is_fault: bool) -> str:
-    """Return what stands in the place of a figure that could not be drawn."""
+def omitted_figure(reason: str, *, is_fault: bool) -> str:
+    """Return the text in the place of a figure that could not be drawn."""
     kind = "left-out fault" if is_fault else "left-out"
     return f'<p class="{kind}">Left out: {html.escape(reason)}</p>'
 
 
-def note(text: str) -> str:
-    """Return a sentence in place of a table that has no rows."""
+def paragraph(text: str) -> str:
+    """Return a text, such as the one in the place of a table without rows."""
     return f"<p>{html.escape(text)}</p>"
 
 
-def facts(pairs: Mapping[str, str]) -> str:
+def description_list(pairs: Mapping[str, str]) -> str:
     """Return names and values, each in a box."""
     boxes = (f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>" for name, value in pairs.items())
     return f"<dl>{''.join(boxes)}</dl>"
@@ -94,20 +94,20 @@ def facts(pairs: Mapping[str, str]) -> str:
 def table(
     caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], *, texts: Sequence[int] = (), best: int = -1
 ) -> str:
-    """Return a table that is scrolled where it is wider than the page.
+    """Return a table; it is scrolled where it is wider than the page.
 
     Parameters
     ----------
     caption : str
-        What it shows, for those who cannot see it.
+        Contents of the table, for readers who cannot see it.
     header : sequence of str
-        Of the columns.
+        Headers of the columns.
     rows : iterable of sequences of str
-        The first cell of each is its header.
+        Cells; the first cell of a row is its header.
     texts : sequence of int
-        Columns of long texts, which are broken into lines.
+        Columns with long texts, which are broken into lines.
     best : int
-        The row that is marked.
+        Row that is marked; -1 for none.
     """
     heads = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in header)
     lines = []
@@ -125,23 +125,23 @@ def table(
     )
 
 
-def flattened(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return the values of nested mappings with the path of their keys; the innermost ones in one line each."""
+def flatten(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return the values of nested mappings by the paths of their keys; each innermost mapping is one value."""
     rows: list[tuple[str, str]] = []
     for key, value in content.items():
         path = f"{prefix}{key}"
         if isinstance(value, Mapping) and value and prefix and not any(map(_is_nested, value.values())):
-            rows.append((path, _in_one_line(value)))
+            rows.append((path, _as_one_line(value)))
         elif isinstance(value, Mapping) and value:
-            rows += flattened(value, f"{path}.")
+            rows += flatten(value, f"{path}.")
         elif isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
             for place, each in enumerate(value):
                 others = {part: content for part, content in each.items() if part != "name"}
-                rows.append((f"{path}.{each.get('name', place)}", _in_one_line(others)))
+                rows.append((f"{path}.{each.get('name', place)}", _as_one_line(others)))
         elif isinstance(value, list):
-            rows.append((path, ", ".join(short(each, 80) for each in value) or "none"))
+            rows.append((path, ", ".join(shorten(each, 80) for each in value) or "none"))
         else:
-            rows.append((path, "-" if value is None else short(value, 200)))
+            rows.append((path, "-" if value is None else shorten(value, 200)))
     return rows
 
 
@@ -149,5 +149,5 @@ def _is_nested(value: Any) -> bool:
     return isinstance(value, Mapping | list)
 
 
-def _in_one_line(content: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {'-' if value is None else short(value, 70)}" for name, value in content.items())
+def _as_one_line(content: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {'-' if value is None else shorten(value, 70)}" for name, value in content.items())

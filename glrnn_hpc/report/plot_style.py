@@ -1,4 +1,4 @@
-"""How the figures of a report look: colours that colour-blind readers can tell apart, scales, legends."""
+"""Style of the figures: colours that colour-blind readers can tell apart, markers, scales, legends, short texts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from glrnn_hpc.errors import GlrnnError
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, YELLOW, PURPLE, GREY = "#56B4E9", "#F0E442", "#CC79A7", "#8C8C8C"
 
-WIDTH = 9.6  # inches; what a page of 1000 pixels shows at its natural size
+WIDTH = 9.6  # inches; a page of 1000 pixels shows such a figure at its natural size
 DPI = 120
 
-#: Of each state: colour, marker, and whether the marker is filled, so that colour is never the only difference.
+#: Colour, marker and filling of each state of a trial: colour is never the only difference.
 STATES = {
     "finished": (BLUE, "o", True),
     "pruned": (ORANGE, "v", True),
@@ -29,17 +29,17 @@ STATES = {
     "running": (GREEN, "s", False),
 }
 
-#: Ratio of the largest to the smallest value from which on an axis is logarithmic.
+#: Ratio of the largest to the smallest value above which an axis is logarithmic.
 _LOG_RATIO = 8
 
 
-class NothingToDraw(GlrnnError):
-    """The sweep has nothing that this figure could show, or not yet."""
+class FigureNotApplicable(GlrnnError):
+    """The sweep has nothing that a figure could show, or nothing yet; the message says what is missing."""
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A figure, and what it shows in words: `alt` for those who cannot see it, `caption` for all."""
+class CaptionedFigure:
+    """Figure with its contents in words, `alt`, for readers who cannot see it, and a caption for all."""
 
     figure: Figure
     alt: str
@@ -47,13 +47,13 @@ class Drawing:
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
-    """Return an empty figure of a size in inches whose parts make room for each other."""
+    """Return an empty figure of a size in inches; its parts make room for each other."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
 @contextlib.contextmanager
-def plain_texts() -> Iterator[None]:
-    """Draw and save figures in which names stand as users wrote them: a $ begins no formula."""
+def without_formulas() -> Iterator[None]:
+    """Draw and save figures with names as users wrote them: a $ begins no formula."""
     with mpl.rc_context({"text.parse_math": False}):
         yield
 
@@ -65,15 +65,15 @@ def marker_of(state: str) -> dict[str, Any]:
 
 
 def legend_below(figure: Figure, handles: Iterable[Line2D | Any]) -> None:
-    """Put a legend under the axes, where it covers nothing."""
+    """Put a legend below the axes, where it covers nothing."""
     shown = list(handles)
     figure.legend(handles=shown, loc="outside lower center", ncols=min(5, len(shown)), fontsize="small", frameon=False)
 
 
 def is_log_scaled(values: Iterable[float]) -> bool:
-    """Whether positive values span so much that only a logarithmic axis shows them all."""
-    found = list(values)
-    return bool(found) and min(found) > 0 and max(found) / min(found) > _LOG_RATIO
+    """Whether the values are positive and span so much that only a logarithmic axis shows all of them."""
+    numbers = list(values)
+    return bool(numbers) and min(numbers) > 0 and max(numbers) / min(numbers) > _LOG_RATIO
 
 
 def scale_log(axis: Any) -> None:
@@ -83,8 +83,8 @@ def scale_log(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def short(value: Any, length: int = 14) -> str:
-    """Return a value in few characters: four digits, or the beginning of a text."""
+def shorten(value: Any, length: int = 14) -> str:
+    """Return a value in at most `length` characters: four digits of a number, or the beginning of a text."""
     if isinstance(value, list):
         text = "+".join(map(str, value))
     elif not isinstance(value, float):
@@ -94,12 +94,12 @@ def short(value: Any, length: int = 14) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def wrapped(name: str, length: int = 14) -> str:
-    """Break a name at its underscores into lines of some characters; a longer part is cut."""
+def wrap_name(name: str, length: int = 14) -> str:
+    """Break a name at its underscores into lines of at most `length` characters; a longer part is cut."""
     lines: list[str] = []
     for part in name.replace("_", "_\0").split("\0"):
         if lines and len(lines[-1]) + len(part) <= length:
             lines[-1] += part
         else:
-            lines.append(short(part, length + 2))
+            lines.append(shorten(part, length + 2))
     return "\n".join(lines)

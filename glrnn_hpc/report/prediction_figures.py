@@ -1,8 +1,9 @@
-"""Predicted against simulated responses, and what lies between them."""
+"""Figures of predictions: predicted against simulated responses, and the distribution of the errors."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +18,31 @@ from numpy.typing import NDArray
 from glrnn_hpc import layout
 from glrnn_hpc.data.hdf5 import Schema, read_schema
 from glrnn_hpc.errors import ConfigError
-from glrnn_hpc.predict import LABEL_UNITS
+from glrnn_hpc.experiments.triaxial import TRIAXIAL
 from glrnn_hpc.report import plot_style
-from glrnn_hpc.report.plot_style import Drawing
+from glrnn_hpc.report.plot_style import CaptionedFigure
 
 Array = NDArray[Any]
 
 _COLOURS = (plot_style.BLUE, plot_style.VERMILION, plot_style.GREEN)
 _SHOWN = ("e", "p", "q")
 
-#: Groups in one figure, and labels with a histogram.
+#: Number of groups in one figure, and of labels with a histogram.
 _MOST_ROWS, _MOST_LABELS = 12, 24
 
 #: Characters of a name beside an axis.
 _NAME_LENGTH = 20
 
-#: Sequences below which there is no band.
+#: Number of sequences below which there is no band.
 _LEAST_SEQUENCES = 3
 
 _BAND = (0.05, 0.5, 0.95)
 
-#: Between which quantiles a histogram shows errors: a few far ones would squeeze all others into one bar.
+#: Quantiles between which a histogram shows errors: a few distant ones would squeeze all others into one bar.
 _EDGES = (0.005, 0.995)
 
 
-def check_figure(figure: Path) -> None:
+def check_figure_path(figure: Path) -> None:
     """Check that a figure can be written under this name.
 
     Raises
@@ -64,19 +65,19 @@ def plot_predictions(predictions: Path, figure: Path, metrics: dict[str, dict[st
     Parameters
     ----------
     predictions : Path
-        File that `predict.predict_file` wrote; of each group the sequence with the median error is shown.
+        File that `predict.predict_file` wrote; the sequence with the median error of each group is shown.
     figure : Path
-        Where the figure goes; its suffix chooses the format.
+        File of the figure; its suffix chooses the format.
     metrics : dict
-        Of each label, its errors on all sequences; the RMSE stands in the title of its column.
+        Errors of each label on all sequences; the RMSE stands above the column of the label.
     """
-    with plot_style.plain_texts(), layout.replacing(figure) as partial:
+    with plot_style.without_formulas(), layout.replacing(figure) as partial:
         drawing = draw_predictions(predictions, metrics)
         drawing.figure.savefig(partial, dpi=130)
 
 
-def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) -> Drawing:
-    """Draw of each group the sequence with the median error, predicted and simulated, and the errors of all around it.
+def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) -> CaptionedFigure:
+    """Draw the sequence with the median error of each group, predicted and simulated, with a band of the errors of all.
 
     Parameters
     ----------
@@ -103,22 +104,22 @@ def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) ->
                     axis.plot(strain, middle, color=colour, lw=0.9, ls=":")
                 axis.plot(strain, simulated[shown, :, column], color="0.35", lw=2.4)
                 axis.plot(strain, centre, color=colour, lw=1.3, ls="--")
-                axis.set_ylabel(_named(label))
+                axis.set_ylabel(_with_unit(label, schema.units))
                 axis.yaxis.set_major_locator(MaxNLocator(5))
-            title = f"{plot_style.short(group.name, 2 * _NAME_LENGTH)} ({len(predicted)} sequences)"
+            title = f"{plot_style.shorten(group.name, 2 * _NAME_LENGTH)} ({len(predicted)} sequences)"
             row[0].set_title(title, loc="left", fontsize="small", fontweight="bold")
     for axis in axes[-1]:
         axis.set_xlabel(strain_name)
     for axis, label in zip(axes[0], labels, strict=True):
         if label in metrics:
-            rmse = f"{metrics[label]['rmse']:.3g} {LABEL_UNITS.get(label, '')}".rstrip()
-            text = f"RMSE of {plot_style.short(label, _NAME_LENGTH)}, all groups: {rmse}"
+            rmse = f"{metrics[label]['rmse']:.3g} {schema.units.get(label, '')}".rstrip()
+            text = f"RMSE of {plot_style.shorten(label, _NAME_LENGTH)}, all groups: {rmse}"
             # Above the titles of the groups, which may be as long as their column is wide.
             axis.annotate(text, (1, 1), (0, 18), "axes fraction", "offset points", ha="right", fontsize="x-small")
     plot_style.legend_below(canvas, _legend())
-    words = f"Predicted and simulated {', '.join(labels)} over {strain_name} for the groups "
-    words += ", ".join(group.name for group in groups) + "; RMSE of all sequences: "
-    words += ", ".join(f"{label} {metrics[label]['rmse']:.3g}" for label in labels if label in metrics) + "."
+    alt = f"Predicted and simulated {', '.join(labels)} over {strain_name} for the groups "
+    alt += ", ".join(group.name for group in groups) + "; RMSE of all sequences: "
+    alt += ", ".join(f"{label} {metrics[label]['rmse']:.3g}" for label in labels if label in metrics) + "."
     caption = (
         "Of each group the sequence with the median error. Band and dotted line: this prediction plus the 5 to 95 % "
         "and the median of simulated - predicted over the group's sequences, "
@@ -126,11 +127,11 @@ def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) ->
     )
     if len(schema.groups) > _MOST_ROWS:
         caption += f" The first {_MOST_ROWS} of {len(schema.groups)} groups are shown."
-    return Drawing(canvas, words, caption)
+    return CaptionedFigure(canvas, alt, caption)
 
 
-def draw_errors(predictions: Path, metrics: dict[str, dict[str, float]]) -> Drawing:
-    """Draw how the errors of each label are distributed over all sequences and steps, in its own unit.
+def draw_errors(predictions: Path, metrics: dict[str, dict[str, float]]) -> CaptionedFigure:
+    """Draw the distribution of the errors of each label over all sequences and steps, in the unit of the label.
 
     Parameters
     ----------
@@ -158,7 +159,7 @@ def draw_errors(predictions: Path, metrics: dict[str, dict[str, float]]) -> Draw
         axis.set_yticks([])
         axis.xaxis.set_major_locator(MaxNLocator(3))
         axis.tick_params(axis="x", labelsize="small")
-        axis.set_xlabel(f"error of {_named(label)}", fontsize="small")
+        axis.set_xlabel(f"error of {_with_unit(label, schema.units)}", fontsize="small")
         axis.set_title(f"RMSE {metrics[label]['rmse']:.3g}, R² {metrics[label]['r2']:.3f}", fontsize="small")
     for axis in axes[len(labels) :]:
         axis.set_visible(False)
@@ -166,19 +167,24 @@ def draw_errors(predictions: Path, metrics: dict[str, dict[str, float]]) -> Draw
     handles.append(Line2D([], [], color=plot_style.VERMILION, lw=1.4, ls="--", label="median"))
     handles.append(Patch(color=plot_style.ORANGE, alpha=0.18, label="5-95 %"))
     plot_style.legend_below(canvas, handles)
-    words = "Errors (predicted - simulated) over all test sequences and steps: "
-    words += "; ".join(_in_words(errors[:, column], label) for column, label in enumerate(labels)) + "."
+    alt = "Errors (predicted - simulated) over all test sequences and steps: "
+    alt += (
+        "; ".join(
+            _error_summary(errors[:, column], _with_unit(label, schema.units)) for column, label in enumerate(labels)
+        )
+        + "."
+    )
     caption = f"predicted - simulated at {len(errors)} steps of the test sequences; 0.5 % lie beyond either edge."
-    return Drawing(canvas, words, caption)
+    return CaptionedFigure(canvas, alt, caption)
 
 
 def error_band(predicted: Array, simulated: Array) -> Array | None:
-    """Return 5 %, median and 95 % of simulated - predicted at each step; None of fewer than three sequences.
+    """Return 5 %, median and 95 % of simulated - predicted at each step; None for fewer than three sequences.
 
     Parameters
     ----------
     predicted, simulated : ndarray, shape (n_samples, n_steps, n_labels)
-        Of one group, original units.
+        Responses of one group in original units.
 
     Returns
     -------
@@ -197,13 +203,13 @@ def _all_errors(predictions: Path, schema: Schema) -> Array:
     return np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
 
 
-def _in_words(errors: Array, label: str) -> str:
+def _error_summary(errors: Array, label: str) -> str:
     low, median, high = np.quantile(errors, _BAND)
-    return f"{_named(label)} median {median:.2g}, 5 to 95 % {low:.2g} to {high:.2g}"
+    return f"{label} median {median:.2g}, 5 to 95 % {low:.2g} to {high:.2g}"
 
 
-def _named(label: str) -> str:
-    return f"{plot_style.short(label, _NAME_LENGTH)} [{LABEL_UNITS.get(label, '-')}]"
+def _with_unit(label: str, units: Mapping[str, str]) -> str:
+    return f"{plot_style.shorten(label, _NAME_LENGTH)} [{units.get(label, '-')}]"
 
 
 def _legend() -> list[Any]:
@@ -222,6 +228,5 @@ def _median_sequence(predicted: Array, simulated: Array) -> int:
 
 
 def _abscissa(inputs: Array, names: tuple[str, ...]) -> tuple[Array, str]:
-    column = names.index("e_z") if "e_z" in names else len(names) - 1
-    name = "axial strain e_z [-]" if names[column] == "e_z" else names[column]
-    return inputs[:, column], name
+    column = names.index(TRIAXIAL.control) if TRIAXIAL.control in names else len(names) - 1
+    return inputs[:, column], TRIAXIAL.input_label(names[column])

@@ -1,4 +1,4 @@
-"""The timeline of a sweep's ranks: what each of them did when, from what they wrote themselves."""
+"""Timeline of the ranks of a sweep: the activity of each rank over time, from the lines that the ranks wrote."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from glrnn_hpc import layout
+from glrnn_hpc.records.utilisation import read_utilisation
 from glrnn_hpc.report import plot_style
-from glrnn_hpc.report.plot_style import Drawing, NothingToDraw
-from glrnn_hpc.summary.status import read_utilisation
+from glrnn_hpc.report.plot_style import CaptionedFigure, FigureNotApplicable
 
-#: What a rank does, in the order of the legend: what the allocation is for comes first.
+#: Colours of the activities of a rank, in the order of the legend: the ones that the allocation is for come first.
 KINDS = {
     "fit": plot_style.BLUE,
     "evaluate": plot_style.SKY,
@@ -29,26 +29,26 @@ KINDS = {
 }
 _PLACES = {kind: place for place, kind in enumerate(KINDS)}
 
-#: Moments that a row shows: as many as a figure of this width has pixels.
+#: Intervals of a row: as many as a figure of this width has pixels.
 _COLUMNS = 1200
 
-#: Ranks that have a name of their own.
+#: Number of ranks above which their names are left out.
 _MOST_NAMES = 40
 
 Spans = list[tuple[int, float, float]]
 
 
-def draw_ranks(folder: layout.SweepFolder) -> Drawing:
-    """Draw what each rank did from the first moment that one of them recorded to the last.
+def draw_rank_timeline(folder: layout.SweepFolder) -> CaptionedFigure:
+    """Draw the activities of all ranks from the first recorded moment to the last one.
 
     Raises
     ------
-    NothingToDraw
-        If no rank has written of its time yet.
+    FigureNotApplicable
+        If no rank has recorded its time yet.
     """
     rows = read_spans(folder)
     if not rows:
-        raise NothingToDraw("no rank has written yet how its time went")
+        raise FigureNotApplicable("no rank has written yet how its time went")
     begin = min(span[1] for spans in rows.values() for span in spans)
     end = max(span[2] for spans in rows.values() for span in spans)
     unit, seconds = _unit(end - begin)
@@ -57,40 +57,40 @@ def draw_ranks(folder: layout.SweepFolder) -> Drawing:
     n_ranks = len(rows)
     figure = plot_style.new_figure(1.6 + min(6.5, 0.28 * n_ranks))
     axis = figure.subplots()
-    # One colour for each kind, and white for moments of which nothing is recorded.
+    # One colour for each kind of activity, and white where nothing is recorded.
     colours = ListedColormap([*KINDS.values(), "white"])
     extent = (0.0, (end - begin) / seconds, n_ranks - 0.5, -0.5)
     axis.imshow(image, aspect="auto", cmap=colours, vmin=0, vmax=len(KINDS), interpolation="nearest", extent=extent)
     if n_ranks <= _MOST_NAMES:
-        axis.set_yticks(range(n_ranks), [plot_style.short(name, 24) for name in rows], fontsize="small")
+        axis.set_yticks(range(n_ranks), [plot_style.shorten(name, 24) for name in rows], fontsize="small")
         for place in range(1, n_ranks):
             axis.axhline(place - 0.5, color="white", lw=1.5)
     axis.set_ylabel(f"{n_ranks} ranks" if n_ranks > _MOST_NAMES else "worker:rank")
     axis.set_xlabel(f"time since the first rank began [{unit}]")
     totals = {kind: 0.0 for kind in KINDS}
     for _, line in read_utilisation(folder):
-        for kind, spent in line["seconds"].items():
+        for kind, spent in line.seconds.items():
             totals[kind] = totals.get(kind, 0.0) + spent
     shares = {kind: totals[kind] / sum(totals.values()) for kind in KINDS if totals[kind] > 0}
     texts = {kind: f"{kind} {100 * share:.1f} %" for kind, share in shares.items()}
     plot_style.legend_below(figure, [Patch(color=KINDS[kind], label=text) for kind, text in texts.items()])
-    words = f"What {n_ranks} ranks did in {(end - begin) / seconds:.3g} {unit}: {', '.join(texts.values())}."
+    alt = f"What {n_ranks} ranks did in {(end - begin) / seconds:.3g} {unit}: {', '.join(texts.values())}."
     caption = (
         "White: nothing recorded, as the rank had not begun, had ended, or was killed. fit and evaluate are the work."
     )
-    return Drawing(figure, words, caption)
+    return CaptionedFigure(figure, alt, caption)
 
 
 def read_spans(folder: layout.SweepFolder) -> dict[str, Spans]:
-    """Return of each rank, as ``worker:rank``, the place of a kind in `KINDS`, begin and end [s since the epoch].
+    """Return the spans of each rank, ``worker:rank``: the index of the kind in `KINDS`, begin and end [s since 1970].
 
-    Lines of versions that wrote no spans give the seconds of their kinds one after the other.
+    A line without spans, of an earlier version, gives the seconds of its kinds one after the other.
     """
     rows: dict[tuple[str, int], Spans] = {}
     for job, line in read_utilisation(folder):
-        parts = line.get("spans") or list(line["seconds"].items())
-        at = line["ended"] - sum(seconds for _, seconds in parts)
-        spans = rows.setdefault((job, int(line["rank"])), [])
+        parts = line.spans or tuple(line.seconds.items())
+        at = line.ended - sum(seconds for _, seconds in parts)
+        spans = rows.setdefault((job, line.rank), [])
         for kind, seconds in parts:
             if kind in _PLACES and seconds > 0:
                 spans.append((_PLACES[kind], at, at + seconds))
@@ -99,11 +99,11 @@ def read_spans(folder: layout.SweepFolder) -> dict[str, Spans]:
 
 
 def _majority(spans: Spans, edges: NDArray[Any]) -> NDArray[Any]:
-    """Return for each interval between edges the kind that fills most of it, ``len(KINDS)`` if none does."""
+    """Return the kind that fills most of each interval between edges, ``len(KINDS)`` where nothing is recorded."""
     kinds, begins, ends = (np.array(column) for column in zip(*spans, strict=True))
     filled = np.zeros((len(KINDS), len(edges) - 1))
     for place in np.unique(kinds):
-        # The time of a kind up to a moment grows by one second per second within its spans and rests between them.
+        # The time of a kind up to a moment grows by one second per second within its spans, and stays between them.
         order = np.argsort(begins[kinds == place])
         begin, end = begins[kinds == place][order], ends[kinds == place][order]
         moments = np.maximum.accumulate(np.stack([begin, end], axis=1).ravel())

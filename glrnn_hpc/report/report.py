@@ -1,49 +1,59 @@
-"""The report of a sweep: one page that opens anywhere, and its figures as files."""
+"""Report of a sweep: one HTML page that opens anywhere, and its figures as files.
+
+The page shows the figures of `figures.FIGURES`; that module says how to add one.
+"""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import GlrnnError, SweepError
-from glrnn_hpc.records.provenance import read_provenance
-from glrnn_hpc.report import html, plot_style
-from glrnn_hpc.report.parallel_coordinates import draw_parallel
-from glrnn_hpc.report.plot_style import Drawing, NothingToDraw
-from glrnn_hpc.report.rank_timeline import draw_ranks
-from glrnn_hpc.report.search_figures import draw_history, draw_importance, draw_learning_curves
+from glrnn_hpc.records.sweep_summary import BestValue, SweepSummary
+from glrnn_hpc.report import html, plot_style, sections
+from glrnn_hpc.report.figures import FIGURES, BestPredictions, ReportFigure, ReportSources
+from glrnn_hpc.report.plot_style import CaptionedFigure, FigureNotApplicable
 from glrnn_hpc.report.trials import read_trials
-from glrnn_hpc.search.sweep import preprocessor_of
-from glrnn_hpc.study.ranking import best_first, best_trial
 from glrnn_hpc.study.study import SweepStudy
-from glrnn_hpc.summary.cost import account
+from glrnn_hpc.summary.cost import cost_of
 from glrnn_hpc.summary.status import summarize
-
-#: Of each figure its name and its title, in the order of the page.
-FIGURES = {
-    "history": "Optimisation history",
-    "parallel": "Parallel coordinates",
-    "importance": "Importance of the parameters",
-    "learning_curves": "Learning curves",
-    "ranks": "Timeline of the ranks",
-    "predictions": "Predicted against simulated",
-    "errors": "Errors per label",
-}
-
-#: Characters of an error in the table of failures.
-_ERROR_LENGTH = 400
 
 #: Pixels of the page for an inch of a figure, below which its letters are too small to read.
 _LEAST_PIXELS = 75
 
-Draw = Callable[[], Drawing]
+
+class Report(TypedDict):
+    """Answer of `glrnn report --json`.
+
+    Attributes
+    ----------
+    report : str
+        Path of the page.
+    figures : dict
+        Paths of the figures by their names.
+    left_out : dict
+        Reasons by the names of the figures that were not drawn.
+    faulty : list of str
+        Names of the figures that were not drawn because a file is gone or broken.
+    state, trials, metric, best
+        As in the summary of the sweep.
+    """
+
+    report: str
+    figures: dict[str, str]
+    left_out: dict[str, str]
+    faulty: list[str]
+    state: str
+    trials: dict[str, int]
+    metric: str
+    best: BestValue | None
 
 
-def write_report(root: Path, top: int = 20) -> dict[str, Any]:
+def write_report(root: Path, top: int = 20) -> Report:
     """Write `report.html` and `figures/*.png` into the folder of a sweep, which may still be running.
 
     Parameters
@@ -52,13 +62,6 @@ def write_report(root: Path, top: int = 20) -> dict[str, Any]:
         Folder of the sweep.
     top : int
         How many of the best trials the table shows.
-
-    Returns
-    -------
-    dict
-        `report`, the path of the page; `figures`, paths by name; `left_out`, reasons by the name of the figure;
-        `faulty`, the names of those that a file which is gone or broken kept from being drawn; `state`, `trials`,
-        `metric`, `best` as `status.summarize` has them.
 
     Raises
     ------
@@ -76,153 +79,65 @@ def write_report(root: Path, top: int = 20) -> dict[str, Any]:
         ) from error
 
 
-def _write(study: SweepStudy, summary: dict[str, Any], top: int) -> dict[str, Any]:
-    cost = account(study, summary)
-    figures: dict[str, str] = {}
-    reasons: dict[str, str] = {}
-    faulty: list[str] = []
-    sections: list[html.Section] = []
+@dataclass(frozen=True)
+class _FigureSection:
+    """Section of a figure; `omission` is the reason why it is left out, `is_faulty` if a file is broken."""
+
+    section: html.Section
+    file: Path
+    omission: str | None = None
+    is_faulty: bool = False
+
+
+def _write(study: SweepStudy, summary: SweepSummary, top: int) -> Report:
+    cost = cost_of(study, summary)
     with tempfile.TemporaryDirectory() as scratch:
-        for name, draw in _drawers(study, summary, Path(scratch) / "predictions.hdf5").items():
-            file = study.folder.figure(name)
-            try:
-                with plot_style.plain_texts():
-                    drawing = draw()
-                    png = _saved(drawing, file)
-            except GlrnnError as error:
-                if not isinstance(error, NothingToDraw):
-                    faulty.append(name)
-                reasons[name] = str(error)
-                file.unlink(missing_ok=True)  # of an earlier report
-                body = html.left_out(str(error), is_fault=name in faulty)
-            else:
-                figures[name] = str(file)
-                least_width = _LEAST_PIXELS * float(drawing.figure.get_figwidth())
-                body = html.picture(png, name, drawing.alt, drawing.caption, least_width)
-            sections.append(html.Section(name, FIGURES[name], body))
-    sections.append(html.Section("trials", "Best trials", _best_trials(study, summary, top)))
-    sections.append(html.Section("failures", "Failures", _failures(cost)))
-    sections.append(html.Section("provenance", "Provenance of the best model", _provenance(study, summary)))
+        predictions = BestPredictions(study, Path(scratch) / "predictions.hdf5")
+        sources = ReportSources(study, read_trials(study, summary["table"]), predictions)
+        drawn = {name: _figure_section(name, figure, sources) for name, figure in FIGURES.items()}
+    parts = [each.section for each in drawn.values()]
+    parts.append(html.Section("trials", "Best trials", sections.best_trials_section(study, summary, top)))
+    parts.append(html.Section("failures", "Failures", sections.failures_section(cost)))
+    provenance = sections.provenance_section(study, summary)
+    parts.append(html.Section("provenance", "Provenance of the best model", provenance))
     name = str(study.spec.labels.get("name", study.folder.root.resolve().name))
     written = time.strftime("%Y-%m-%d %H:%M %z")
     foot = f"Written by glrnn report, {written}. The figures also lie as files in figures/ beside this page."
-    layout.write_text(study.folder.report, html.page(f"Sweep {name}", _head(study, summary, cost), sections, foot))
+    head = sections.summary_section(study, summary, cost)
+    layout.write_text(study.folder.report, html.render_page(f"Sweep {name}", head, parts, foot))
     return {
         "report": str(study.folder.report),
-        "figures": figures,
-        "left_out": reasons,
-        "faulty": faulty,
-        **{key: summary[key] for key in ("state", "trials", "metric", "best")},
+        "figures": {name: str(each.file) for name, each in drawn.items() if each.omission is None},
+        "left_out": {name: each.omission for name, each in drawn.items() if each.omission is not None},
+        "faulty": [name for name, each in drawn.items() if each.is_faulty],
+        "state": summary["state"],
+        "trials": summary["trials"],
+        "metric": summary["metric"],
+        "best": summary["best"],
     }
 
 
-def _drawers(study: SweepStudy, summary: dict[str, Any], predictions: Path) -> dict[str, Draw]:
-    """Return what draws each figure; both figures of the predictions share one prediction."""
-    spec, trials = study.spec, read_trials(study, summary["table"])
-    found: dict[str, Any] = {}
-
-    def of_predictions(name: str) -> Drawing:
-        if not found:
-            try:
-                found["metrics"] = _predict(study, predictions)["metrics"]
-            except GlrnnError as error:
-                found["error"] = error
-        if "error" in found:
-            raise found["error"]
-        from glrnn_hpc.report import prediction_figures
-
-        draw = prediction_figures.draw_predictions if name == "predictions" else prediction_figures.draw_errors
-        return draw(predictions, found["metrics"])
-
-    return {
-        "history": lambda: draw_history(trials, spec),
-        "parallel": lambda: draw_parallel(trials, spec),
-        "importance": lambda: draw_importance(trials, spec),
-        "learning_curves": lambda: draw_learning_curves(trials, spec),
-        "ranks": lambda: draw_ranks(study.folder),
-        "predictions": lambda: of_predictions("predictions"),
-        "errors": lambda: of_predictions("errors"),
-    }
+def _figure_section(name: str, figure: ReportFigure, sources: ReportSources) -> _FigureSection:
+    """Draw a figure into its file and its section of the page, or say there why it is left out."""
+    file = sources.study.folder.figure(name)
+    try:
+        with plot_style.without_formulas():
+            drawing = figure.draw(sources)
+            png = _save(drawing, file)
+    except GlrnnError as error:
+        file.unlink(missing_ok=True)  # it may be there from an earlier report
+        is_faulty = not isinstance(error, FigureNotApplicable)
+        body = html.omitted_figure(str(error), is_fault=is_faulty)
+        return _FigureSection(html.Section(name, figure.title, body), file, str(error), is_faulty)
+    least_width = _LEAST_PIXELS * float(drawing.figure.get_figwidth())
+    body = html.embed_figure(png, name, drawing.alt, drawing.caption, least_width)
+    return _FigureSection(html.Section(name, figure.title, body), file)
 
 
-def _predict(study: SweepStudy, out: Path) -> dict[str, Any]:
-    """Let the best trial predict its test split."""
-    if preprocessor_of(study.spec) is not None:
-        raise NothingToDraw("the sweep has a preprocessor of its own, and its sequences need not lie in groups")
-    if not any(slot.state == "finished" for slot in study.slots()):
-        raise NothingToDraw("no trial has finished yet")
-    best = best_trial(study.folder.root)
-    # Only now: importing TensorFlow takes seconds, and a report without predictions needs none of it.
-    from glrnn_hpc.predict import predict_file
-
-    return predict_file(best.folder.root, study.spec.constants["raw_data"], out)
-
-
-def _saved(drawing: Drawing, file: Path) -> bytes:
+def _save(drawing: CaptionedFigure, file: Path) -> bytes:
+    """Write a figure to its file and return the content."""
     file.parent.mkdir(exist_ok=True)
     with layout.replacing(file) as partial:
         drawing.figure.savefig(partial, dpi=plot_style.DPI, metadata={"Description": drawing.alt})
         # Read before it is moved, as another report may be written at the same time.
         return partial.read_bytes()
-
-
-def _head(study: SweepStudy, summary: dict[str, Any], cost: dict[str, Any]) -> str:
-    spec, best, share = study.spec, summary["best"], summary["utilisation"]
-    method = f"{spec.method} ({spec.sampler})" if spec.method == "bayes" else spec.method
-    pairs = {
-        "state": summary["state"] + (f" ({summary['reason']})" if summary["reason"] else ""),
-        "method": method + (", hyperband" if spec.early_terminate else ""),
-        "metric": f"{spec.metric}, {spec.goal}",
-        "best": f"{best['value']:.6g} (trial {best['number']})" if best else "none has finished yet",
-        "trials": ", ".join(f"{count} {state}" for state, count in summary["trials"].items() if count),
-        "ranks' time in fit and evaluate": "not recorded yet" if share is None else f"{share:.1%}",
-        "rank hours": f"{cost['rank_hours']:.3g} in trials, {cost['allocated_rank_hours']:.3g} in all",
-        "wall time": f"{cost['wall_seconds'] / 60:.1f} min",
-    }
-    if cost["prunings"]:
-        pairs["pruned"] = ", ".join(f"{count} after epoch {epoch}" for epoch, count in cost["prunings"].items())
-    if summary["retried"]:
-        pairs["trials"] += f", {summary['retried']} retried"
-    description = spec.labels.get("description")
-    return html.facts(pairs) + (html.note(str(description)) if description else "")
-
-
-def _best_trials(study: SweepStudy, summary: dict[str, Any], top: int) -> str:
-    rows = {row["number"]: row for row in summary["table"]}
-    ranking = best_first(study.slots(), study.spec.goal)[:top]
-    if not ranking:
-        return html.note("No trial has finished yet.")
-    names = [parameter.name for parameter in study.spec.searched]
-    cells = []
-    for place, slot in enumerate(ranking, start=1):
-        row = rows.get(slot.number, {"epochs": 0, "seconds": None})
-        seconds = "-" if row["seconds"] is None else f"{row['seconds']:.1f}"
-        values = [plot_style.short(slot.params.get(name, "-"), 40) for name in names]
-        cells.append([str(place), str(slot.number), f"{slot.value:.6g}", str(row["epochs"]), seconds, *values])
-    header = ["rank", "trial", study.spec.metric, "epochs", "seconds", *names]
-    return html.table("Best finished trials, the best one first", header, cells, best=0)
-
-
-def _failures(cost: dict[str, Any]) -> str:
-    if not cost["failures"]:
-        return html.note("No trial has failed.")
-    rows = []
-    for group in cost["failures"]:
-        numbers = plot_style.short(", ".join(map(str, group["trials"])), 80)
-        rows.append([str(len(group["trials"])), plot_style.short(group["error"], _ERROR_LENGTH), numbers])
-    return html.table("Failed trials by the kind of their error", ["trials", "error", "numbers"], rows, texts=[1])
-
-
-def _provenance(study: SweepStudy, summary: dict[str, Any]) -> str:
-    try:
-        provenance = read_provenance(study.folder.best.provenance)
-    except (OSError, ValueError):
-        return html.note("Nothing is exported yet; `glrnn collect` verifies the best trial and exports it.")
-    best, note = summary["best"], ""
-    if best is not None and provenance.trial != best["number"]:
-        note = html.note(
-            f"The export is of trial {provenance.trial}; trial {best['number']} has a better value: it finished "
-            "since, or its files were refused."
-        )
-    rows = html.flattened(provenance.as_json())
-    return note + html.table("Provenance of the export", ["key", "value"], rows, texts=[1])

@@ -1,4 +1,4 @@
-"""Figures of a search: its history, its learning curves, the weight of its parameters."""
+"""Figures of a search: history, learning curves, importance of the parameters."""
 
 from __future__ import annotations
 
@@ -13,56 +13,58 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from glrnn_hpc.report import plot_style
-from glrnn_hpc.report.plot_style import Drawing, NothingToDraw
-from glrnn_hpc.report.trials import Trial, best_of, finished
+from glrnn_hpc.report.plot_style import CaptionedFigure, FigureNotApplicable
+from glrnn_hpc.report.trials import Trial, best_finished_trial, finished_trials
 from glrnn_hpc.search import hyperband
+from glrnn_hpc.search.early_terminate import EarlyTerminate
+from glrnn_hpc.search.goal import sign_of
 from glrnn_hpc.search.importance import LEAST_TRIALS, importances
 from glrnn_hpc.search.spec import SweepSpec
 
-#: Parameters with a bar of their own.
+#: Parameters with a bar.
 _MOST_BARS = 24
 
-#: Least distance of two labels of bands, as a part of the axis.
+#: Least distance of the labels of two bands, as a part of the axis.
 _BETWEEN_BANDS = 0.03
 
 
-def draw_history(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
+def draw_history(trials: Sequence[Trial], spec: SweepSpec) -> CaptionedFigure:
     """Draw the value of each trial and the best one so far.
 
     Raises
     ------
-    NothingToDraw
+    FigureNotApplicable
         If no trial has a value yet.
     """
     shown = [trial for trial in trials if trial.value is not None]
     if not shown:
-        raise NothingToDraw(f"no trial has a {spec.metric} yet")
+        raise FigureNotApplicable(f"no trial has a {spec.metric} yet")
     figure = plot_style.new_figure(4.4)
     axis = figure.subplots()
-    done = finished(list(trials))
+    done = finished_trials(list(trials))
     handles = []
     if done:
-        better = min if spec.goal == "minimize" else max
+        sign = sign_of(spec.goal)
         numbers = [trial.number for trial in done]
-        best = list(accumulate((trial.value or 0.0 for trial in done), better))
+        best = [sign * value for value in accumulate((sign * (trial.value or 0.0) for trial in done), min)]
         last = max(trial.number for trial in trials)
         handles += axis.step(
             [*numbers, last], [*best, best[-1]], where="post", color="0.25", lw=1.4, label="best so far", zorder=2
         )
     for state in plot_style.STATES:
-        those = [trial for trial in trials if trial.state == state]
-        with_value = [trial for trial in those if trial.value is not None]
+        of_state = [trial for trial in trials if trial.state == state]
+        with_value = [trial for trial in of_state if trial.value is not None]
         marker = plot_style.marker_of(state)
-        label = f"{state} ({len(those)})"
+        label = f"{state} ({len(of_state)})"
         if with_value:
             x, y = [trial.number for trial in with_value], [trial.value or 0.0 for trial in with_value]
             axis.plot(x, y, ms=6, alpha=0.9, zorder=3, **marker)
-        without = [trial.number for trial in those if trial.value is None]
+        without = [trial.number for trial in of_state if trial.value is None]
         if without:
-            # On the lower edge: there is no value to put them at.
+            # They have no value, and stand on the lower edge.
             edge: dict[str, Any] = {"transform": axis.get_xaxis_transform(), "clip_on": False}
             axis.plot(without, [0.02] * len(without), ms=6, **edge, **marker)
-        if those:
+        if of_state:
             handles.append(Line2D([], [], label=label, **marker))
     if plot_style.is_log_scaled(trial.value or 0.0 for trial in shown):
         axis.set_yscale("log")
@@ -72,24 +74,26 @@ def draw_history(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     plot_style.legend_below(figure, handles)
-    top = best_of(list(trials), spec.goal)
-    words = f"Value of {spec.metric} of {len(shown)} trials in the order of their numbers ({_counts(trials)})"
-    words += f"; the best, {top.value:.4g}, is trial {top.number}." if top else "; none has finished yet."
-    caption = "Of trials that have not finished the best value so far; those without any stand on the lower edge."
-    return Drawing(figure, words, caption)
+    top = best_finished_trial(list(trials), spec.goal)
+    alt = f"Value of {spec.metric} of {len(shown)} trials in the order of their numbers ({_counts(trials)})"
+    alt += f"; the best, {top.value:.4g}, is trial {top.number}." if top else "; none has finished yet."
+    caption = (
+        "A trial that has not finished shows its best value so far; a trial without any value stands on the lower edge."
+    )
+    return CaptionedFigure(figure, alt, caption)
 
 
-def draw_learning_curves(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
-    """Draw the metric after each epoch, and where hyperband compares trials.
+def draw_learning_curves(trials: Sequence[Trial], spec: SweepSpec) -> CaptionedFigure:
+    """Draw the metric after each epoch, and the epochs after which hyperband compares trials.
 
     Raises
     ------
-    NothingToDraw
+    FigureNotApplicable
         If no trial has done an epoch yet.
     """
     shown = [trial for trial in trials if any(map(math.isfinite, trial.history))]
     if not shown:
-        raise NothingToDraw("no trial has done an epoch yet")
+        raise FigureNotApplicable("no trial has done an epoch yet")
     figure = plot_style.new_figure(4.8)
     axis = figure.subplots()
     handles: list[Any] = []
@@ -105,7 +109,7 @@ def draw_learning_curves(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
         handles.append(
             Line2D([], [], label=f"{state} ({len(curves)})", **{**plot_style.marker_of(state), "ls": dashes})
         )
-    top = best_of(list(trials), spec.goal)
+    top = best_finished_trial(list(trials), spec.goal)
     if top is not None and top.history:
         epochs = range(1, len(top.history) + 1)
         handles += axis.plot(epochs, top.history, color="black", lw=2.0, zorder=5, label=f"best: trial {top.number}")
@@ -119,22 +123,23 @@ def draw_learning_curves(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
     axis.set_ylabel(f"{spec.metric} [{metric_unit(spec)}]")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.25, axis="y")
-    words = f"{spec.metric} after each epoch of {len(shown)} trials ({_counts(shown)})"
+    alt = f"{spec.metric} after each epoch of {len(shown)} trials ({_counts(shown)})"
     if spec.early_terminate is None:
         caption = "The sweep has no early_terminate: no trial was compared with others before its end."
     else:
-        handles += _draw_bands(axis, trials, spec, last)
-        reached = [band for band in hyperband.bands(spec.early_terminate) if band <= last]
-        words += f"; hyperband compares after the epochs {', '.join(map(str, reached)) or 'beyond those shown'}"
+        handles += _draw_bands(axis, trials, spec, spec.early_terminate, last)
+        reached = [band for band in spec.early_terminate.bands() if band <= last]
+        alt += f"; hyperband compares after the epochs {', '.join(map(str, reached)) or 'beyond those shown'}"
         caption = "A trial that is worse than the cutoff at a band is stopped; the cutoff falls as trials come in."
     plot_style.legend_below(figure, handles)
-    return Drawing(figure, f"{words}.", caption)
+    return CaptionedFigure(figure, f"{alt}.", caption)
 
 
-def _draw_bands(axis: Any, trials: Sequence[Trial], spec: SweepSpec, last: int) -> list[Line2D]:
-    """Mark the epochs of hyperband and its cutoffs as they are now; name the epochs above where there is room."""
-    early_terminate = spec.early_terminate or {}
-    bands = [band for band in hyperband.bands(early_terminate) if band <= last]
+def _draw_bands(
+    axis: Any, trials: Sequence[Trial], spec: SweepSpec, early_terminate: EarlyTerminate, last: int
+) -> list[Line2D]:
+    """Mark the bands of hyperband and its cutoffs as they are now; number the bands above where there is room."""
+    bands = [band for band in early_terminate.bands() if band <= last]
     if not bands:
         return []
     for band in bands:
@@ -156,43 +161,45 @@ def _draw_bands(axis: Any, trials: Sequence[Trial], spec: SweepSpec, last: int) 
     return handles
 
 
-def draw_importance(trials: Sequence[Trial], spec: SweepSpec) -> Drawing:
-    """Draw how much each parameter decides whether a trial is good.
+def draw_importance(trials: Sequence[Trial], spec: SweepSpec) -> CaptionedFigure:
+    """Draw the importance of each parameter for the value of a trial.
 
     Raises
     ------
-    NothingToDraw
+    FigureNotApplicable
         If too few trials have finished, or fewer than two parameters are searched.
     """
-    done = finished(list(trials))
+    done = finished_trials(list(trials))
     if len(spec.searched) < 2:
-        raise NothingToDraw(f"the sweep searches {len(spec.searched)} parameter, and two are needed to compare them")
+        raise FigureNotApplicable(
+            f"the sweep searches {len(spec.searched)} parameter, and two are needed to compare them"
+        )
     if len(done) < LEAST_TRIALS:
-        raise NothingToDraw(f"{len(done)} trials have finished, and fewer than {LEAST_TRIALS} would tell chance")
+        raise FigureNotApplicable(f"{len(done)} trials have finished, and fewer than {LEAST_TRIALS} would tell chance")
     points, values = [trial.point for trial in done], [trial.value or 0.0 for trial in done]
-    found = list(importances(spec.searched, points, values, spec.goal).items())[:_MOST_BARS]
-    names = [plot_style.short(name, 40) for name, _ in found]
-    shares = [100 * share for _, share in found]
-    figure = plot_style.new_figure(1.2 + 0.32 * len(found))
+    ranked = list(importances(spec.searched, points, values, spec.goal).items())[:_MOST_BARS]
+    names = [plot_style.shorten(name, 40) for name, _ in ranked]
+    shares = [100 * share for _, share in ranked]
+    figure = plot_style.new_figure(1.2 + 0.32 * len(ranked))
     axis = figure.subplots()
-    bars = axis.barh(range(len(found)), shares, color=plot_style.BLUE, height=0.65)
+    bars = axis.barh(range(len(ranked)), shares, color=plot_style.BLUE, height=0.65)
     axis.bar_label(bars, [f"{share:.0f} %" for share in shares], padding=4, fontsize="small")
-    axis.set_yticks(range(len(found)), names)
+    axis.set_yticks(range(len(ranked)), names)
     axis.invert_yaxis()
     axis.set_xlim(0, 1.12 * max(shares))
     axis.set_xlabel("importance [% of all parameters]")
     axis.grid(alpha=0.3, axis="x")
     axis.set_axisbelow(True)
-    words = ", ".join(f"{name} {share:.0f} %" for name, share in zip(names, shares, strict=True))
+    alt = ", ".join(f"{name} {share:.0f} %" for name, share in zip(names, shares, strict=True))
     caption = (
-        f"Optuna's PED-ANOVA on {len(done)} finished trials: how much the values of the good ones differ from those of "
-        "all. Stopped trials do not count, and with few trials the order of near ones is chance."
+        f"Optuna's PED-ANOVA on {len(done)} finished trials: how much the values of the best differ from the values "
+        "of all. Stopped trials do not count; with few trials the order of similar parameters is chance."
     )
-    return Drawing(figure, f"Importance of the parameters: {words}.", caption)
+    return CaptionedFigure(figure, f"Importance of the parameters: {alt}.", caption)
 
 
 def metric_unit(spec: SweepSpec) -> str:
-    """Return the unit of the metric: that of standardised labels unless the sweep keeps them as they are."""
+    """Return the unit of the metric: labels are standardised unless the sweep keeps them as they are."""
     is_standardised = spec.constants.get("standardize_outputs", True)
     power = "" if spec.metric.endswith("mae") else "²"
     return f"std{power} of the labels" if is_standardised else f"unit{power} of the labels"

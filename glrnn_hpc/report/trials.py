@@ -1,41 +1,43 @@
-"""What a report shows of each trial: its state, its point, and its metric after each epoch."""
+"""Trials in the figures of a report: their states, their points, and their metric after each epoch."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
+from glrnn_hpc.records.json_types import Point
+from glrnn_hpc.records.sweep_summary import TrialRow
+from glrnn_hpc.search.goal import Goal, sign_of
 from glrnn_hpc.study.study import SweepStudy
-from glrnn_hpc.summary.status import read_epochs
+from glrnn_hpc.summary.status import newest_metrics
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial that has begun.
+    """Trial that has begun.
 
     Attributes
     ----------
     number : int
-        Of the trial.
+        Number of the trial.
     state : str
         finished, pruned, failed or running.
     point : dict
-        Its searched parameters in the units of the configuration.
+        Searched parameters in the units of the configuration.
     value : float or None
-        The metric of a finished trial, of others the best one so far; None if there is none that is finite.
+        Metric of a finished trial, the best one so far of another; None if there is no finite one.
     history : tuple of float
-        The metric after each epoch.
+        Metric after each epoch.
     """
 
     number: int
     state: str
-    point: dict[str, Any]
+    point: Point
     value: float | None
     history: tuple[float, ...]
 
 
-def read_trials(study: SweepStudy, table: list[dict[str, Any]]) -> list[Trial]:
+def read_trials(study: SweepStudy, table: list[TrialRow]) -> list[Trial]:
     """Return the trials of a sweep that have begun, in the order of their numbers.
 
     Parameters
@@ -43,31 +45,31 @@ def read_trials(study: SweepStudy, table: list[dict[str, Any]]) -> list[Trial]:
     study : SweepStudy
         The sweep.
     table : list of dict
-        Of `status.summarize`.
+        Table of the sweep's summary, see `status.summarize`.
     """
-    found = []
+    trials = []
     for row in table:
-        # Of a failed trial that was repeated the failure is shown too.
+        # The failure of a repeated trial is shown, too.
         state = "failed" if row["state"] == "retried" else row["state"]
         if state == "waiting" and row["epochs"]:
-            state = "running"  # given back, and soon adopted
+            state = "running"  # released, and soon adopted
         if state == "waiting":
             continue
-        rows = read_epochs(study.folder.trial(row["number"]), row["generation"])
-        history = tuple(float(line[study.spec.metric]) for line in rows if line.get(study.spec.metric))
+        metrics = newest_metrics(study.folder.trial(row["number"]), row["generation"])
+        history = tuple(metrics.values(study.spec.metric))
         value = row["value"] if row["state"] == "finished" else row["best_so_far"]
         if value is not None and not math.isfinite(value):
             value = None
-        found.append(Trial(row["number"], state, row["params"], value, history))
-    return found
+        trials.append(Trial(row["number"], state, row["params"], value, history))
+    return trials
 
 
-def finished(trials: list[Trial]) -> list[Trial]:
-    """Return the finished ones that have a value."""
+def finished_trials(trials: list[Trial]) -> list[Trial]:
+    """Return the finished trials with a finite value."""
     return [trial for trial in trials if trial.state == "finished" and trial.value is not None]
 
 
-def best_of(trials: list[Trial], goal: str) -> Trial | None:
+def best_finished_trial(trials: list[Trial], goal: Goal) -> Trial | None:
     """Return the best finished trial, the first of equal ones; None if none has finished."""
-    sign = 1.0 if goal == "minimize" else -1.0
-    return min(finished(trials), key=lambda trial: (sign * (trial.value or 0.0), trial.number), default=None)
+    sign = sign_of(goal)
+    return min(finished_trials(trials), key=lambda trial: (sign * (trial.value or 0.0), trial.number), default=None)

@@ -1,4 +1,4 @@
-"""Which parameters decide how good a trial is: Optuna's measure, on the values of the configuration."""
+"""Importance of the searched parameters for the metric, by Optuna's measure."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import inspect
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from glrnn_hpc.search.space import Parameter
+from glrnn_hpc.records.json_types import ParameterValue
+from glrnn_hpc.search.goal import Goal
+from glrnn_hpc.search.parameter import Parameter
 
-#: Finished trials below which the measure tells chance more than anything else.
+#: Finished trials below which the measure shows chance more than anything else.
 LEAST_TRIALS = 10
 
 #: Trials that count as good at least; a tenth of them if that is more.
@@ -22,9 +24,9 @@ _LEAST_GOOD = 5
 
 def importances(
     parameters: Sequence[Parameter],
-    points: Sequence[Mapping[str, Any]],
+    points: Sequence[Mapping[str, ParameterValue]],
     values: Sequence[float],
-    goal: Literal["minimize", "maximize"],
+    goal: Goal,
 ) -> dict[str, float]:
     """Return how much each parameter decides whether a trial is among the good ones, by PED-ANOVA.
 
@@ -62,12 +64,12 @@ def importances(
     for point, value in zip(points, values, strict=True):
         params = {each.name: _stored(each, point[each.name]) for each in parameters}
         study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=value))
-    settings: dict[str, Any] = {_quantile_key(): max(0.1, _LEAST_GOOD / len(points))}
+    settings: Any = {_quantile_key(): max(0.1, _LEAST_GOOD / len(points))}  # as the installed Optuna calls it
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what few trials can tell, the report speaks itself
+        warnings.simplefilter("ignore")  # the report itself says how much few trials can tell
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(**settings)
-        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {name: float(share) for name, share in sorted(found.items(), key=lambda item: -item[1])}
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(share) for name, share in sorted(shares.items(), key=lambda item: -item[1])}
 
 
 def _quantile_key() -> str:
@@ -76,12 +78,18 @@ def _quantile_key() -> str:
     return "target_quantile" if "target_quantile" in names else "baseline_quantile"
 
 
-def _distribution(parameter: Parameter, values: Sequence[Any]) -> BaseDistribution:
+def _distribution(parameter: Parameter, values: Sequence[ParameterValue]) -> BaseDistribution:
     if parameter.values:
         return CategoricalDistribution([_stored(parameter, value) for value in parameter.values])
-    low, high = float(min(values)), float(max(values))
+    numbers = [_number(value) for value in values]
+    low, high = min(numbers), max(numbers)
     return FloatDistribution(low, high, log=parameter.is_logarithmic and low > 0)
 
 
-def _stored(parameter: Parameter, value: Any) -> Any:
-    return json.dumps(value) if parameter.values else float(value)
+def _stored(parameter: Parameter, value: ParameterValue) -> str | float:
+    return json.dumps(value) if parameter.values else _number(value)
+
+
+def _number(value: ParameterValue) -> float:
+    assert isinstance(value, int | float)  # of a range
+    return float(value)

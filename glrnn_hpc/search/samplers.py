@@ -1,28 +1,28 @@
-"""Where trials lie: by their number for grid and random, by what others found for bayes."""
+"""Points of the trials: of their number for grid and random, of the results of other trials for bayes."""
 
 from __future__ import annotations
 
 import json
 import warnings
 from collections.abc import Sequence
-from importlib.util import find_spec
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
 import optuna
 
-from glrnn_hpc.errors import ConfigError
-from glrnn_hpc.search.space import TAIL, Parameter, grid_point
+from glrnn_hpc.records.json_types import ParameterValue, Point
+from glrnn_hpc.search.grid import grid_point
+from glrnn_hpc.search.parameter import TAIL, Parameter
+from glrnn_hpc.search.sampler_kinds import check_sampler
 from glrnn_hpc.search.spec import SweepSpec
 
-#: Packages that a sampler needs beside Optuna.
-_NEEDS = {"tpe": (), "gp": ("scipy", "torch"), "cmaes": ("cmaes",)}
+_SMALLEST_DRAW = 2.0**-54
+
+#: What Optuna takes for a choice.
+_Scalar = str | int | float | bool | None
 
 
-_SMALLEST = 2.0**-54
-
-
-def point_of(spec: SweepSpec, index: int) -> dict[str, Any]:
+def point_of(spec: SweepSpec, index: int) -> Point:
     """Return the searched parameters of point `index` of a grid or random sweep, whatever the workers do.
 
     Parameters
@@ -38,30 +38,15 @@ def point_of(spec: SweepSpec, index: int) -> dict[str, Any]:
     draws = np.random.default_rng([spec.seed, index]).random(len(spec.searched))
     return {
         # The generator can give 0, where a distribution without bounds gives infinity.
-        parameter.name: parameter.ppf(max(float(u), _SMALLEST))
+        parameter.name: parameter.ppf(max(float(u), _SMALLEST_DRAW))
         for parameter, u in zip(spec.searched, draws, strict=True)
     }
-
-
-def check_sampler(kind: str) -> None:
-    """Check that a sampler of method bayes can be used here.
-
-    Raises
-    ------
-    ConfigError
-        If there is none of that name, or a package that it needs is missing.
-    """
-    if kind not in _NEEDS:
-        raise ConfigError(f"sampler: {kind!r} is not one of {', '.join(_NEEDS)}.")
-    missing = [package for package in _NEEDS[kind] if find_spec(package) is None]
-    if missing:
-        raise ConfigError(f"sampler: {kind} needs {' and '.join(missing)}: `pip install {' '.join(missing)}`.")
 
 
 def make_sampler(spec: SweepSpec, index: int, kind: str = "tpe") -> optuna.samplers.BaseSampler:
     """Return the sampler that draws point `index` of a bayes sweep.
 
-    Its random numbers depend on the sweep's seed and the index: ranks that ask at once do not draw the same point.
+    Its random numbers depend on the sweep's seed and the index: ranks that draw at once do not get the same point.
 
     Raises
     ------
@@ -81,27 +66,28 @@ def make_sampler(spec: SweepSpec, index: int, kind: str = "tpe") -> optuna.sampl
         return optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=seed)
 
 
-def suggest(trial: optuna.Trial, parameters: Sequence[Parameter]) -> dict[str, Any]:
+def suggest(trial: optuna.Trial, parameters: Sequence[Parameter]) -> Point:
     """Let the sampler of the trial's study draw a point; return it in the units of the configuration."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return {parameter.name: _suggest(trial, parameter) for parameter in parameters}
 
 
-def _suggest(trial: optuna.Trial, parameter: Parameter) -> Any:
+def _suggest(trial: optuna.Trial, parameter: Parameter) -> ParameterValue:
+    name = parameter.name
     if parameter.values and not parameter.probabilities:
         stored = [value if _is_scalar(value) else json.dumps(value) for value in parameter.values]
-        return parameter.values[stored.index(trial.suggest_categorical(parameter.name, stored))]
+        return parameter.values[stored.index(trial.suggest_categorical(name, stored))]
     settings = dict(parameter.settings)
     if parameter.distribution == "int_uniform":
-        return trial.suggest_int(parameter.name, int(settings["min"]), int(settings["max"]))
+        return trial.suggest_int(name, int(settings["min"]), int(settings["max"]))
     if parameter.distribution == "uniform":
-        return trial.suggest_float(parameter.name, settings["min"], settings["max"])
+        return trial.suggest_float(name, settings["min"], settings["max"])
     if parameter.distribution in ("log_uniform", "log_uniform_values"):
-        return trial.suggest_float(parameter.name, parameter.ppf(0.0), parameter.ppf(1.0), log=True)
-    # What Optuna has no distribution for is searched by its probability.
-    return parameter.ppf(trial.suggest_float(parameter.name, TAIL, 1 - TAIL))
+        return trial.suggest_float(name, parameter.number_at(0.0), parameter.number_at(1.0), log=True)
+    # A distribution that Optuna lacks is searched by its probability.
+    return parameter.ppf(trial.suggest_float(name, TAIL, 1 - TAIL))
 
 
-def _is_scalar(value: Any) -> bool:
+def _is_scalar(value: ParameterValue) -> TypeGuard[_Scalar]:
     return value is None or isinstance(value, bool | int | float | str)

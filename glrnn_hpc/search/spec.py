@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from glrnn_hpc.errors import ConfigError
-from glrnn_hpc.search.space import Parameter, grid_size
+from glrnn_hpc.records.json_types import JsonObject, JsonValue, ParameterValue
+from glrnn_hpc.search.early_terminate import EarlyTerminate
+from glrnn_hpc.search.goal import Goal
+from glrnn_hpc.search.grid import grid_size
+from glrnn_hpc.search.parameter import Parameter
 
-#: More trials, or points of a grid, are a mistake more often than a wish.
+Method = Literal["grid", "random", "bayes"]
+
+#: More trials, or points of a grid, are most often a mistake.
 _MOST_TRIALS = 1_000_000
 
 
@@ -34,8 +40,8 @@ class SweepSpec:
         best, worst or latest: what the search by bayes takes for the value of a failed trial; None leaves it out.
     impute_while_running : str or None
         Kept for W&B: the search by bayes takes every trial that still runs for a bad one (constant liar).
-    early_terminate : dict or None
-        Of hyperband, defaults filled in.
+    early_terminate : EarlyTerminate or None
+        Settings of Hyperband.
     sampler : str
         Of method bayes: tpe, gp or cmaes.
     labels : dict
@@ -44,18 +50,18 @@ class SweepSpec:
         Folder from which the user's own code is imported; not part of the sweep file. Empty for the current folder.
     """
 
-    method: Literal["grid", "random", "bayes"]
+    method: Method
     metric: str
-    goal: Literal["minimize", "maximize"]
+    goal: Goal
     parameters: tuple[Parameter, ...]
     run_cap: int | None = None
     seed: int = 42
     target: float | None = None
     impute: str | None = None
     impute_while_running: str | None = None
-    early_terminate: dict[str, Any] | None = None
+    early_terminate: EarlyTerminate | None = None
     sampler: str = "tpe"
-    labels: dict[str, Any] = field(default_factory=dict)
+    labels: dict[str, JsonValue] = field(default_factory=dict)
     directory: str = field(default="", compare=False)
 
     @property
@@ -64,14 +70,27 @@ class SweepSpec:
         return tuple(parameter for parameter in self.parameters if not parameter.is_constant)
 
     @property
-    def constants(self) -> dict[str, Any]:
+    def constants(self) -> dict[str, ParameterValue]:
         """The parameters that are constants, by name."""
         return {parameter.name: parameter.values[0] for parameter in self.parameters if parameter.is_constant}
 
     @property
+    def data_file(self) -> str:
+        """Path of the HDF5 file that all trials read.
+
+        Raises
+        ------
+        KeyError
+            If there is none, as in a sweep whose own preprocessor reads something else.
+        """
+        return str(self.constants["raw_data"])
+
+    @property
     def ranks_per_trial(self) -> int:
         """MPI ranks that train a trial together."""
-        return int(self.constants.get("ranks_per_trial", 1))
+        n_ranks = self.constants.get("ranks_per_trial", 1)
+        assert isinstance(n_ranks, int | float | str)  # checked when the sweep was read
+        return int(n_ranks)
 
     def n_trials(self, wanted: int | None = None) -> int:
         """Return how many trials the sweep has: `wanted`, else `run_cap`, at most the size of a grid.
@@ -93,7 +112,7 @@ class SweepSpec:
             raise ConfigError(f"run_cap: at most {_MOST_TRIALS} trials are allowed, {min(limits)} were asked for.")
         return min(limits)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return the sweep as a mapping that `load_sweep` reads back."""
         metric = {"name": self.metric, "goal": self.goal, "target": self.target, "impute": self.impute}
         metric["impute_while_running"] = self.impute_while_running
@@ -101,7 +120,7 @@ class SweepSpec:
             **self.labels,
             "method": self.method,
             "metric": {key: value for key, value in metric.items() if value is not None},
-            "early_terminate": self.early_terminate,
+            "early_terminate": self.early_terminate and self.early_terminate.as_config(),
             "run_cap": self.run_cap,
             "seed": self.seed,
             "sampler": self.sampler if self.method == "bayes" else None,

@@ -1,31 +1,26 @@
-"""The sweep file: a W&B sweep configuration, read and validated."""
+"""Sweep file: a W&B sweep configuration, read and validated."""
 
 from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 from glrnn_hpc import config
 from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.experiments import registry
+from glrnn_hpc.experiments.base import Experiment
+from glrnn_hpc.models import registry as networks
+from glrnn_hpc.records.json_types import ParameterValue
 from glrnn_hpc.references import import_reference
-from glrnn_hpc.search import hyperband
-from glrnn_hpc.search.space import Parameter, finite_number, grid_size
+from glrnn_hpc.search import sweep_keys
+from glrnn_hpc.search.grid import grid_size
+from glrnn_hpc.search.parameter import Parameter
 from glrnn_hpc.search.spec import SweepSpec
 
 logger = logging.getLogger(__name__)
-
-#: What every training logs per epoch, hence what a sweep can optimise.
-LOGGED_METRICS = ("loss", "mae", "val_loss", "val_mae")
-METHODS = ("grid", "random", "bayes")
-_IMPUTE = ("best", "worst", "latest")
-
-#: Keys of W&B that are kept for its own tools and mean nothing here.
-_TEXTS = ("name", "description", "project", "entity", "program")
-_LABELS = (*_TEXTS, "command", "controller", "job", "image_uri", "scheduler", "apiVersion", "kind")
-_KEYS = frozenset({"method", "metric", "parameters", "early_terminate", "run_cap", "seed", "sampler", *_LABELS})
 
 #: The key that chooses a preprocessor of the user's own.
 PREPROCESSOR = "preprocessor"
@@ -55,48 +50,54 @@ def load_sweep(
     else:
         content = config.load_yaml(path_or_mapping)
     folder = directory or str(Path.cwd())
-    for key in content:
-        if key not in _KEYS:
-            raise config.unknown_key(str(key), _KEYS)
-    method = _one_of("method", content.get("method"), METHODS)
-    metric = _metric(content, method)
+    sweep_keys.check_known(content)
+    method = sweep_keys.method(content)
+    metric = sweep_keys.metric(content, method)
     spec = SweepSpec(
-        method=cast(Literal["grid", "random", "bayes"], method),
-        metric=metric["name"],
-        goal=metric["goal"],
+        method=method,
+        metric=metric.name,
+        goal=metric.goal,
         parameters=_parameters(content, folder),
-        run_cap=_integer(content, "run_cap", 1),
-        seed=42 if content.get("seed") is None else cast(int, _integer(content, "seed", 0)),
-        target=metric.get("target"),
-        impute=metric["impute"],
-        impute_while_running=metric["impute_while_running"],
-        early_terminate=None if content.get("early_terminate") is None else hyperband.check(content["early_terminate"]),
-        sampler=_sampler(method, content, sampler),
-        labels=_labels(content),
+        run_cap=sweep_keys.integer(content, "run_cap", least=1),
+        seed=sweep_keys.seed(content),
+        target=metric.target,
+        impute=metric.impute,
+        impute_while_running=metric.impute_while_running,
+        early_terminate=sweep_keys.early_terminate(content),
+        sampler=sweep_keys.sampler(content, method, sampler),
+        labels=sweep_keys.labels(content),
         directory=folder,
     )
     if method == "grid":
         grid_size(spec.searched)
     _check_points(spec)
-    # Said when the user's file is read, not each time that a rank or a command reads the folder of the sweep.
-    is_first = directory is None and not isinstance(path_or_mapping, Mapping)
-    for parameter in spec.parameters if is_first else ():
+    # Only for the user's file, not each time that a rank or a command reads the folder of the sweep.
+    if directory is None and not isinstance(path_or_mapping, Mapping):
+        _log_surprises(spec)
+    return spec
+
+
+def _log_surprises(spec: SweepSpec) -> None:
+    """Log what a user of W&B may expect to be otherwise."""
+    for parameter in spec.parameters:
         if parameter.distribution.endswith("log_uniform"):
-            ends = sorted(parameter.ppf(u) for u in (0.0, 1.0))
+            ends = sorted(parameter.number_at(u) for u in (0.0, 1.0))
             logger.info("parameters.%s: min and max are exponents of e: from %.4g to %.4g", parameter.name, *ends)
     for key in ("program", "command"):
-        if key in spec.labels and is_first:
+        if key in spec.labels:
             logger.info("%s is kept for W&B and not executed: a trial is a training of this package", key)
-    return spec
 
 
 def trial_config(spec: SweepSpec, point: Mapping[str, Any]) -> config.RunConfig:
     """Return the full configuration of a trial: the constants of the sweep and its `point`."""
-    keys = {key: value for key, value in {**spec.constants, **point}.items() if key in config.RUN_KEYS}
+    given = {**spec.constants, **point}
+    where, directory = f"parameters.{networks.KEY}", spec.directory or None
+    known = networks.run_keys(given.get(networks.KEY), where, directory=directory)
+    keys = {key: value for key, value in given.items() if key in known}
     own = preprocessor_of(spec)
     if own is not None:
         keys.setdefault("raw_data", own.__name__)
-    return config.parse(config.RunConfig, keys, "parameters")
+    return networks.run_config(keys, "parameters", directory=directory)
 
 
 def group_choices(spec: SweepSpec) -> tuple[Any, Any]:
@@ -104,6 +105,17 @@ def group_choices(spec: SweepSpec) -> tuple[Any, Any]:
     values = {parameter.name: parameter.extremes() for parameter in spec.parameters}
     pressures, types = (_union(values.get(key, ["All"])) for key in ("pressure", "experiment_type"))
     return pressures, types
+
+
+def experiment_of(spec: SweepSpec) -> Experiment:
+    """Return the experiment that the sweep names, triaxial compression if it names none.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name, or a user's own cannot be imported or lacks a part.
+    """
+    return registry.experiment_of(spec.constants, "parameters", directory=spec.directory or None)
 
 
 def preprocessor_of(spec: SweepSpec) -> type[Any] | None:
@@ -140,8 +152,8 @@ def build_preprocessor(spec: SweepSpec, point: Mapping[str, Any], source: Any = 
     return own(**keys)
 
 
-def _union(choices: list[str | float | list[str | float]]) -> str | list[str | float]:
-    names: list[str | float] = []
+def _union(choices: Sequence[ParameterValue]) -> ParameterValue:
+    names: list[ParameterValue] = []
     for choice in choices:
         if choice == "All":
             return "All"
@@ -157,68 +169,27 @@ def _import_preprocessor(reference: object, directory: str) -> type[Any]:
     return own
 
 
-def _one_of(where: str, value: Any, allowed: tuple[str, ...]) -> str:
-    if value is None:
-        raise ConfigError(f"{where}: this key is required; one of {', '.join(allowed)}.")
-    if value not in allowed:
-        guess = config.nearest(str(value), allowed)
-        hint = f"; did you mean {guess}?" if guess else "."
-        raise ConfigError(f"{where}: {value!r} is not one of {', '.join(allowed)}{hint}")
-    return str(value)
-
-
-def _metric(content: Mapping[str, Any], method: str) -> dict[str, Any]:
-    metric = content.get("metric")
-    if metric is None:
-        if method == "bayes" or content.get("early_terminate") is not None:
-            raise ConfigError(
-                "metric: bayes and early_terminate need it; give name and goal, such as val_loss, minimize."
-            )
-        metric = {"name": "val_loss"}
-    if not isinstance(metric, Mapping):
-        raise ConfigError(f"metric: a mapping with name and goal is needed, {metric!r} was given.")
-    allowed = ("name", "goal", "target", "impute", "impute_while_running")
-    for key in metric:
-        if key not in allowed:
-            raise config.unknown_key(f"metric.{key}", allowed)
-    name = metric.get("name")
-    if name not in LOGGED_METRICS:
-        raise ConfigError(f"metric.name: {name!r} is never logged; choose one of {', '.join(LOGGED_METRICS)}.")
-    target = metric.get("target")
-    if target is not None:
-        finite_number("metric.target", target)
-    for key in ("impute", "impute_while_running"):
-        # false turns it off; W&B's schema has it as a text for impute_while_running.
-        if metric.get(key) not in (None, False, "false"):
-            _one_of(f"metric.{key}", metric[key], _IMPUTE)
-    goal = _one_of("metric.goal", metric.get("goal", "minimize"), ("minimize", "maximize"))
-    imputed = {key: metric[key] if metric.get(key) in _IMPUTE else None for key in ("impute", "impute_while_running")}
-    return {"name": name, "goal": goal, "target": target, **imputed}
-
-
-def _labels(content: Mapping[str, Any]) -> dict[str, Any]:
-    found = {key: content[key] for key in _LABELS if content.get(key) is not None}
-    for key in _TEXTS:
-        if key in found and (isinstance(found[key], bool) or not isinstance(found[key], str | int | float)):
-            raise ConfigError(f"{key}: a text is needed, {found[key]!r} was given.")
-    return found
-
-
-def _parameters(content: Mapping[str, Any], directory: str) -> tuple[Parameter, ...]:
+def _parameters(content: Mapping[str, object], directory: str) -> tuple[Parameter, ...]:
     parameters = content.get("parameters")
     if not isinstance(parameters, Mapping) or not parameters:
         raise ConfigError(
             f"parameters: a mapping of keys of the training configuration is needed, {parameters!r} was given."
         )
     leaves = list(_leaves("parameters", parameters))
-    known = config.RUN_KEYS | {PREPROCESSOR}
+    known = _known_keys(leaves, directory) | {PREPROCESSOR}
+    for _, name, mapping in leaves:
+        if name == registry.KEY:
+            named = Parameter.from_config(name, mapping)
+            if not named.is_constant:
+                raise ConfigError(f"parameters.{registry.KEY}: one experiment for the whole sweep is needed.")
+            registry.experiment_named(named.values[0], f"parameters.{registry.KEY}", directory=directory)
     for _, name, mapping in leaves:
         if name == PREPROCESSOR:
             own = Parameter.from_config(name, mapping)
             if not own.is_constant:
                 raise ConfigError(f"parameters.{PREPROCESSOR}: one class for the whole sweep is needed.")
             known |= set(_import_preprocessor(own.values[0], directory).get_default_config())
-    found: dict[str, Parameter] = {}
+    parameters_by_name: dict[str, Parameter] = {}
     for where, name, mapping in leaves:
         if name in config.ALWAYS and name not in known:
             for value in Parameter.from_config(name, mapping, where).values:
@@ -226,15 +197,25 @@ def _parameters(content: Mapping[str, Any], directory: str) -> tuple[Parameter, 
             continue
         if name not in known:
             raise config.unknown_key(where, known)
-        if name in found:
+        if name in parameters_by_name:
             raise ConfigError(f"{where}: {name} is given twice; the names of nested groups do not tell keys apart.")
-        found[name] = Parameter.from_config(name, mapping, where)
-        if name == "ranks_per_trial" and not found[name].is_constant:
+        parameters_by_name[name] = parameter = Parameter.from_config(name, mapping, where)
+        if name == "ranks_per_trial" and not parameter.is_constant:
             raise ConfigError(f"{where}: one number for the whole sweep is needed: the ranks are split once.")
-    return tuple(found.values())
+    return tuple(parameters_by_name.values())
 
 
-def _leaves(where: str, parameters: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+def _known_keys(leaves: Sequence[tuple[str, str, object]], directory: str) -> frozenset[str]:
+    """Return the keys of a training with one of the networks that the sweep names."""
+    where = f"parameters.{networks.KEY}"
+    names: Sequence[object] = [None]
+    for _, name, mapping in leaves:
+        if name == networks.KEY:
+            names = Parameter.from_config(name, mapping).values or names
+    return frozenset().union(*(networks.run_keys(name, where, directory=directory) for name in names))
+
+
+def _leaves(where: str, parameters: Mapping[str, object]) -> Iterator[tuple[str, str, object]]:
     """Yield key path, name and entry of every parameter, those of nested groups in their place."""
     for name, mapping in parameters.items():
         path = f"{where}.{name}"
@@ -247,28 +228,6 @@ def _leaves(where: str, parameters: Mapping[str, Any]) -> Iterator[tuple[str, st
         if not isinstance(mapping["parameters"], Mapping) or not mapping["parameters"]:
             raise ConfigError(f"{path}.parameters: a mapping is needed, {mapping['parameters']!r} was given.")
         yield from _leaves(f"{path}.parameters", mapping["parameters"])
-
-
-def _integer(content: Mapping[str, Any], key: str, least: int) -> int | None:
-    value = content.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{key}: an integer of at least {least} is needed, {value!r} was given.")
-    return value
-
-
-def _sampler(method: str, content: Mapping[str, Any], chosen: str | None) -> str:
-    kind = chosen or content.get("sampler")
-    if kind is None:
-        return "tpe"
-    if method != "bayes":
-        raise ConfigError(f"sampler: {kind} belongs to method: bayes; this sweep has method: {method}.")
-    # Here, as samplers draw from the sweep that this module defines.
-    from glrnn_hpc.search.samplers import check_sampler
-
-    check_sampler(str(kind))
-    return str(kind)
 
 
 def _check_points(spec: SweepSpec) -> None:

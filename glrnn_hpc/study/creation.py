@@ -1,18 +1,19 @@
-"""Making the folder of a sweep, with its study: a whole one or none."""
+"""Creation of a sweep's folder and its study: a whole one or none."""
 
 from __future__ import annotations
 
 import secrets
 import time
 from pathlib import Path
-from typing import Any
 
 import optuna
 
-from glrnn_hpc import config, layout
+from glrnn_hpc import config, layout, processes
 from glrnn_hpc.errors import SweepError
+from glrnn_hpc.records.sweep_state import LaunchPlan, SweepState
+from glrnn_hpc.records.tracking_settings import TrackingSettings
 from glrnn_hpc.search.spec import SweepSpec
-from glrnn_hpc.study import processes, storage
+from glrnn_hpc.study import storage
 from glrnn_hpc.study.study import waiting_slot
 
 
@@ -20,10 +21,10 @@ def create(
     root: Path,
     spec: SweepSpec,
     n_trials: int,
-    launch: dict[str, Any],
+    launch: LaunchPlan,
     *,
     url: str | None = None,
-    tracking: dict[str, Any] | None = None,
+    tracking: TrackingSettings | None = None,
 ) -> layout.SweepFolder:
     """Make the folder of a sweep with `n_trials` waiting trials; it appears under its name only when complete.
 
@@ -35,12 +36,12 @@ def create(
         The sweep.
     n_trials : int
         Number of slots.
-    launch : dict
-        What `state.json` keeps for those who start workers.
+    launch : LaunchPlan
+        How its workers are started.
     url : str, optional
         A database in place of the journal file.
-    tracking : dict, optional
-        How the trials are told to W&B.
+    tracking : TrackingSettings, optional
+        How the trials are logged to W&B; None if they are not.
 
     Raises
     ------
@@ -58,13 +59,13 @@ def create(
             path.mkdir()
         layout.write_text(partial.sweep, config.dump_yaml(spec.as_dict()))
         if tracking is not None:
-            layout.write_json(partial.tracking, tracking)
+            tracking.write(partial)
         # In a database, the names of all sweeps share one space.
         opened = storage.create(partial, url, f"{root.name}-{secrets.token_hex(4)}")
         study = optuna.create_study(storage=opened, study_name=storage.study_name(partial), direction=spec.goal)
         for index in range(n_trials):
             study.add_trial(waiting_slot(index))
-        layout.write_json(partial.state, {"state": "running", "n_trials": n_trials, "created": time.time(), **launch})
+        SweepState("running", n_trials, time.time(), launch).write(partial)
         if root.exists():
             root.rmdir()
         partial.root.rename(root)
@@ -89,5 +90,4 @@ def check_free(root: Path) -> None:
         raise SweepError(
             f"{root}: holds a sweep already; `glrnn resume {root}` goes on with it, or choose another --out."
         )
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise SweepError(f"{root}: exists and is not an empty folder; choose another --out.")
+    layout.check_free(root)

@@ -1,4 +1,4 @@
-"""Who the workers of a sweep are, and which of their ranks are dead, as far as another rank can tell."""
+"""Liveness of the workers of a sweep: registration, heartbeats, and which owners of trials are dead."""
 
 from __future__ import annotations
 
@@ -8,43 +8,20 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from glrnn_hpc import layout
+from glrnn_hpc.processes import SHARED_MEMORY, Process, is_gone_here
+from glrnn_hpc.records.ownership import Owner, WorkerRecord, read_started, read_worker_record
+from glrnn_hpc.records.sweep_state import Timing
 from glrnn_hpc.study import storage
-from glrnn_hpc.study.processes import SHARED_MEMORY, Process, is_gone_here
-
-if TYPE_CHECKING:
-    from glrnn_hpc.study.leases import Owner
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Timing:
-    """How fast a sweep notices what happens to its workers.
-
-    Attributes
-    ----------
-    heartbeat : float
-        Seconds between two heartbeats of a worker, and between two looks at those of others.
-    dead_after : float
-        Seconds without a heartbeat, on the clock of the one who looks, after which a worker counts as dead.
-    hang_timeout : float
-        Seconds without progress after which a rank ends its worker.
-    """
-
-    heartbeat: float = 15.0
-    dead_after: float = 90.0
-    hang_timeout: float = 3600.0
-
-
 def register(folder: layout.WorkerFolder, processes: Sequence[Process], segments: Iterable[str] = ()) -> None:
     """Record the processes of all ranks of a worker, and the shared memory that they would leave behind."""
-    content = {"ranks": [asdict(each) for each in processes], "shared_memory": sorted(set(segments))}
-    layout.write_json(folder.record, content)
+    WorkerRecord(tuple(processes), tuple(sorted(set(segments)))).write(folder)
 
 
 def is_alive(folder: layout.WorkerFolder) -> bool:
@@ -79,8 +56,8 @@ def clean_up(sweep: layout.SweepFolder) -> None:
 
     layout.remove_partials(sweep.root, "**/*", is_gone)
     for folder in ended:
-        if folder.record.exists():
-            for name in layout.read_json(folder.record)["shared_memory"]:
+        if (record := read_worker_record(folder)) is not None:
+            for name in record.shared_memory:
                 (SHARED_MEMORY / name).unlink(missing_ok=True)
     storage.remove_left_locks(sweep)
 
@@ -92,19 +69,19 @@ def clean_up_after(sweep: layout.SweepFolder, folder: layout.WorkerFolder) -> No
         layout.remove_partials(sweep.root, "**/*", lambda host, pid: (host, pid) in dead)
 
 
-class Heart(threading.Thread):
-    """Change the heartbeat file of a worker from time to time; it makes no MPI call.
+class Heartbeat(threading.Thread):
+    """Thread that changes the heartbeat file of a worker from time to time; it makes no MPI call.
 
     Parameters
     ----------
     folder : WorkerFolder
-        Whose heart it is.
+        Of the worker.
     seconds : float
         Time between two beats.
     """
 
     def __init__(self, folder: layout.WorkerFolder, seconds: float) -> None:
-        super().__init__(name="heart", daemon=True)
+        super().__init__(name="heartbeat", daemon=True)
         self._folder = folder
         self._seconds = seconds
         self._stopped = threading.Event()
@@ -132,7 +109,7 @@ class Heart(threading.Thread):
 
 
 class Watchdog(threading.Thread):
-    """End the process when it makes no progress: a rank that hangs would keep its worker and its trial for ever."""
+    """Thread that ends a process without progress: a rank that hangs would keep its worker and its trial for ever."""
 
     def __init__(self, timeout: float, end: Callable[[], None] | None = None) -> None:
         super().__init__(name="watchdog", daemon=True)
@@ -141,11 +118,11 @@ class Watchdog(threading.Thread):
         self._last = time.monotonic()
 
     def progress(self) -> None:
-        """Say that something was done."""
+        """Note that the rank makes progress."""
         self._last = time.monotonic()
 
     def run(self) -> None:
-        """Look until the process ends."""
+        """Watch until the process ends."""
         while (left := self._last + self._timeout - time.monotonic()) > 0:
             time.sleep(min(left, 1.0))
         logger.error("no progress for %g s (hang_timeout): this rank ends its worker", self._timeout)
@@ -153,7 +130,7 @@ class Watchdog(threading.Thread):
 
 
 class Observer:
-    """Tell dead owners of trials from living ones.
+    """Observer of heartbeats, which tells dead owners of trials from living ones.
 
     A worker is dead when its heartbeat file has not changed for `dead_after` seconds of this process's own monotonic
     clock: the clocks of two hosts are never compared.
@@ -163,7 +140,7 @@ class Observer:
         self._sweep = sweep
         self._dead_after = timing.dead_after
         self._clock = clock
-        self._seen: dict[str, tuple[str, float]] = {}
+        self._beats: dict[str, tuple[str, float]] = {}
 
     def is_dead(self, owner: Owner) -> bool:
         """Whether a trial of `owner` may be adopted."""
@@ -179,20 +156,19 @@ class Observer:
         """Whether the heartbeat of a worker has not changed for too long, as far as this observer has looked."""
         beat = _read(folder.heartbeat)
         now = self._clock()
-        last, since = self._seen.get(folder.root.name, (None, now))
+        last, since = self._beats.get(folder.root.name, (None, now))
         if beat != last:
-            self._seen[folder.root.name] = (beat, now)
+            self._beats[folder.root.name] = (beat, now)
             return False
         return now - since > self._dead_after
 
 
 def _processes(folder: layout.WorkerFolder) -> list[Process]:
     """Return the ranks of a worker, or the process that the launcher started, before there are any."""
-    if folder.record.exists():
-        return [Process(**rank) for rank in layout.read_json(folder.record)["ranks"]]
-    if folder.started.exists():
-        return [Process(**layout.read_json(folder.started))]
-    return []
+    if (record := read_worker_record(folder)) is not None:
+        return list(record.ranks)
+    started = read_started(folder)
+    return [] if started is None else [started]
 
 
 def _end_process() -> None:

@@ -1,4 +1,4 @@
-"""Which trials of a sweep are the best, and where the files of the best one lie."""
+"""Ranking of the finished trials of a sweep, and the files of the best one."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import contextlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import SweepError
+from glrnn_hpc.records.json_types import Point
 from glrnn_hpc.records.provenance import Provenance, read_provenance
+from glrnn_hpc.search.goal import Goal, sign_of
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.study.study import Slot, SweepStudy
 
@@ -32,16 +33,16 @@ class BestTrial:
     """
 
     number: int
-    point: dict[str, Any]
+    point: Point
     folder: layout.RunFolder
     spec: SweepSpec
 
 
-def best_first(slots: list[Slot], goal: str) -> list[Slot]:
+def best_first(slots: list[Slot], goal: Goal) -> list[Slot]:
     """Return the finished trials, the best one first; equal ones in the order of their numbers."""
     # No trial with NaN or infinity is finished; a study that another program wrote to may hold one.
     finished = [slot for slot in slots if slot.state == "finished" and math.isfinite(_value(slot))]
-    sign = 1.0 if goal == "minimize" else -1.0
+    sign = sign_of(goal)
     return sorted(finished, key=lambda slot: (sign * _value(slot), slot.number))
 
 
@@ -73,6 +74,6 @@ def best_trial(root: Path) -> BestTrial:
     if not ranking:
         raise SweepError(f"{root}: no trial has finished yet; `glrnn status {root}` shows how far they are.")
     best = ranking[0]
-    # The study is told of a trial after its files were brought up.
+    # A trial is final in the study only after its files were moved to its folder.
     folder = exported if provenance.trial == best.number else study.folder.trial(best.number)
     return BestTrial(best.number, best.params, folder, study.spec)

@@ -1,4 +1,4 @@
-"""Where the study is stored: a journal file in the sweep's folder, or a database that a URL names."""
+"""Storage of a study: a journal file in the sweep's folder, or a database that a URL names."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import StorageError, SweepError
+from glrnn_hpc.records.json_types import JsonObject
 
 #: How often a read is repeated that met a line while it was cut; the next one waits for the lock.
 _READS = 3
@@ -73,7 +74,7 @@ class TornTailBackend(JournalFileBackend):
         self._tail_lock = TailLock(str(path), grace_period)
         super().__init__(str(path), lock_obj=self._tail_lock)
 
-    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+    def read_logs(self, log_number_from: int) -> Iterator[JsonObject]:  # type: ignore[override]
         """Return the records from number `log_number_from` on."""
         for _ in range(_READS):
             try:
@@ -89,7 +90,7 @@ class TornTailBackend(JournalFileBackend):
         finally:
             self._tail_lock.release()
 
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+    def append_logs(self, logs: list[JsonObject]) -> None:
         """Append records, all or none of them; exclusive among all processes."""
         text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         while True:
@@ -130,9 +131,9 @@ def _torn_tail(file: Any) -> int | None:
     while position > 0:
         start = max(0, position - block)
         file.seek(start)
-        found = file.read(position - start).rfind(b"\n")
-        if found >= 0:
-            position = start + found + 1
+        newline = file.read(position - start).rfind(b"\n")
+        if newline >= 0:
+            position = start + newline + 1
             break
         position = start
     return position if position < end else None

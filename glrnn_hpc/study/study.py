@@ -1,4 +1,4 @@
-"""The Optuna study behind a sweep: its slots, who claims them, what became of them."""
+"""Optuna study behind a sweep: its slots, claims of them, and their final states."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import functools
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 import optuna
@@ -16,7 +16,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import StorageError, SweepError
-from glrnn_hpc.search import hyperband, samplers
+from glrnn_hpc.records.json_types import Point
+from glrnn_hpc.records.ownership import Owner
+from glrnn_hpc.records.sweep_state import SweepState, read_sweep_state
+from glrnn_hpc.records.trial_result import TrialOutcome, TrialResult, read_trial_result
+from glrnn_hpc.search import goal, hyperband, samplers
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import leases, storage
 
@@ -34,18 +38,18 @@ _STATE_NAMES = {
 }
 _FINAL = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
-# What the study keeps of a trial beside its state: the number of its point, the point itself, the generation that was
-# given back, the failed trial that it repeats, and whether its value was imputed.
+# Attributes of a trial in the study: the number of its point, the point itself, the generation that was released, the
+# failed trial that it repeats, and whether its value was imputed.
 _INDEX, _POINT, _RELEASED, _REPEATS, _IMPUTED = "index", "point", "released", "repeats", "imputed"
 
-#: How many of the first waiting trials a rank chooses from after it lost a race for one.
-_SPREAD = 16
+#: First waiting trials that a rank chooses from after another rank was faster.
+_N_CANDIDATES = 16
 
-#: How many trials are added while the lock of the sweep's state is held.
-_PART = 100
+#: Trials that are added while the lock of the sweep's state is held.
+_N_ADDED_AT_ONCE = 100
 
-#: Owners that may die of a trial, one after the other, before it is given up.
-_DEATHS = 5
+#: Owners that may die of a trial, one after the other, before it counts as failed.
+_MOST_DEATHS = 5
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,12 @@ class Slot:
     value : float or None
         The metric of a finished trial.
     is_released : bool
-        Whether a running trial was given back before its end and waits to be adopted.
+        Whether a running trial was released before its end and waits to be adopted.
     """
 
     number: int
     state: str
-    params: dict[str, Any]
+    params: Point
     value: float | None
     is_released: bool = False
 
@@ -78,21 +82,28 @@ class Claim:
     """A trial that this rank may train: its number, its point and its lease."""
 
     number: int
-    point: dict[str, Any]
+    point: Point
     lease: leases.Lease
 
+    def result_of(self, outcome: TrialOutcome, *, started: float, seconds: float) -> TrialResult:
+        """Return the result of the trial as its owner publishes it; times as in `TrialResult`."""
+        generation = self.lease.generation
+        return TrialResult.of(
+            outcome, number=self.number, generation=generation, point=self.point, started=started, seconds=seconds
+        )
 
-def _reaching(method: F) -> F:
-    """Turn what a full disk, a lost mount or a lost database raises into one error."""
+
+def _with_storage_errors(method: F) -> F:
+    """Turn the errors of a full disk, a lost mount or a lost database into one."""
 
     @functools.wraps(method)
-    def reached(self: SweepStudy, *args: Any, **kwargs: Any) -> Any:
+    def call(self: SweepStudy, *args: Any, **kwargs: Any) -> Any:
         try:
             return method(self, *args, **kwargs)
         except (OSError, optuna.exceptions.StorageInternalError) as error:
             raise StorageError(f"{self.folder.root}: the study cannot be reached: {error}") from error
 
-    return cast(F, reached)
+    return cast(F, call)
 
 
 class SweepStudy:
@@ -102,8 +113,7 @@ class SweepStudy:
         if not (folder.sweep.exists() and folder.state.exists()):
             raise SweepError(f"{folder.root}: is not a sweep folder; `glrnn sweep` makes one.")
         self.folder = folder
-        directory = folder.read_state().get("directory")
-        self.spec = load_sweep(folder.sweep, directory=directory)
+        self.spec = load_sweep(folder.sweep, directory=read_sweep_state(folder).launch.directory)
         self._storage = storage.open_storage(folder)
         try:
             self._study = optuna.load_study(study_name=storage.study_name(folder), storage=self._storage)
@@ -112,20 +122,20 @@ class SweepStudy:
                 f"{folder.root}: the study of this sweep is not in its storage any more; restore it from a copy."
             ) from error
 
-    @_reaching
+    @_with_storage_errors
     def slots(self) -> list[Slot]:
         """Return all trials in the order of their numbers."""
         trials = self._trials()
         repeated = {trial.user_attrs[_REPEATS] for trial in trials if _REPEATS in trial.user_attrs}
         return [self._slot(trial, is_repeated=trial.number in repeated) for trial in trials]
 
-    @_reaching
+    @_with_storage_errors
     def is_finished(self) -> bool:
         """Whether every slot is final."""
         return all(trial.state.is_finished() for trial in self._trials())
 
-    @_reaching
-    def claim(self, owner: leases.Owner) -> Claim | None:
+    @_with_storage_errors
+    def claim(self, owner: Owner) -> Claim | None:
         """Claim a waiting trial, the first one if no other rank is faster; None if none is left.
 
         The study changes waiting to running for the first claimant only, so no two ranks get the same trial.
@@ -136,7 +146,7 @@ class SweepStudy:
         while waiting := self._trials(TrialState.WAITING):
             # Ranks that start together would all try for the same one, again and again.
             trial = waiting[min(first, len(waiting) - 1)]
-            first = random.randrange(_SPREAD)
+            first = random.randrange(_N_CANDIDATES)
             try:
                 if not self._storage.set_trial_state_values(trial._trial_id, state=TrialState.RUNNING):
                     continue
@@ -147,30 +157,28 @@ class SweepStudy:
                 return Claim(trial.number, self._point(trial), lease)
         return None
 
-    @_reaching
-    def adopt_released(self, owner: leases.Owner) -> Claim | None:
-        """Adopt a running trial that its owner gave back; None if there is none."""
+    @_with_storage_errors
+    def adopt_released(self, owner: Owner) -> Claim | None:
+        """Adopt a running trial that its owner released; None if there is none."""
         # By the study alone: before each claim, thousands of ranks would look at thousands of files.
-        given_back = [trial for trial in self._trials(TrialState.RUNNING) if _RELEASED in trial.user_attrs]
-        return self._adopt(given_back, owner, lambda _: False)
+        released = [trial for trial in self._trials(TrialState.RUNNING) if _RELEASED in trial.user_attrs]
+        return self._adopt(released, owner, lambda _: False)
 
-    @_reaching
-    def adopt(self, owner: leases.Owner, is_dead: Callable[[leases.Owner], bool]) -> Claim | None:
+    @_with_storage_errors
+    def adopt(self, owner: Owner, is_dead: Callable[[Owner], bool]) -> Claim | None:
         """Adopt a running trial whose owner is dead, or that nobody holds; None if there is none.
 
-        A trial whose result was published by a rank that died before it could tell the study is told here.
+        A trial whose result was published by a rank that died before it could settle it is settled here.
         """
         return self._adopt(self._trials(TrialState.RUNNING), owner, is_dead)
 
-    def _adopt(
-        self, trials: list[FrozenTrial], owner: leases.Owner, is_dead: Callable[[leases.Owner], bool]
-    ) -> Claim | None:
+    def _adopt(self, trials: list[FrozenTrial], owner: Owner, is_dead: Callable[[Owner], bool]) -> Claim | None:
         for trial in trials:
             folder = self.folder.trial(trial.number)
             generation = folder.newest_generation()
             holder = leases.owner_of(folder, generation)
-            is_given_back = trial.user_attrs.get(_RELEASED) == generation
-            if not (is_given_back or holder is None or is_dead(holder)):
+            is_released_now = trial.user_attrs.get(_RELEASED) == generation
+            if not (is_released_now or holder is None or is_dead(holder)):
                 continue
             if folder.result.exists():
                 self.settle(trial.number)
@@ -179,32 +187,32 @@ class SweepStudy:
             if lease is None:
                 continue
             claim = Claim(trial.number, self._point(trial), lease)
-            if is_given_back or not self._is_deadly(folder, generation):
+            if is_released_now or not self._is_lethal(folder, generation):
                 return claim
-            self._give_up(claim)
+            self._fail_lethal(claim)
         return None
 
     @staticmethod
-    def _is_deadly(folder: layout.TrialFolder, generation: int) -> bool:
-        """Whether so many owners died one after the other without an epoch that the trial must be what kills them."""
-        newest = range(generation, max(0, generation - _DEATHS), -1)
-        return len(newest) == _DEATHS and not any(folder.checkpoint_file(number).exists() for number in newest)
+    def _is_lethal(folder: layout.TrialFolder, generation: int) -> bool:
+        """Whether so many owners died one after the other without an epoch that the trial must be the cause."""
+        newest = range(generation, max(0, generation - _MOST_DEATHS), -1)
+        return len(newest) == _MOST_DEATHS and not any(folder.checkpoint_file(number).exists() for number in newest)
 
-    def _give_up(self, claim: Claim) -> None:
+    def _fail_lethal(self, claim: Claim) -> None:
         error = (
-            f"its worker died {_DEATHS} times before an epoch was done; the network may need more memory than there is"
+            f"its worker died {_MOST_DEATHS} times before an epoch was done; "
+            "the network may need more memory than there is"
         )
-        now = time.time()
-        result = {"state": "failed", "error": error, "number": claim.number, "point": claim.point}
-        if claim.lease.publish({**result, "started": now, "seconds": 0.0}):
+        outcome = TrialOutcome(state="failed", error=error)
+        if claim.lease.publish(claim.result_of(outcome, started=time.time(), seconds=0.0)):
             self.settle(claim.number)
 
-    @_reaching
+    @_with_storage_errors
     def release(self, claim: Claim) -> None:
-        """Give a trial back before its end, so that another rank adopts it without waiting for this one's death."""
+        """Release a trial before its end, so that another rank adopts it without waiting for this one's death."""
         self._set(self._id(claim.number), _RELEASED, claim.lease.generation)
 
-    @_reaching
+    @_with_storage_errors
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Report the metric of a trial at a band of hyperband; return whether the rule stops the trial."""
         if self.spec.early_terminate is None:
@@ -213,21 +221,21 @@ class SweepStudy:
         self._storage.set_trial_intermediate_value(self._id(number), epoch, value)
         return bool(pruner.prune(self._study, self._storage.get_trial(self._id(number))))
 
-    @_reaching
-    def settle(self, number: int) -> dict[str, Any]:
-        """Bring up the files of a trial's published result and tell the study; return the result.
+    @_with_storage_errors
+    def settle(self, number: int) -> TrialResult:
+        """Enter a trial's published result in the study, with its files in the trial's folder; return the result.
 
-        Whoever finds a published result does this, as its publisher may have died right after it.
+        Every rank that meets a published result does this, as its publisher may have died right after it.
         """
         folder = self.folder.trial(number)
-        result: dict[str, Any] = layout.read_json(folder.result)
-        leases.bring_up(folder, result["generation"])
-        self._tell(number, result)
+        result = read_trial_result(folder)
+        leases.move_to_trial(folder, result.generation)
+        self._set_final(number, result)
         return result
 
-    def _tell(self, number: int, result: dict[str, Any]) -> None:
-        state = _FINAL[result["state"]]
-        value = result.get("value") if state is TrialState.COMPLETE else None
+    def _set_final(self, number: int, result: TrialResult) -> None:
+        state = _FINAL[result.state]
+        value = result.value if state is TrialState.COMPLETE else None
         if state is TrialState.FAIL and (imputed := self._imputed()) is not None:
             self._set(self._id(number), _IMPUTED, True)
             state, value = TrialState.COMPLETE, imputed
@@ -235,7 +243,7 @@ class SweepStudy:
         try:
             self._storage.set_trial_state_values(self._id(number), state=state, values=values)
         except optuna.exceptions.UpdateFinishedTrialError:
-            return  # somebody else told it
+            return  # another rank was faster
         self._end_at_target()
 
     def _end_at_target(self) -> bool:
@@ -247,28 +255,28 @@ class SweepStudy:
     def end(self, reason: str) -> None:
         """Mark a running sweep as finished: no rank begins another trial."""
 
-        def ended(state: dict[str, Any]) -> dict[str, Any]:
-            return {**state, "state": "finished", "reason": reason} if state["state"] == "running" else state
+        def ended(state: SweepState) -> SweepState:
+            return replace(state, state="finished", reason=reason) if state.state == "running" else state
 
         self.change_state(ended)
 
     def end_if_finished(self) -> None:
         """Mark the sweep as finished if every trial is final, also those that were added a moment ago."""
 
-        def ended(state: dict[str, Any]) -> dict[str, Any]:
-            if state["state"] != "running" or not self.is_finished():
+        def ended(state: SweepState) -> SweepState:
+            if state.state != "running" or not self.is_finished():
                 return state
-            return {**state, "state": "finished", "reason": "every trial is final"}
+            return replace(state, state="finished", reason="every trial is final")
 
         self.change_state(ended)
 
-    def change_state(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-        """Change `state.json`, one process at a time; return what it holds then."""
+    def change_state(self, change: Callable[[SweepState], SweepState]) -> SweepState:
+        """Change the state of the sweep, one process at a time; return what it is then."""
         with self._exclusive():
-            before = layout.read_json(self.folder.state)
+            before = read_sweep_state(self.folder)
             after = change(before)
             if after != before:
-                layout.write_json(self.folder.state, after)
+                after.write(self.folder)
             return after
 
     @contextlib.contextmanager
@@ -281,9 +289,9 @@ class SweepStudy:
         finally:
             lock.release()
 
-    @_reaching
+    @_with_storage_errors
     def is_target_reached(self) -> bool:
-        """Whether a trial has reached metric.target, and nobody asked for more trials since.
+        """Whether a trial has reached metric.target, and no more trials were wanted since.
 
         The rank of that trial may have died before it could end the sweep.
         """
@@ -291,17 +299,17 @@ class SweepStudy:
 
     def _target_reached_by(self) -> FrozenTrial | None:
         target = self.spec.target
-        if target is None or layout.read_json(self.folder.state).get("is_past_target", False):
+        if target is None or read_sweep_state(self.folder).is_past_target:
             return None
         for trial in self._trials(TrialState.COMPLETE):
             value = trial.value
             if value is None or _IMPUTED in trial.user_attrs:
                 continue
-            if value <= target if self.spec.goal == "minimize" else value >= target:
+            if goal.is_reached(value, target, self.spec.goal):
                 return trial
         return None
 
-    @_reaching
+    @_with_storage_errors
     def add_slots(self, n_trials: int) -> int:
         """Raise the number of trials to `n_trials`, repeated ones not counted; return how many were added."""
         n_added = 0
@@ -309,14 +317,14 @@ class SweepStudy:
             # In parts, as a lock that is held for long is taken for that of a dead process.
             with self._exclusive():
                 n_present = sum(_REPEATS not in trial.user_attrs for trial in self._trials())
-                part = range(n_present, min(n_trials, n_present + _PART))
+                part = range(n_present, min(n_trials, n_present + _N_ADDED_AT_ONCE))
                 for index in part:
                     self._study.add_trial(waiting_slot(index))
             if not part:
                 return n_added
             n_added += len(part)
 
-    @_reaching
+    @_with_storage_errors
     def retry_failed(self) -> list[int]:
         """Add a waiting trial with the same point for each failed one; return the numbers of these."""
         with self._exclusive():
@@ -348,14 +356,14 @@ class SweepStudy:
             is_released,
         )
 
-    def _point(self, trial: FrozenTrial) -> dict[str, Any]:
+    def _point(self, trial: FrozenTrial) -> Point:
         """Return the point of a claimed trial; the first claimant draws it and the study keeps it."""
-        point: dict[str, Any] | None = self._storage.get_trial(trial._trial_id).user_attrs.get(_POINT)
+        point: Point | None = self._storage.get_trial(trial._trial_id).user_attrs.get(_POINT)
         if point is None:
             index = trial.user_attrs[_INDEX]
             if self.spec.method == "bayes":
                 sampler = samplers.make_sampler(self.spec, index, self.spec.sampler)
-                # A new one: a study that was not asked keeps the trials that its sampler saw first.
+                # A new study object: an old one keeps the trials that its sampler has seen first.
                 study = optuna.load_study(study_name=self._study.study_name, storage=self._storage, sampler=sampler)
                 point = samplers.suggest(optuna.Trial(study, trial._trial_id), self.spec.searched)
             else:
@@ -373,8 +381,8 @@ class SweepStudy:
         values = [slot.value for slot in finished if slot.value is not None]
         if self.spec.impute == "latest":
             return values[-1]
-        is_lowest = (self.spec.impute == "best") == (self.spec.goal == "minimize")
-        return min(values) if is_lowest else max(values)
+        choose = goal.best_of if self.spec.impute == "best" else goal.worst_of
+        return choose(values, self.spec.goal)
 
     def _set(self, trial_id: int, key: str, value: Any) -> None:
         try:
@@ -391,5 +399,5 @@ def waiting_slot(index: int) -> FrozenTrial:
     return _waiting({_INDEX: index})
 
 
-def _waiting(attributes: dict[str, Any]) -> FrozenTrial:
-    return optuna.create_trial(state=TrialState.WAITING, user_attrs=attributes)
+def _waiting(attributes: Mapping[str, int | Point]) -> FrozenTrial:
+    return optuna.create_trial(state=TrialState.WAITING, user_attrs=dict(attributes))

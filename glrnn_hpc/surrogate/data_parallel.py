@@ -1,4 +1,4 @@
-"""Train one model on several ranks: each takes its share of every batch, gradients are averaged over all of them."""
+"""Data-parallel training: each rank takes its share of every batch, gradients are averaged over all ranks."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from glrnn_hpc.data.ranks import Ranks
 _TAIL = 5
 
 
-class Left(Exception):
+class EndedByOtherRank(Exception):
     """Another rank of the group ended the training; the message says which, and why."""
 
 
-class Together:
+class DataParallel:
     """Make a compiled model train and evaluate on the ranks of a group, as one rank would on the whole batches.
 
-    All that the ranks say to each other goes through sums of one buffer of one length. A rank that leaves by an
-    exception takes part in the next sum, whichever it is, and the others learn of it there.
+    The ranks communicate by sums of one buffer of one length alone. A rank that ends by an exception takes part in the
+    next sum, whichever it is, and the others learn of it there.
 
     Parameters
     ----------
     model : keras.Model
         Compiled; the weights are the same on all ranks.
     group : Ranks
-        Who trains. Training and evaluation are collective on it.
+        The ranks. Training and evaluation are collective on it.
     """
 
     def __init__(self, model: keras.Model, group: Ranks) -> None:
@@ -53,23 +53,23 @@ class Together:
         model.test_function = self._test_batch
 
     def callback(self) -> keras.callbacks.Callback:
-        """Return what must come last among the callbacks: the root's decision to stop becomes everyone's."""
-        return _Agreement(self)
+        """Return the callback that broadcasts the root's decision to stop; it must come last."""
+        return _StopBroadcast(self)
 
     @contextmanager
-    def leaving(self) -> Iterator[None]:
-        """Tell the others if this rank leaves the block by an exception. Collective.
+    def sharing_failures(self) -> Iterator[None]:
+        """Let the others know if this rank leaves the block by an exception. Collective.
 
         Raises
         ------
-        Left
+        EndedByOtherRank
             If another rank did.
         """
         try:
             yield
             self.exchange()
-        except Left:
-            raise Left(self._reason()) from None
+        except EndedByOtherRank:
+            raise EndedByOtherRank(self._reason()) from None
         except BaseException as error:
             self._buffer[:] = 0
             self._buffer[-1] = 1
@@ -78,17 +78,17 @@ class Together:
             raise
 
     def _reason(self, error: BaseException | None = None) -> str:
-        """Return why the first of the ranks that leave does so. Collective."""
+        """Return the error of the first rank that has one. Collective."""
         reason = None if error is None else f"rank {self._group.rank} of the group: {type(error).__name__}: {error}"
-        return next(found for found in self._group.allgather(reason) if found)
+        return next(each for each in self._group.allgather(reason) if each)
 
     def exchange(self, *, stop: bool = False) -> bool:
         """Return whether rank 0 wants to stop. Collective.
 
         Raises
         ------
-        Left
-            If a rank left.
+        EndedByOtherRank
+            If a rank has failed.
         """
         self._buffer[:] = 0
         self._buffer[-2] = stop and self._group.rank == 0
@@ -101,7 +101,7 @@ class Together:
     def _summed(self) -> Any:
         self._group.sum(self._buffer)
         if self._buffer[-1]:
-            raise Left
+            raise EndedByOtherRank
         return self._buffer
 
     def _train_batch(self, iterator: Any) -> dict[str, float]:
@@ -145,16 +145,16 @@ class Together:
         self._model.optimizer.apply(gradients, self._model.trainable_variables)
 
 
-class _Agreement(keras.callbacks.Callback):
-    def __init__(self, together: Together) -> None:
+class _StopBroadcast(keras.callbacks.Callback):
+    def __init__(self, data_parallel: DataParallel) -> None:
         super().__init__()
-        self._together = together
+        self._data_parallel = data_parallel
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._together.reset()
+        self._data_parallel.reset()
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
-        self._together.reset()
+        self._data_parallel.reset()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.model.stop_training = self._together.exchange(stop=bool(self.model.stop_training))
+        self.model.stop_training = self._data_parallel.exchange(stop=bool(self.model.stop_training))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -10,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glrnn_hpc.config import SPLIT_SEED, RunConfig
-from glrnn_hpc.experiments.base import PreparedData, Preprocessor, gives_arrays
-from glrnn_hpc.surrogate.fit import FitData, ordered, prepare
+from glrnn_hpc.preprocessor.base import PreparedData, Preprocessor, gives_arrays
+from glrnn_hpc.surrogate.feed import Feed, FitData
 
 Array = NDArray[Any]
 
@@ -26,7 +27,7 @@ def split_losses(
     model : keras.Model
         Is compiled anew.
     data : PreparedData or FitData
-        What `prepare_arrays` of the preprocessor or `fit.prepare` returns.
+        What `prepare_arrays` of the preprocessor or `Feed.prepare` returns.
     config : RunConfig
         Of the training.
     splits : iterable of str
@@ -38,12 +39,12 @@ def split_losses(
         `val_loss` (MSE), `val_mae`, `test_loss` and `test_mae` in the units of the training's labels.
     """
     model.compile(loss="mse", metrics=["mae"], jit_compile=False)
-    found: dict[str, float] = {}
+    losses: dict[str, float] = {}
     for split in splits:
-        batches = getattr(data, split) if isinstance(data, FitData) else ordered(data, split, config)
+        batches = getattr(data, split) if isinstance(data, FitData) else Feed(config).ordered(data, split)
         values = model.evaluate(batches, verbose=0, return_dict=True)
-        found |= {f"{split}_{name}": float(values[name]) for name in ("loss", "mae")}
-    return found
+        losses |= {f"{split}_{name}": float(values[name]) for name in ("loss", "mae")}
+    return losses
 
 
 def prepared_for(preprocessor: Preprocessor, config: RunConfig, split_seed: int = SPLIT_SEED) -> PreparedData | FitData:
@@ -51,11 +52,52 @@ def prepared_for(preprocessor: Preprocessor, config: RunConfig, split_seed: int 
     if preprocessor.draws_from_global_seeds:
         # One of the user's own may draw from the global seeds, which the training set before.
         keras.utils.set_random_seed(config.seed)
-    return preprocessor.prepare_arrays(split_seed) if gives_arrays(preprocessor) else prepare(preprocessor, config)
+    return preprocessor.prepare_arrays(split_seed) if gives_arrays(preprocessor) else Feed(config).prepare(preprocessor)
 
 
-class LabelErrors:
-    """Errors of each label over all sequences and steps, summed up part by part.
+@dataclass(frozen=True)
+class LabelMetrics:
+    """Errors of a prediction in one label.
+
+    Attributes
+    ----------
+    mae, rmse : float
+        Mean absolute and root mean square error, in the unit of the label.
+    r2 : float
+        Coefficient of determination; of a constant label 1 if it is met exactly, else 0.
+    mae_standardised, rmse_standardised : float
+        Errors of the standardised label.
+    """
+
+    mae: float
+    rmse: float
+    r2: float
+    mae_standardised: float
+    rmse_standardised: float
+
+
+@dataclass(frozen=True)
+class PredictionMetrics:
+    """Errors of a prediction in all labels.
+
+    Attributes
+    ----------
+    labels : dict of str to LabelMetrics
+        Errors by label.
+    mse_standardised : float
+        Mean over all labels of the squared errors of standardised labels.
+    """
+
+    labels: dict[str, LabelMetrics]
+    mse_standardised: float
+
+    def as_dict(self) -> dict[str, dict[str, float]]:
+        """Return ``{label: {'mae', 'rmse', 'r2'}}`` in the units of the labels, as users get it."""
+        return {name: {"mae": each.mae, "rmse": each.rmse, "r2": each.r2} for name, each in self.labels.items()}
+
+
+class ErrorSums:
+    """Sums of the errors in each label, over all sequences and steps, part by part.
 
     Parameters
     ----------
@@ -73,7 +115,7 @@ class LabelErrors:
         self._is_constant = np.ones(len(names), bool)
 
     def add(self, predicted: Array, simulated: Array) -> None:
-        """Count predicted and simulated labels, (..., n_labels), in original units."""
+        """Add predicted and simulated labels, shape (..., n_labels), in original units."""
         true = simulated.reshape(-1, len(self._names)).astype("float64")
         errors = predicted.reshape(true.shape) - true
         # Deviations from the first value: the squares of large labels would leave no digits for their variance.
@@ -86,20 +128,14 @@ class LabelErrors:
         self._squares += (true**2).sum(axis=0)
         self._is_constant &= (true == 0).all(axis=0)
 
-    def per_label(self) -> dict[str, dict[str, float]]:
-        """Return `mae`, `rmse`, `r2` of each label, and the first two in standardised units too.
-
-        R² of a constant label is 1 if it is met exactly, else 0.
-        """
+    def metrics(self) -> PredictionMetrics:
+        """Return the errors over all that was added."""
         mae, mse = self._absolute / self._count, self._squared / self._count
+        rmse = np.sqrt(mse)
         variance = self._squares / self._count - (self._sums / self._count) ** 2
         r2 = np.where(self._is_constant, mse == 0, 1 - mse / np.where(self._is_constant, 1.0, variance))
-        columns = {"mae": mae, "rmse": np.sqrt(mse), "r2": r2}
-        columns |= {f"{kind}_standardised": columns[kind] / self._divisor for kind in ("mae", "rmse")}
-        return {
-            name: {kind: float(values[k]) for kind, values in columns.items()} for k, name in enumerate(self._names)
-        }
-
-    def mse_standardised(self) -> float:
-        """Return the mean over all labels of the squared errors of standardised labels."""
-        return float((self._squared / self._count / self._divisor**2).mean())
+        columns = np.stack([mae, rmse, r2, mae / self._divisor, rmse / self._divisor], axis=1).tolist()
+        return PredictionMetrics(
+            labels={name: LabelMetrics(*values) for name, values in zip(self._names, columns, strict=True)},
+            mse_standardised=float((mse / self._divisor**2).mean()),
+        )

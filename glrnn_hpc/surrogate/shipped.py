@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from glrnn_hpc.config import nearest
+from glrnn_hpc.config import did_you_mean
 from glrnn_hpc.errors import ModelError
 
 #: One folder for each of them, as `glrnn collect` exports a model.
@@ -35,8 +35,7 @@ def folder_of(model: str | Path) -> Path:
     shipped = names()
     if str(path) in shipped:
         return FOLDER / path
-    guess = nearest(str(path), shipped)
     raise ModelError(
         f"{model}: there is no such folder, and no shipped model of that name"
-        f"{f'; did you mean {guess}?' if guess else '.'} Shipped models: {', '.join(shipped) or 'none'}."
+        f"{did_you_mean(path, shipped, '; ', '.')} Shipped models: {', '.join(shipped) or 'none'}."
     )

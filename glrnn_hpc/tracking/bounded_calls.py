@@ -1,145 +1,106 @@
-"""Calls of W&B's client on a thread of their own: none is waited for longer than said.
+"""Calls of W&B's client on a thread of their own, each with a time limit.
 
-The client waits without limit for its service, a process named wandb-core, which may hang on a file system, be stopped
-or be killed. Whoever waits in vain ends the service: what waits for it then fails at once, also at the end of the
+The client waits without limit for its service, which may hang on a file system, be stopped or be killed. After a call
+that takes too long the service is ended: other calls that wait for it then fail at once, also at the end of the
 process, and a new service can be started.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
-import os
 import queue
-import signal
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from glrnn_hpc.errors import TrackingError
+from glrnn_hpc.tracking import service
 
-_SERVICE = "wandb-core"
-
-#: Seconds between two words to the watchdog while W&B is waited for.
+#: Seconds between two calls of `while_waiting`.
 _PAUSE = 0.5
 
-#: Seconds to clean up after a service that was ended.
+#: Seconds in which the client forgets a service that was ended.
 _CLEANING = 5.0
 
-_Errand = tuple[Callable[[], Any], "concurrent.futures.Future[Any]"]
+_T = TypeVar("_T")
 
 
-class Errands:
-    """Run actions one after the other on another thread.
+class BoundedCalls:
+    """Run calls one after the other on another thread.
 
     Parameters
     ----------
     while_waiting : callable
-        Called about twice a second while an action is waited for.
+        Called about twice a second while a call is waited for.
     """
 
     def __init__(self, while_waiting: Callable[[], None] = lambda: None) -> None:
         self._while_waiting = while_waiting
-        self._queue: queue.SimpleQueue[_Errand] | None = None
+        self._queue: queue.SimpleQueue[Callable[[], None]] | None = None
 
-    def run(self, action: Callable[[], Any], seconds: float) -> Any:
-        """Have an action done and return what it returns, or raise what it raises.
+    def call(self, function: Callable[[], _T], seconds: float) -> _T:
+        """Call a function and return what it returns, or raise what it raises.
 
         Raises
         ------
         TrackingError
-            If it is not done after `seconds`; W&B's service is ended then.
+            If it has not returned after `seconds`; W&B's service is ended then.
         """
-        return self.wait(self.send(action), seconds)
+        return self.wait(self.submit(function), seconds)
 
-    def wait(self, done: concurrent.futures.Future[Any], seconds: float) -> Any:
-        """Wait for what was sent, like `run`."""
+    def submit(self, function: Callable[[], _T]) -> concurrent.futures.Future[_T]:
+        """Have a function called after those that were submitted before, and do not wait for it."""
+        if self._queue is None:
+            self._queue = queue.SimpleQueue()
+            # A daemon: the end of the process does not wait for it.
+            threading.Thread(target=_run_calls, args=(self._queue,), name="tracking", daemon=True).start()
+        future: concurrent.futures.Future[_T] = concurrent.futures.Future()
+        self._queue.put(lambda: _run_call(function, future))
+        return future
+
+    def wait(self, future: concurrent.futures.Future[_T], seconds: float) -> _T:
+        """Wait for a function that was submitted, like `call`."""
         end = time.monotonic() + seconds
-        while not done.done() and (left := end - time.monotonic()) > 0:
-            concurrent.futures.wait([done], timeout=min(left, _PAUSE))
+        while not future.done() and (left := end - time.monotonic()) > 0:
+            concurrent.futures.wait([future], timeout=min(left, _PAUSE))
             self._while_waiting()
-        if done.done():
-            return done.result()
-        self.give_up()
+        if future.done():
+            return future.result()
+        self.end_service()
         raise TrackingError(f"no answer within {seconds:g} s")
 
-    def mend(self) -> None:
-        """After a failure: see to it that the next run gets a service that works."""
+    def recover(self) -> None:
+        """After a failure: make sure that the next run gets a service that works."""
         import wandb
 
         # A service keeps the id of a run that was not finished. One that also serves a run of the user's own stays.
         if wandb.run is None:
-            self.give_up()
-        elif not services():
-            self._forget()
+            self.end_service()
+        elif not service.service_pids():
+            self._forget_service()
 
-    def give_up(self) -> None:
-        """End W&B's service; what comes next starts another one."""
-        end_service()
-        # The thread may be stuck for ever, and what was sent before must not be done later.
+    def end_service(self) -> None:
+        """End W&B's service; the next call that needs one starts another."""
+        service.kill_service()
+        # The thread may be stuck for ever, and what was submitted before must not be called later.
         self._queue = None
-        self._forget()
+        self._forget_service()
 
-    def _forget(self) -> None:
-        done = self.send(_forget)
-        concurrent.futures.wait([done], timeout=_CLEANING)
-        if not done.done():
+    def _forget_service(self) -> None:
+        future = self.submit(service.forget_service)
+        concurrent.futures.wait([future], timeout=_CLEANING)
+        if not future.done():
             self._queue = None
 
-    def send(self, action: Callable[[], Any]) -> concurrent.futures.Future[Any]:
-        """Have an action done, after those that were sent before, and do not wait for it."""
-        if self._queue is None:
-            self._queue = queue.SimpleQueue()
-            # A daemon: the end of the process does not wait for it.
-            threading.Thread(target=_work, args=(self._queue,), name="tracking", daemon=True).start()
-        done: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        self._queue.put((action, done))
-        return done
 
-
-def _work(errands: queue.SimpleQueue[_Errand]) -> None:
+def _run_calls(calls: queue.SimpleQueue[Callable[[], None]]) -> None:
     while True:
-        action, done = errands.get()
-        try:
-            done.set_result(action())
-        except BaseException as error:
-            done.set_exception(error)
+        calls.get()()
 
 
-def _forget() -> None:
-    """Let the client forget a service that is gone: at the end of the process it would wait for it."""
-    import wandb
-
-    process: Any = None
-    with contextlib.suppress(Exception):
-        process = wandb.sdk.wandb_setup.singleton().assert_service()._proc
-    with contextlib.suppress(Exception):
-        wandb.teardown(exit_code=1)
-    if process is not None and not services():
-        # A teardown that fails leaves this out, and the process would stay as a zombie.
-        with contextlib.suppress(Exception):
-            process.join()
-
-
-def services() -> list[int]:
-    """Return the processes of W&B's service that this process has started and that live."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            # The command's name stands in parentheses; state and parent follow.
-            before, _, after = (path / "stat").read_text(encoding="utf-8").rpartition(")")
-        except OSError:
-            continue  # it ended meanwhile
-        state, parent = after.split()[:2]
-        if before.partition("(")[2] == _SERVICE and int(parent) == os.getpid() and state != "Z":
-            found.append(int(path.name))
-    return found
-
-
-def end_service() -> None:
-    """Kill the services of W&B that this process has started."""
-    for pid in services():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+def _run_call(function: Callable[[], Any], future: concurrent.futures.Future[Any]) -> None:
+    try:
+        future.set_result(function())
+    except BaseException as error:
+        future.set_exception(error)

@@ -1,4 +1,4 @@
-"""Fetch the best run of a sweep from W&B's server, with all its files."""
+"""Download of the best run of a sweep from W&B's server, with all its files."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from glrnn_hpc import layout
-from glrnn_hpc.errors import SweepError, TrackingError
-from glrnn_hpc.tracking.bounded_calls import Errands
-from glrnn_hpc.tracking.run import say
+from glrnn_hpc.errors import SweepError, TrackingError, one_line
+from glrnn_hpc.search.goal import sign_of
+from glrnn_hpc.tracking.bounded_calls import BoundedCalls
 from glrnn_hpc.tracking.server import require_server
 
 logger = logging.getLogger(__name__)
 
 #: Seconds to wait for a list of runs, and for the files of one.
-ANSWER, FILES = 120.0, 3600.0
+ANSWER_SECONDS, FILES_SECONDS = 120.0, 3600.0
 
-#: Where the runs go, in WANDB_DIR or the current folder.
+#: Folder of the downloaded runs, in WANDB_DIR or the current folder.
 FOLDER = Path("wandb", "downloads")
 
 
@@ -44,17 +44,17 @@ def download_best(sweep: str) -> Path:
         If the server cannot be reached, there is no key for it, or a file does not arrive.
     """
     require_server()
-    errands = Errands()
+    calls = BoundedCalls()
     try:
-        run = errands.run(lambda: _best(sweep), ANSWER)
-        return Path(errands.run(lambda: _download(run), FILES))
+        run = calls.call(lambda: _find_best_run(sweep), ANSWER_SECONDS)
+        return calls.call(lambda: _download(run), FILES_SECONDS)
     except (SweepError, TrackingError):
         raise
     except Exception as error:
-        raise TrackingError(f"{sweep}: cannot be read from W&B's server: {say(error)}") from error
+        raise TrackingError(f"{sweep}: cannot be read from W&B's server: {one_line(error)}") from error
 
 
-def _best(path: str) -> Any:
+def _find_best_run(path: str) -> Any:
     import wandb
 
     entity, project, name = path.split("/")
@@ -62,11 +62,12 @@ def _best(path: str) -> Any:
     try:
         sweep = api.sweep(path)
     except (ValueError, wandb.errors.CommError) as error:
-        raise SweepError(f"{path}: W&B's server shows no such sweep: {say(error)}") from error
-    wanted = sweep.config.get("metric") or {}
-    metric, is_lower_better = str(wanted.get("name", "val_loss")), wanted.get("goal", "minimize") == "minimize"
+        raise SweepError(f"{path}: W&B's server shows no such sweep: {one_line(error)}") from error
+    optimised = sweep.config.get("metric") or {}
+    metric = str(optimised.get("name", "val_loss"))
+    is_lower_better = sign_of(optimised.get("goal", "minimize")) > 0
     order = f"{'+' if is_lower_better else '-'}summary_metrics.{metric}"
-    others = []
+    unsuitable = []
     for run in api.runs(f"{entity}/{project}", filters={"$and": [{"sweep": name}]}, order=order):
         value = run.summary.get(metric)
         is_number = isinstance(value, int | float) and math.isfinite(value)
@@ -74,10 +75,10 @@ def _best(path: str) -> Any:
         if run.state == "finished" and state == "finished" and is_number:
             logger.info("the best run of %s is %s: %s %g", path, run.id, metric, value)
             return run
-        others.append(f"{run.id} ({state if state != 'finished' else f'has no {metric}'})")
+        unsuitable.append(f"{run.id} ({state if state != 'finished' else f'has no {metric}'})")
     raise SweepError(
         f"{path}: W&B's server has no finished run of this sweep with a value of {metric}; "
-        f"it has {', '.join(others) or 'none at all'}; runs that were deleted there are lost."
+        f"it has {', '.join(unsuitable) or 'none at all'}; runs that were deleted there are lost."
     )
 
 
@@ -85,7 +86,7 @@ def _download(run: Any) -> Path:
     parts = (run.entity, run.project, run.id)
     name = "/".join(parts)
     if any(part in ("", ".", "..") or "/" in part for part in parts):
-        # What the server says becomes the name of a folder that is replaced.
+        # The server's answer becomes the name of a folder that is replaced.
         raise TrackingError(
             f"run {name!r}: W&B's server gives it a name that is no name of a folder; nothing is downloaded."
         )
@@ -98,10 +99,10 @@ def _download(run: Any) -> Path:
             try:
                 file.download(root=str(partial), replace=True).close()
             except Exception as error:
-                raise TrackingError(f"run {name}: {file.name} cannot be downloaded: {say(error)}") from error
+                raise TrackingError(f"run {name}: {file.name} cannot be downloaded: {one_line(error)}") from error
         layout.replace_folder(partial, target)
     finally:
         layout.remove_folder(partial)
-    has = ", ".join(sorted(path.name for path in target.iterdir()))
-    logger.info("run %s is in %s: %s", name, target, has or "it has no files; were they deleted?")
+    files = ", ".join(sorted(path.name for path in target.iterdir()))
+    logger.info("run %s is in %s: %s", name, target, files or "it has no files; were they deleted?")
     return target

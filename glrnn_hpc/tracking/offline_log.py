@@ -1,4 +1,4 @@
-"""What W&B's client wrote for one owner of a trial: read the log of an offline run back.
+"""Log of an offline run: the file that W&B's client writes, read back.
 
 The log is a sequence of protobuf records in blocks of 32 KiB, as LevelDB writes its logs: each chunk of a record has a
 header of checksum (4 bytes), length (2) and type (1: a whole record, 2, 3, 4: its first, middle and last chunk).
@@ -18,8 +18,8 @@ _WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
 @dataclass(frozen=True)
-class Log:
-    """What the log of an offline run holds.
+class OfflineLog:
+    """Content of the log of an offline run.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Log:
     exit_code: int | None
 
 
-def read_log(path: Path) -> Log:
+def read_log(path: Path) -> OfflineLog:
     """Read the log of a run as far as it is whole; a missing file is an empty log."""
     run: Any = None
     files: dict[str, None] = {}
@@ -57,7 +57,7 @@ def read_log(path: Path) -> Log:
         elif kind == "exit":
             exit_code = record.exit.exit_code
     run_id, project, entity = (getattr(run, name, None) or None for name in ("run_id", "project", "entity"))
-    return Log(run_id, project, entity, tuple(files), n_rows, exit_code)
+    return OfflineLog(run_id, project, entity, tuple(files), n_rows, exit_code)
 
 
 def records(path: Path) -> Iterator[Any]:

@@ -1,36 +1,41 @@
-"""A training's run in W&B. Whatever W&B does, the training goes on."""
+"""W&B run of a training; the training goes on whatever W&B does."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glrnn_hpc import layout
-from glrnn_hpc.errors import TrackingError
-from glrnn_hpc.tracking.bounded_calls import Errands
+from glrnn_hpc.errors import TrackingError, one_line
+from glrnn_hpc.records.json_types import JsonObject, JsonValue
+from glrnn_hpc.tracking.bounded_calls import BoundedCalls
 from glrnn_hpc.tracking.offline_log import read_log
+
+if TYPE_CHECKING:
+    import wandb
 
 logger = logging.getLogger(__name__)
 
 MODES = ("offline", "online", "disabled")
 
 #: Seconds that W&B is waited for: to start a run, to take something, and to finish a run, which uploads it if online.
-START, STEP = 60.0, 30.0
-FINISH = {"offline": 60.0, "online": 600.0}
+START_SECONDS, STEP_SECONDS = 60.0, 30.0
+FINISH_SECONDS = {"offline": 60.0, "online": 600.0}
+
+#: The same for a process that is about to be ended.
+LEAVING_SECONDS = 10.0
 
 #: Seconds until the log of a finished run is on the disk.
-_WRITING = 3.0
+_WRITING_SECONDS = 3.0
 
-#: The same for a process that has been told to leave.
-HURRY = 10.0
-
-#: What is not worth its time or place in a run of this package: who trained what is in the configuration.
+#: Settings that leave out what costs time or space: who trained what is in the configuration.
 _QUIET = {
     "silent": True,
     "console": "off",
@@ -52,152 +57,146 @@ class TrackedRun:
     run : wandb.Run or None
         The run.
     config : dict
-        The configuration that decides.
-    errands : Errands
-        Who calls W&B.
+        The configuration of the training.
+    calls : BoundedCalls
+        Calls of W&B's client.
     is_ours : bool
         Whether this package opened the run: then its steps are epochs.
     level : int
-        Of the message that tells of a failure.
+        Level of the message about a failure.
 
     Attributes
     ----------
     config : dict
-        The configuration that decides: `wandb.config` of the run, or what was given.
+        The configuration of the training: `wandb.config` of the run, or what was given.
     is_ours : bool
         Whether this package opened the run.
-    is_whole : bool
-        Whether the run has got all that it was told.
+    is_complete : bool
+        Whether the run holds all that was logged to it.
     """
 
     def __init__(
         self,
-        run: Any,
-        config: dict[str, Any],
-        errands: Errands,
+        run: wandb.Run | None,
+        config: JsonObject,
+        calls: BoundedCalls,
         *,
         is_ours: bool = True,
         level: int = logging.WARNING,
     ) -> None:
         self._run = run
-        self._errands = errands
+        self._calls = calls
         self.is_ours = is_ours
         self._level = level
-        self._step, self._finish = STEP, FINISH
+        self._step_seconds, self._finish_seconds = STEP_SECONDS, FINISH_SECONDS
         self.config = config
-        self.is_whole = run is not None
+        self.is_complete = run is not None
 
     @property
     def folder(self) -> Path | None:
         """Folder of the run's files; None without a run."""
-        return Path(self._run.dir) if self.is_whole else None
+        return Path(self._run.dir) if self._run is not None and self.is_complete else None
 
     @property
-    def decides(self) -> bool:
-        """Whether the run's configuration comes first: an agent of a W&B sweep has chosen it."""
-        return self.is_whole and getattr(self._run, "sweep_id", None) is not None
+    def is_of_agent(self) -> bool:
+        """Whether an agent of a W&B sweep has chosen the run's configuration, which then comes first."""
+        return self.is_complete and getattr(self._run, "sweep_id", None) is not None
 
-    def hurry(self) -> None:
+    def shorten_waits(self) -> None:
         """Wait less for W&B from now on: the process is about to be ended."""
-        self._step = HURRY
-        self._finish = dict.fromkeys(FINISH, HURRY)
+        self._step_seconds = LEAVING_SECONDS
+        self._finish_seconds = dict.fromkeys(FINISH_SECONDS, LEAVING_SECONDS)
 
     def log(self, *rows: Mapping[str, float], is_last: bool = False) -> None:
         """Log rows of metrics, one for each epoch; the metrics of the last row belong to the epoch before it."""
 
-        def log() -> None:
+        def log(run: wandb.Run) -> None:
             for row in rows:
                 # In a run of the user's own the steps are the user's.
                 step = int(row["epoch"]) if self.is_ours else None
-                self._run.log(dict(row), step=step, commit=True if is_last or not self.is_ours else None)
+                run.log(dict(row), step=step, commit=True if is_last or not self.is_ours else None)
 
-        self.do(log)
+        self._call(log)
 
-    def summarize(self, values: Mapping[str, Any]) -> None:
+    def update_summary(self, values: Mapping[str, JsonValue]) -> None:
         """Set values of the summary; metrics that are logged later replace theirs."""
-        self.do(lambda: self._run.summary.update(dict(values)))
+        self._call(lambda run: run.summary.update(dict(values)))
 
-    def update_config(self, config: Mapping[str, Any]) -> None:
+    def update_config(self, config: Mapping[str, JsonValue]) -> None:
         """Show the whole configuration, defaults too, in the run."""
-        self.do(lambda: self._run.config.update(dict(config), allow_val_change=True))
+        self._call(lambda run: run.config.update(dict(config), allow_val_change=True))  # type: ignore[no-untyped-call]
 
     def tag(self, tag: str) -> None:
         """Add a tag."""
 
-        def add() -> None:
-            self._run.tags = (*self._run.tags, tag)
+        def add(run: wandb.Run) -> None:
+            run.tags = (*(run.tags or ()), tag)
 
-        self.do(add)
+        self._call(add)
 
     def save(self, *files: Path) -> None:
         """Keep `files` in the folder of the run, and upload them with it."""
         for file in files:
-            self.do(lambda file=file: self._save(file))
+            self._call(functools.partial(_save, file))
 
-    def _save(self, file: Path) -> None:
-        kept = Path(self._run.dir) / file.name
-        if not kept.exists():
-            _keep(file, kept)
-        # W&B uploads a config.yaml of its own.
-        if file.name != "config.yaml":
-            self._run.save(str(kept), base_path=self._run.dir, policy="now", glob=False)
-
-    def do(self, action: Any) -> None:
+    def _call(self, action: Callable[[wandb.Run], object]) -> None:
         """Do something with the run; after the first failure, which is logged, nothing is done any more."""
-        if not self.is_whole:
+        if self._run is None or not self.is_complete:
             return
         try:
-            self._errands.run(action, self._step)
+            self._calls.call(functools.partial(action, self._run), self._step_seconds)
         except Exception as error:
-            self.is_whole = False
-            logger.log(self._level, "W&B failed, the training goes on without it: %s", say(error))
+            self.is_complete = False
+            logger.log(self._level, "W&B failed, the training goes on without it: %s", one_line(error))
 
     def finish(self, exit_code: int, *, is_preempted: bool = False) -> None:
         """End the run, and wait until it is on the disk; one that is preempted will go on later."""
         if self._run is None:
             return
-
-        def finish() -> None:
-            if is_preempted:
-                self._run.mark_preempting()
-            self._run.finish(exit_code=exit_code)
-            self._wait_until_written()
-
+        finish = functools.partial(_finish, self._run, exit_code, is_preempted)
         try:
-            self._errands.run(finish, self._finish["offline" if self._run.offline else "online"])
+            self._calls.call(finish, self._finish_seconds["offline" if self._run.offline else "online"])
         except Exception as error:
-            if self.is_whole:
-                logger.log(self._level, "W&B could not finish the run: %s", say(error))
-            self.is_whole = False
-        if not self.is_whole:
+            if self.is_complete:
+                logger.log(self._level, "W&B could not finish the run: %s", one_line(error))
+            self.is_complete = False
+        if not self.is_complete:
             self._forget()
 
     def _forget(self) -> None:
-        """Let the client forget a run that it could not end, and a service that is gone: others may come."""
+        """Let the client forget a run that it could not end, and a service that is gone: other runs may come."""
         import wandb
 
         if wandb.run is self._run:
             wandb.run = None
-        self._errands.mend()
-
-    def _wait_until_written(self) -> None:
-        """Wait for the end of the log: the service closes it a moment after it has said that the run is finished."""
-        log = layout.Fragment(Path(self._run.dir).parent).log
-        end = time.monotonic() + _WRITING
-        while read_log(log).exit_code is None:
-            if time.monotonic() > end:
-                # The service tells nobody of a full disk.
-                raise TrackingError(f"{log} has no end; is there room on the disk?")
-            time.sleep(0.01)
+        self._calls.recover()
 
 
-def say(error: BaseException) -> str:
-    """Return an error in one line; some of W&B's have no text."""
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+def _finish(run: wandb.Run, exit_code: int, is_preempted: bool) -> None:
+    """End a run and wait for the end of its log: the service closes it a moment after it has answered."""
+    if is_preempted:
+        run.mark_preempting()
+    run.finish(exit_code=exit_code)
+    log = layout.WandbRunFolder(Path(run.dir).parent).log
+    end = time.monotonic() + _WRITING_SECONDS
+    while read_log(log).exit_code is None:
+        if time.monotonic() > end:
+            # The service reports a full disk to nobody.
+            raise TrackingError(f"{log} has no end; is there room on the disk?")
+        time.sleep(0.01)
 
 
-def _keep(file: Path, kept: Path) -> None:
-    """Make `kept` the same as `file`; W&B's own way is a link to its name, which is dead once the folder is moved."""
+def _save(file: Path, run: wandb.Run) -> None:
+    kept = Path(run.dir) / file.name
+    if not kept.exists():
+        _link_or_copy(file, kept)
+    # W&B uploads a config.yaml of its own.
+    if file.name != "config.yaml":
+        run.save(str(kept), base_path=run.dir, policy="now", glob=False)
+
+
+def _link_or_copy(file: Path, kept: Path) -> None:
+    """Make `kept` the same as `file`; W&B's own link to its name would be dead once the folder is moved."""
     # config.yaml is copied: W&B's client writes its own over it.
     if file.name != "config.yaml":
         with contextlib.suppress(OSError):
@@ -206,8 +205,8 @@ def _keep(file: Path, kept: Path) -> None:
     shutil.copyfile(file, kept)
 
 
-def open_run(folder: Path, mode: str | None, **arguments: Any) -> Any:
-    """Return a new run of W&B whose files go to `folder`/wandb; to be called by an errand.
+def open_run(folder: Path, mode: str | None, **arguments: Any) -> wandb.Run:
+    """Return a new run of W&B whose files go to `folder`/wandb; it may hang, so that it belongs into a bounded call.
 
     Raises
     ------
@@ -226,10 +225,10 @@ def open_run(folder: Path, mode: str | None, **arguments: Any) -> Any:
 
 
 @contextlib.contextmanager
-def tracked(
-    config: Mapping[str, Any] | None, mode: str | None = None, folder: Path | None = None
+def tracked_run(
+    config: Mapping[str, JsonValue] | None, mode: str | None = None, folder: Path | None = None
 ) -> Iterator[TrackedRun]:
-    """Give the run of this training: the one that is open already, or a new one that is finished at the end.
+    """Yield the run of this training: the one that is open already, or a new one that is finished at the end.
 
     Parameters
     ----------
@@ -244,30 +243,31 @@ def tracked(
     agents = None if "WANDB_SWEEP_ID" in os.environ else "offline"
     chosen = mode or os.environ.get("WANDB_MODE") or agents
     given = dict(config or {})
-    errands = Errands()
+    calls = BoundedCalls()
     if chosen == "disabled":
-        yield TrackedRun(None, given, errands)
+        yield TrackedRun(None, given, calls)
         return
-    # Always said: wandb remembers the current directory of the first run in this process.
+    # Always given: wandb remembers the current directory of the first run in this process.
     target = Path(os.environ.get("WANDB_DIR") or folder or Path.cwd())
 
-    def start() -> tuple[Any, bool]:
+    def start() -> tuple[wandb.Run, bool]:
         import wandb
 
         if wandb.run is not None:
             return wandb.run, False
         return open_run(target, chosen, config=given or None), True
 
-    run, is_ours = None, False
+    run: wandb.Run | None = None
+    is_ours = False
     try:
-        run, is_ours = errands.run(start, START)
+        run, is_ours = calls.call(start, START_SECONDS)
         merged = dict(run.config)
     except Exception as error:
-        logger.warning("W&B cannot start, the training goes on without it: %s", say(error))
+        logger.warning("W&B cannot start, the training goes on without it: %s", one_line(error))
         run, merged = None, given
-    opened = TrackedRun(run, merged, errands, is_ours=is_ours)
+    opened = TrackedRun(run, merged, calls, is_ours=is_ours)
     if run is not None and not is_ours:
-        opened.config = {**given, **merged} if opened.decides else {**merged, **given}
+        opened.config = {**given, **merged} if opened.is_of_agent else {**merged, **given}
     exit_code = 1
     try:
         yield opened

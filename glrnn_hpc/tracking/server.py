@@ -1,4 +1,4 @@
-"""W&B's server, asked from a login node: whether it is there, and for a sweep in which offline runs will arrive."""
+"""W&B's server: its address, a check that it answers and knows the user, and sweeps that are made on it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,18 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import warnings
-from collections.abc import Mapping
-from typing import Any
 
-from glrnn_hpc.errors import TrackingError
-from glrnn_hpc.tracking.bounded_calls import Errands
-from glrnn_hpc.tracking.run import say
+from glrnn_hpc.errors import TrackingError, one_line
+from glrnn_hpc.records.json_types import JsonObject
+from glrnn_hpc.tracking.bounded_calls import BoundedCalls
 
 #: Seconds to wait for the server's answer, and for a new sweep.
-ANSWER, SWEEP = 5.0, 60.0
+ANSWER_SECONDS, SWEEP_SECONDS = 5.0, 60.0
 
 _ADVICE = "run this on a node with internet, such as a login node"
 
 
-def require_server(seconds: float = ANSWER) -> str:
+def require_server(seconds: float = ANSWER_SECONDS) -> str:
     """Check that W&B's server answers and knows the user; return the server's address.
 
     The client itself tries again silently for minutes.
@@ -53,7 +51,7 @@ def require_server(seconds: float = ANSWER) -> str:
             raise _unknown_key(url) from error
         raise TrackingError(f"W&B's server {url} answers with status {error.code}; try again later.") from error
     except (OSError, ValueError) as error:
-        raise TrackingError(f"W&B's server {url} cannot be reached: {say(error)}; {_ADVICE}.") from error
+        raise TrackingError(f"W&B's server {url} cannot be reached: {one_line(error)}; {_ADVICE}.") from error
     if not (content.get("data") or {}).get("viewer"):
         raise _unknown_key(url)
     return url
@@ -67,7 +65,7 @@ def server_url() -> str:
     return str(url).rstrip("/")
 
 
-def create_sweep(content: Mapping[str, Any], project: str, entity: str | None) -> str:
+def create_sweep(content: JsonObject, project: str, entity: str | None) -> str:
     """Make a sweep on W&B's server and return its id.
 
     Parameters
@@ -87,15 +85,15 @@ def create_sweep(content: Mapping[str, Any], project: str, entity: str | None) -
     def create() -> str:
         import wandb
 
-        # What the client prints is no output of a command of this package, and it warns of calls of its own.
+        # The client's prints are no output of a command of this package, and it warns of calls of its own.
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return str(wandb.sweep(dict(content), entity=entity, project=project))
+            return str(wandb.sweep(content, entity=entity, project=project))
 
     try:
-        return str(Errands().run(create, SWEEP))
+        return BoundedCalls().call(create, SWEEP_SECONDS)
     except Exception as error:
-        raise TrackingError(f"W&B does not make the sweep: {say(error)}") from error
+        raise TrackingError(f"W&B does not make the sweep: {one_line(error)}") from error
 
 
 def _unknown_key(url: str) -> TrackingError:
@@ -107,11 +105,11 @@ def _api_key(url: str) -> str | None:
         return key
     address = urllib.parse.urlsplit(url)
     with contextlib.suppress(OSError, netrc.NetrcParseError):
-        known = netrc.netrc(os.environ.get("NETRC"))
+        entries = netrc.netrc(os.environ.get("NETRC"))
         # The client writes a server of one's own with its port.
         for host in (address.netloc, address.hostname or ""):
-            if host in known.hosts:
-                return known.hosts[host][2]
+            if host in entries.hosts:
+                return entries.hosts[host][2]
     import wandb
 
     return wandb.sdk.wandb_setup.singleton().settings.api_key or None

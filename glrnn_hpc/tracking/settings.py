@@ -1,4 +1,4 @@
-"""How a sweep is told to W&B: decided once, by the command that creates the sweep."""
+"""Decision how the trials of a sweep are logged to W&B, made once by the command that creates the sweep."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import dataclasses
 import os
 import re
 import secrets
-from typing import TYPE_CHECKING, Any
 
 from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.records.json_types import JsonObject
+from glrnn_hpc.records.tracking_settings import TrackingSettings
+from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.tracking.run import MODES
-from glrnn_hpc.tracking.trial_tracker import PROJECT, Tracking
 
-if TYPE_CHECKING:
-    from glrnn_hpc.search.spec import SweepSpec
+#: Project of the sweeps that name none.
+PROJECT = "glrnn_hpc"
 
-#: What W&B takes for names; a slash parts entity, project and id.
+#: A name that W&B takes; a slash parts entity, project and id.
 _ID = re.compile(r"[^/\\#?%:\s]+")
 
 
-def tracking_of(spec: SweepSpec, name: str, mode: str | None, sweep: str | None) -> dict[str, Any]:
-    """Return what `tracking.json` of a new sweep holds.
+def tracking_settings(spec: SweepSpec, name: str, mode: str | None, sweep: str | None) -> TrackingSettings:
+    """Return the settings of a new sweep.
 
     Parameters
     ----------
@@ -46,26 +47,27 @@ def tracking_of(spec: SweepSpec, name: str, mode: str | None, sweep: str | None)
         raise ConfigError(f"{origin}: {chosen!r} is not one of {', '.join(MODES)}.")
     labels = spec.labels
     project = str(labels.get("project") or os.environ.get("WANDB_PROJECT") or PROJECT)
-    entity = labels.get("entity") or os.environ.get("WANDB_ENTITY")
-    identity: str | None = None
+    named = labels.get("entity") or os.environ.get("WANDB_ENTITY")
+    entity = str(named) if named else None
+    sweep_id: str | None = None
     if sweep is not None:
         if chosen == "disabled":
             raise ConfigError("--wandb-sweep: no run would arrive there, as W&B is disabled; give --wandb offline.")
         if sweep != "create":
-            entity, project, identity = _identity(sweep, entity, project)
-    told = Tracking(
-        chosen, project, entity and str(entity), str(labels.get("name") or name), identity, secrets.token_hex(4)
-    )
+            entity, project, sweep_id = _parse_sweep_id(sweep, entity, project)
+    group = str(labels.get("name") or name)
+    settings = TrackingSettings(chosen, project, entity, group, sweep_id, prefix=secrets.token_hex(4))
     if sweep == "create":
         # Here, as nothing else of a sweep needs a network.
         from glrnn_hpc.tracking.server import create_sweep
 
-        identity = create_sweep(_content(spec, told.group), project, told.entity)
-        told = dataclasses.replace(told, sweep_id=identity)
-    return told.as_dict()
+        sweep_id = create_sweep(_wandb_content(spec, group), project, entity)
+        settings = dataclasses.replace(settings, sweep_id=sweep_id)
+    return settings
 
 
-def _identity(sweep: str, entity: Any, project: str) -> tuple[Any, str, str]:
+def _parse_sweep_id(sweep: str, entity: str | None, project: str) -> tuple[str | None, str, str]:
+    """Return entity, project and id of a sweep on W&B's server."""
     parts = sweep.split("/")
     if len(parts) not in (1, 3) or not all(_ID.fullmatch(part) for part in parts):
         raise ConfigError(f"--wandb-sweep: {sweep!r} is neither create nor an id: ID or entity/project/ID is needed.")
@@ -74,7 +76,7 @@ def _identity(sweep: str, entity: Any, project: str) -> tuple[Any, str, str]:
     return entity, project, sweep
 
 
-def _content(spec: SweepSpec, name: str) -> dict[str, Any]:
-    """Return a sweep in the words of W&B: keys of this package's own are refused there."""
+def _wandb_content(spec: SweepSpec, name: str) -> JsonObject:
+    """Return a sweep without this package's own keys, which W&B refuses."""
     content = {key: value for key, value in spec.as_dict().items() if key not in ("seed", "sampler")}
     return {**content, "name": name}

@@ -1,4 +1,4 @@
-"""Bring offline runs to the W&B server: those of a sweep's trials, or of single trainings."""
+"""Sync of offline runs with W&B's server: those of a sweep's trials, or of single trainings."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pathlib import Path
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import TrackingError
-from glrnn_hpc.tracking.offline_log import Log, read_log
+from glrnn_hpc.tracking.confirmation import RunConfirmation
+from glrnn_hpc.tracking.offline_log import OfflineLog, read_log
+from glrnn_hpc.tracking.run_from_records import write_run_from_records
 from glrnn_hpc.tracking.server import server_url
-from glrnn_hpc.tracking.sync_marks import Mark, add_marks, marks_of, new_mark
-from glrnn_hpc.tracking.trial_tracker import Tracking, record_trial
-from glrnn_hpc.tracking.upload import Patience, Server, send
+from glrnn_hpc.tracking.sync_candidates import Candidate, find_candidates
+from glrnn_hpc.tracking.sync_marks import SyncMark, add_marks
+from glrnn_hpc.tracking.upload import SyncTimeouts, upload
 
 logger = logging.getLogger(__name__)
 
@@ -24,34 +26,8 @@ BATCH = 50
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A run that could be sent.
-
-    Attributes
-    ----------
-    name : str
-        For the user: of the trial, or of the run's folder.
-    fragment : Fragment or None
-        Its folder; None if it is to be written from the records of the trial.
-    is_finished : bool
-        Whether nothing will be added to it.
-    number : int or None
-        Of the trial.
-    """
-
-    name: str
-    fragment: layout.Fragment | None
-    is_finished: bool
-    number: int | None = None
-
-    def marks(self) -> list[Mark]:
-        """Return what is known of the servers that have it."""
-        return marks_of(self.fragment) if self.fragment else []
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one run: `state` is synced, skipped, failed, or would sync; `reason` says why."""
+class SyncOutcome:
+    """Outcome of the sync of one run: `state` is synced, skipped, failed, or would sync; `reason` says why."""
 
     name: str
     state: str
@@ -64,8 +40,8 @@ def sync(
     *,
     is_dry: bool = False,
     include_unfinished: bool = False,
-    patience: Patience | None = None,
-) -> list[Outcome]:
+    timeouts: SyncTimeouts | None = None,
+) -> list[SyncOutcome]:
     """Send the runs below a folder that the server does not have.
 
     Parameters
@@ -76,12 +52,12 @@ def sync(
         Whether nothing is sent, and no server asked.
     include_unfinished : bool
         Whether runs are sent, too, that are still written; they are sent again later.
-    patience : Patience, optional
-        How long things are waited for.
+    timeouts : SyncTimeouts, optional
+        How long the client and the server are waited for.
 
     Returns
     -------
-    list of Outcome
+    list of SyncOutcome
         One for each run, in the order of the trials.
 
     Raises
@@ -90,204 +66,170 @@ def sync(
         If there is no run in `root`, another process sends them, the server cannot be reached, or there is no key for
         it. Nothing has been marked then as sent.
     """
-    found = candidates(root)
-    if not found:
+    candidates = find_candidates(root)
+    if not candidates:
         raise TrackingError(
             f"{root}: holds no run of W&B; the folder of a sweep or of a training that was tracked is needed "
             "(--wandb offline)."
         )
     if is_dry:
-        return [_foreseen(candidate, include_unfinished) for candidate in found]
+        return [_expected_outcome(candidate, include_unfinished) for candidate in candidates]
     sweep = layout.SweepFolder(root)
-    with _alone(sweep):
-        return _Syncing(sweep, include_unfinished, patience or Patience()).run(candidates(root))
+    with _sync_lock(sweep):
+        return _Sync(sweep, include_unfinished, timeouts or SyncTimeouts()).run(find_candidates(root))
 
 
-def candidates(root: Path) -> list[Candidate]:
-    """Return the runs below a folder: of each trial the newest fragment, in which all of the older ones is."""
-    sweep = layout.SweepFolder(root)
-    if not sweep.sweep.exists():
-        return [_of_training(layout.Fragment(path.parent)) for path in sorted((root / "wandb").glob("*run-*/*.wandb"))]
-    if Tracking.of(sweep) is None:
-        return []
-    numbers = sorted(int(path.name) for path in sweep.trials.glob("[0-9]*") if path.name.isdigit())
-    return [candidate for number in numbers if (candidate := _of_trial(sweep, number)) is not None]
-
-
-def _of_trial(sweep: layout.SweepFolder, number: int) -> Candidate | None:
-    trial, name = sweep.trial(number), f"trial {number}"
-    fragments = trial.fragments()
-    newest = fragments[-1] if fragments else None
-    if trial.result.exists():
-        is_whole = newest is not None and newest.is_final()
-        return Candidate(name, newest if is_whole else None, is_finished=True, number=number)
-    return None if newest is None else Candidate(name, newest, is_finished=False, number=number)
-
-
-def _of_training(fragment: layout.Fragment) -> Candidate:
-    return Candidate(fragment.root.name, fragment, is_finished=read_log(fragment.log).exit_code is not None)
-
-
-def _foreseen(candidate: Candidate, include_unfinished: bool) -> Outcome:
-    if reason := _reason_to_skip(candidate, include_unfinished):
-        return Outcome(candidate.name, "skipped", reason)
-    reason = "" if candidate.fragment else "from the records of the trial"
+def _expected_outcome(candidate: Candidate, include_unfinished: bool) -> SyncOutcome:
+    if reason := candidate.reason_to_skip(include_unfinished):
+        return SyncOutcome(candidate.name, "skipped", reason)
+    reason = "" if candidate.folder else "from the records of the trial"
     if marks := candidate.marks():
         reason = f"is on {', '.join(mark.server for mark in marks)}, not known to be on {server_url()}"
-    return Outcome(candidate.name, "would sync", reason)
-
-
-def _reason_to_skip(candidate: Candidate, include_unfinished: bool) -> str:
-    for mark in candidate.marks():
-        # Only then, as it imports W&B's client.
-        if mark.server == server_url():
-            return f"synced already: {mark.path} on {mark.server}"
-    if not candidate.is_finished and not include_unfinished:
-        return "is not finished"
-    return ""
+    return SyncOutcome(candidate.name, "would sync", reason)
 
 
 @dataclass(frozen=True)
-class _Ready:
-    """A run that can be sent."""
+class _ReadableRun:
+    """A run whose log was read, so that it can be sent."""
 
     candidate: Candidate
-    fragment: layout.Fragment
-    run: Log
+    folder: layout.WandbRunFolder
+    log: OfflineLog
 
-    def is_claimed(self) -> bool:
-        return self.fragment.client_mark.exists() or not self.fragment.is_offline()
+    def was_sent_by_client(self) -> bool:
+        return self.folder.client_mark.exists() or not self.folder.is_offline()
 
 
-class _Syncing:
+class _Sync:
     """One pass over the runs of a folder."""
 
-    def __init__(self, sweep: layout.SweepFolder, include_unfinished: bool, patience: Patience) -> None:
-        self._sweep, self._include_unfinished, self._patience = sweep, include_unfinished, patience
-        self._outcomes: dict[str, Outcome] = {}
-        self._lacks: dict[str, str] = {}
+    def __init__(self, sweep: layout.SweepFolder, include_unfinished: bool, timeouts: SyncTimeouts) -> None:
+        self._sweep, self._include_unfinished, self._timeouts = sweep, include_unfinished, timeouts
+        self._outcomes: dict[str, SyncOutcome] = {}
+        self._missing: dict[str, str] = {}
 
-    def run(self, found: Sequence[Candidate]) -> list[Outcome]:
-        """Send what is to be sent."""
-        todo = []
-        for candidate in found:
-            if reason := _reason_to_skip(candidate, self._include_unfinished):
-                self._outcomes[candidate.name] = Outcome(candidate.name, "skipped", reason)
+    def run(self, candidates: Sequence[Candidate]) -> list[SyncOutcome]:
+        """Send the candidates that the server does not have."""
+        to_send = []
+        for candidate in candidates:
+            if reason := candidate.reason_to_skip(self._include_unfinished):
+                self._set_outcome(candidate, "skipped", reason)
             else:
-                todo.append(candidate)
-        if todo:
-            self._server = Server()
-            self._send_all(todo)
-        return [self._outcomes[candidate.name] for candidate in found]
+                to_send.append(candidate)
+        if to_send:
+            self._confirmation = RunConfirmation()
+            self._send_in_batches(to_send)
+        return [self._outcomes[candidate.name] for candidate in candidates]
 
-    def _send_all(self, todo: Sequence[Candidate]) -> None:
-        for start in range(0, len(todo), BATCH):
+    def _send_in_batches(self, to_send: Sequence[Candidate]) -> None:
+        for start in range(0, len(to_send), BATCH):
             try:
-                self._send(todo[start : start + BATCH])
+                self._send(to_send[start : start + BATCH])
             except TrackingError as error:
                 if not any(outcome.state == "synced" for outcome in self._outcomes.values()):
                     raise
-                for candidate in todo:
+                for candidate in to_send:
                     if candidate.name not in self._outcomes:
-                        self._note(candidate, "failed", str(error))
+                        self._set_outcome(candidate, "failed", str(error))
                 return
-            n_done = sum(candidate.name in self._outcomes for candidate in todo)
-            logger.info("%d of %d runs are done", n_done, len(todo))
+            n_done = sum(candidate.name in self._outcomes for candidate in to_send)
+            logger.info("%d of %d runs are done", n_done, len(to_send))
 
     def _send(self, batch: Sequence[Candidate]) -> None:
-        pairs = [ready for candidate in batch if (ready := self._ready(candidate)) is not None]
+        runs = [run for candidate in batch if (run := self._readable(candidate)) is not None]
         # The client has sent these already: by hand, in a sync that was interrupted, or while they were online.
-        claimed = [ready for ready in pairs if ready.candidate.is_finished and ready.is_claimed()]
-        if claimed:
-            lacks = self._server.missing([(ready.run, ready.fragment.files) for ready in claimed], seconds=0)
-            for ready, lack in zip(claimed, lacks, strict=True):
+        sent = [run for run in runs if run.candidate.is_finished and run.was_sent_by_client()]
+        if sent:
+            missing = self._confirmation.missing([(run.log, run.folder.files) for run in sent], seconds=0)
+            for run, lack in zip(sent, missing, strict=True):
                 if not lack:
-                    self._mark(ready, "skipped", "the server has it already")
-        if left := self._left(pairs):
-            self._send_and_confirm(left)
+                    self._mark(run, "skipped", "the server has it already")
+        if pending := self._pending(runs):
+            self._upload_and_confirm(pending)
 
-    def _ready(self, candidate: Candidate) -> _Ready | None:
+    def _readable(self, candidate: Candidate) -> _ReadableRun | None:
         """Read the log of a run, or write it from the records of the trial; None, and a failure, if it is broken."""
-        fragment, log, marks = candidate.fragment, None, candidate.marks()
+        folder, log, marks = candidate.folder, None, candidate.marks()
         try:
-            if fragment is not None:
-                log = read_log(fragment.log)
+            if folder is not None:
+                log = read_log(folder.log)
             if candidate.number is not None and candidate.is_finished and (log is None or log.exit_code is None):
                 # W&B did not write it, or its log was damaged since.
-                fragment = record_trial(self._sweep, candidate.number)
-                add_marks(fragment, marks)  # the old log is gone, and its marks with it
-                log = read_log(fragment.log)
-            if fragment is None or log is None or log.run_id is None:
-                where = fragment.log if fragment else candidate.name
+                folder = write_run_from_records(self._sweep, candidate.number).folder
+                add_marks(folder, marks)  # the old log is gone, and its marks with it
+                log = read_log(folder.log)
+            if folder is None or log is None or log.run_id is None:
+                where = folder.log if folder else candidate.name
                 raise TrackingError(f"{where}: is empty or broken; W&B's client was ended before it wrote of its run.")
-            return _Ready(candidate, fragment, log)
+            return _ReadableRun(candidate, folder, log)
         except TrackingError as error:
-            self._note(candidate, "failed", str(error))
+            self._set_outcome(candidate, "failed", str(error))
             return None
 
-    def _send_and_confirm(self, pairs: Sequence[_Ready]) -> None:
-        for ready in pairs:
-            # An older one may lie: the client leaves it also if the server refused a part of the run.
-            ready.fragment.client_mark.unlink(missing_ok=True)
-        asked: set[str] = set()
+    def _upload_and_confirm(self, runs: Sequence[_ReadableRun]) -> None:
+        for run in runs:
+            # An older one may lie there: the client leaves it also if the server refused a part of the run.
+            run.folder.client_mark.unlink(missing_ok=True)
+        checked: set[str] = set()
 
-        def confirm_what_is_sent() -> None:
-            """Mark at once what has arrived: whatever happens to the rest, it is not sent again."""
-            for ready in pairs:
-                if ready.candidate.name not in asked and ready.fragment.client_mark.exists():
-                    asked.add(ready.candidate.name)
-                    self._confirm([ready], seconds=0)
+        def confirm_sent_runs() -> None:
+            """Mark at once the runs that have arrived: whatever happens to the rest, they are not sent again."""
+            for run in runs:
+                if run.candidate.name not in checked and run.folder.client_mark.exists():
+                    checked.add(run.candidate.name)
+                    self._confirm([run], seconds=0)
 
-        said: list[str] = []
+        output: list[str] = []
         try:
-            logs = [ready.fragment.log for ready in pairs]
-            said = send(logs, self._server.url, self._patience, confirm_what_is_sent)
-            self._confirm(self._left(pairs), self._patience.confirmation)
+            logs = [run.folder.log for run in runs]
+            output = upload(logs, self._confirmation.url, self._timeouts, confirm_sent_runs)
+            self._confirm(self._pending(runs), self._timeouts.confirmation)
         finally:
-            for ready in self._left(pairs):
-                ready.fragment.client_mark.unlink(missing_ok=True)
-        for ready in self._left(pairs):
-            self._note(ready.candidate, "failed", self._lacks.get(ready.candidate.name, "") + _error_in(said, ready))
+            for run in self._pending(runs):
+                run.folder.client_mark.unlink(missing_ok=True)
+        for run in self._pending(runs):
+            reason = self._missing.get(run.candidate.name, "") + _error_in(output, run)
+            self._set_outcome(run.candidate, "failed", reason)
 
-    def _confirm(self, pairs: Sequence[_Ready], seconds: float) -> None:
-        lacks = self._server.missing([(ready.run, ready.fragment.files) for ready in pairs], seconds)
-        for ready, lack in zip(pairs, lacks, strict=True):
-            self._lacks[ready.candidate.name] = lack
+    def _confirm(self, runs: Sequence[_ReadableRun], seconds: float) -> None:
+        missing = self._confirmation.missing([(run.log, run.folder.files) for run in runs], seconds)
+        for run, lack in zip(runs, missing, strict=True):
+            self._missing[run.candidate.name] = lack
             if not lack:
-                self._mark(ready, "synced", "")
+                self._mark(run, "synced", "")
 
-    def _left(self, pairs: Sequence[_Ready]) -> list[_Ready]:
-        return [ready for ready in pairs if ready.candidate.name not in self._outcomes]
+    def _pending(self, runs: Sequence[_ReadableRun]) -> list[_ReadableRun]:
+        return [run for run in runs if run.candidate.name not in self._outcomes]
 
-    def _mark(self, ready: _Ready, state: str, reason: str) -> None:
-        path = self._server.path(ready.run)
-        if ready.candidate.is_finished:
-            add_marks(ready.fragment, [new_mark(self._server.url, path)])
-            ready.fragment.client_mark.touch()  # for `wandb sync` and `wandb clean`
+    def _mark(self, run: _ReadableRun, state: str, reason: str) -> None:
+        path = self._confirmation.path(run.log)
+        if run.candidate.is_finished:
+            add_marks(run.folder, [SyncMark.now(self._confirmation.url, path)])
+            run.folder.client_mark.touch()  # for `wandb sync` and `wandb clean`
         else:
-            ready.fragment.client_mark.unlink(missing_ok=True)
+            run.folder.client_mark.unlink(missing_ok=True)
             reason = "so far; it is not finished"
-        self._note(ready.candidate, state, reason, path)
+        self._set_outcome(run.candidate, state, reason, path)
 
-    def _note(self, candidate: Candidate, state: str, reason: str, path: str | None = None) -> None:
-        self._outcomes[candidate.name] = Outcome(candidate.name, state, reason, path)
+    def _set_outcome(self, candidate: Candidate, state: str, reason: str, path: str | None = None) -> None:
+        self._outcomes[candidate.name] = SyncOutcome(candidate.name, state, reason, path)
 
 
-def _error_in(said: Sequence[str], ready: _Ready) -> str:
-    """Return the last error that the client said of a run."""
-    marks = (f"/{ready.run.run_id}]", ready.fragment.root.name)
-    errors = [line for line in said if "ERROR" in line and any(mark in line for mark in marks)]
+def _error_in(output: Sequence[str], run: _ReadableRun) -> str:
+    """Return the last error that the client printed about a run, in brackets."""
+    identities = (f"/{run.log.run_id}]", run.folder.root.name)
+    errors = [line for line in output if "ERROR" in line and any(identity in line for identity in identities)]
     return f" ({errors[-1].partition('ERROR')[2].strip()})" if errors else ""
 
 
 @contextlib.contextmanager
-def _alone(sweep: layout.SweepFolder) -> Iterator[None]:
+def _sync_lock(sweep: layout.SweepFolder) -> Iterator[None]:
     """Keep other processes from sending the same runs; the lock ends with its process.
 
     Raises
     ------
     TrackingError
-        If another process does.
+        If another process holds the lock.
     """
     with sweep.sync_lock.open("a") as file:
         try:

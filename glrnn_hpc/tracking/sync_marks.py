@@ -1,4 +1,4 @@
-"""Which servers are known to have a run: the marks that `glrnn sync` leaves beside the log of the run."""
+"""Sync marks: which servers are known to have a run, kept beside its log in `synced.json`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Mark:
+class SyncMark:
     """A server has the whole run.
 
     Attributes
@@ -31,25 +31,25 @@ class Mark:
     path: str
     at: str
 
+    @classmethod
+    def now(cls, server: str, path: str) -> SyncMark:
+        """Return the mark of a run that a server is known to have at this moment."""
+        return cls(server, path, datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
-def new_mark(server: str, path: str) -> Mark:
-    """Return the mark of a run that a server is known to have now."""
-    return Mark(server, path, datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
-
-def marks_of(fragment: layout.Fragment) -> list[Mark]:
+def read_marks(folder: layout.WandbRunFolder) -> list[SyncMark]:
     """Return the marks of a run, one for each server that has it; none if they are broken: the servers are asked."""
     try:
-        return [Mark(**mark) for mark in layout.read_json(fragment.synced)]
+        return [SyncMark(**mark) for mark in layout.read_json(folder.synced)]
     except FileNotFoundError:
         return []
     except (RecordError, TypeError) as error:
-        logger.warning("%s is broken and counts for nothing: %s", fragment.synced, error)
+        logger.warning("%s is broken and counts for nothing: %s", folder.synced, error)
         return []
 
 
-def add_marks(fragment: layout.Fragment, marks: Iterable[Mark]) -> None:
-    """Note of some servers that they have the run; what is known of others stays."""
-    known = {mark.server: mark for mark in (*marks_of(fragment), *marks)}
-    if known:
-        layout.write_json(fragment.synced, [asdict(mark) for mark in known.values()])
+def add_marks(folder: layout.WandbRunFolder, marks: Iterable[SyncMark]) -> None:
+    """Write that some servers have the run; the marks of other servers stay."""
+    by_server = {mark.server: mark for mark in (*read_marks(folder), *marks)}
+    if by_server:
+        layout.write_json(folder.synced, [asdict(mark) for mark in by_server.values()])

@@ -1,7 +1,7 @@
-"""Send logs of offline runs to the server by `wandb sync`, in bounded time, and ask the server whether it has them.
+"""Upload of offline runs to W&B's server by `wandb sync`, a process of W&B's client, in bounded time.
 
-The client's word is not enough: `wandb sync` ends with status 0 in any case, retries for minutes in silence while the
-server is away, and leaves its mark beside a log even if the server refused the history or a file of it.
+The client retries for minutes in silence while the server is away. It ends with status 0 in any case: `confirmation`
+asks the server what it has received.
 """
 
 from __future__ import annotations
@@ -15,41 +15,37 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from glrnn_hpc.errors import TrackingError
-from glrnn_hpc.tracking.bounded_calls import Errands
-from glrnn_hpc.tracking.offline_log import Log
-from glrnn_hpc.tracking.run import say
 from glrnn_hpc.tracking.server import require_server
 
 logger = logging.getLogger(__name__)
 
-_POLL = 0.2
+_POLL_SECONDS = 0.2
 
 #: Seconds to wait for an answer of the server; login nodes may be busy.
-ANSWER = 10.0
+ANSWER_SECONDS = 10.0
 
-#: A busy server may miss one question.
+#: Requests in succession without an answer after which the server is gone; a busy one may miss the first.
 _MOST_UNANSWERED = 2
 
-#: Of the client's variables those that would change what it does, or hide what it says.
-_MISLEADING = ("WANDB_MODE", "WANDB_SILENT", "WANDB_QUIET", "WANDB_SERVICE", "WANDB_RUN_ID", "WANDB_RESUME")
+#: Variables that would change what the client does, or hide its output.
+_MISLEADING_VARIABLES = ("WANDB_MODE", "WANDB_SILENT", "WANDB_QUIET", "WANDB_SERVICE", "WANDB_RUN_ID", "WANDB_RESUME")
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long things are waited for, in seconds.
+class SyncTimeouts:
+    """Times after which a sync gives up [s].
 
     Attributes
     ----------
     stall : float
-        Without a word of the client, until the server is asked whether it is there.
+        Without output of the client, until the server is asked whether it is there.
     silence : float
-        Without a word of the client while the server is there, until the client is ended.
+        Without output of the client while the server is there, until the client is ended.
     confirmation : float
         Until the server shows what it was sent.
     """
@@ -59,8 +55,8 @@ class Patience:
     confirmation: float = 30.0
 
 
-def send(logs: Sequence[Path], url: str, patience: Patience, while_sending: Callable[[], None]) -> list[str]:
-    """Send logs by one process of the client; return what it said.
+def upload(logs: Sequence[Path], url: str, timeouts: SyncTimeouts, while_uploading: Callable[[], None]) -> list[str]:
+    """Upload logs by one process of the client; return the lines of its output.
 
     Parameters
     ----------
@@ -68,27 +64,27 @@ def send(logs: Sequence[Path], url: str, patience: Patience, while_sending: Call
         All of different runs.
     url : str
         Of the server.
-    patience : Patience
+    timeouts : SyncTimeouts
         How long the client is waited for.
-    while_sending : callable
+    while_uploading : callable
         Called several times a second.
 
     Raises
     ------
     TrackingError
-        If the server is gone, or the client says nothing for too long; some of the logs may have been sent.
+        If the server is gone, or the client prints nothing for too long; some of the logs may have been uploaded.
     """
     with tempfile.TemporaryDirectory(prefix="glrnn-sync-") as folder:
-        return _send(logs, url, folder, patience, while_sending)
+        return _upload(logs, url, folder, timeouts, while_uploading)
 
 
-def _send(
-    logs: Sequence[Path], url: str, folder: str, patience: Patience, while_sending: Callable[[], None]
+def _upload(
+    logs: Sequence[Path], url: str, folder: str, timeouts: SyncTimeouts, while_uploading: Callable[[], None]
 ) -> list[str]:
-    environment = {key: value for key, value in os.environ.items() if key not in _MISLEADING}
+    environment = {key: value for key, value in os.environ.items() if key not in _MISLEADING_VARIABLES}
     # The client's own logs would lie in the current folder.
     environment |= {"WANDB_BASE_URL": url, "WANDB_DIR": folder, "PYTHONUNBUFFERED": "1"}
-    said: list[str] = []
+    output: list[str] = []
     process = subprocess.Popen(
         [
             sys.executable,
@@ -107,129 +103,50 @@ def _send(
         errors="replace",
         start_new_session=True,
     )
-    reader = threading.Thread(target=_read, args=(process, said), daemon=True)
+    reader = threading.Thread(target=_read, args=(process, output), daemon=True)
     reader.start()
     try:
-        _watch(process, said, patience, while_sending)
+        _watch(process, output, timeouts, while_uploading)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         reader.join(timeout=5)
-    return said
+    return output
 
 
-def _read(process: subprocess.Popen[str], said: list[str]) -> None:
+def _read(process: subprocess.Popen[str], output: list[str]) -> None:
     assert process.stdout is not None
     with process.stdout:
         for line in process.stdout:
-            said.append(line.rstrip())
-            logger.debug("%s", said[-1])
+            output.append(line.rstrip())
+            logger.debug("%s", output[-1])
 
 
 def _watch(
-    process: subprocess.Popen[str], said: list[str], patience: Patience, while_sending: Callable[[], None]
+    process: subprocess.Popen[str], output: list[str], timeouts: SyncTimeouts, while_uploading: Callable[[], None]
 ) -> None:
-    n_lines, n_unanswered, since = 0, 0, time.monotonic()
-    asked = since
+    n_lines, n_unanswered, silent_since = 0, 0, time.monotonic()
+    last_request = silent_since
     while process.poll() is None:
-        time.sleep(_POLL)
-        while_sending()
+        time.sleep(_POLL_SECONDS)
+        while_uploading()
         now = time.monotonic()
-        if len(said) > n_lines:
-            n_lines, since, asked, n_unanswered = len(said), now, now, 0
-        if now - since > patience.silence:
-            raise TrackingError(f"wandb sync has said nothing for {patience.silence:g} s; it was ended.")
-        if now - asked > patience.stall:
-            n_unanswered = _ask_again(n_unanswered)
-            asked = time.monotonic()
+        if len(output) > n_lines:
+            n_lines, silent_since, last_request, n_unanswered = len(output), now, now, 0
+        if now - silent_since > timeouts.silence:
+            raise TrackingError(f"wandb sync has said nothing for {timeouts.silence:g} s; it was ended.")
+        if now - last_request > timeouts.stall:
+            n_unanswered = _unanswered_requests(n_unanswered)
+            last_request = time.monotonic()
 
 
-def _ask_again(n_unanswered: int) -> int:
-    """Ask whether the server is there; return how often it has not answered, one after the other."""
+def _unanswered_requests(n_unanswered: int) -> int:
+    """Ask whether the server is there; return how many requests in succession it has not answered."""
     try:
-        require_server(ANSWER)
+        require_server(ANSWER_SECONDS)
         return 0
     except TrackingError:
         if n_unanswered + 1 >= _MOST_UNANSWERED:
             raise
         return n_unanswered + 1
-
-
-class Server:
-    """The W&B server, as its public API shows it.
-
-    Raises
-    ------
-    TrackingError
-        If it cannot be reached, or there is no key for it.
-    """
-
-    def __init__(self, seconds: float = 20.0) -> None:
-        self.url = require_server(ANSWER)
-        self._errands, self._seconds = Errands(), seconds
-        try:
-            self._api = self._errands.run(_api, seconds)
-        except TrackingError:
-            raise
-        except Exception as error:
-            raise TrackingError(f"W&B's server {self.url} cannot be asked: {say(error)}") from error
-
-    def path(self, run: Log) -> str:
-        """Return entity/project/id of a run."""
-        return f"{run.entity or self._api.default_entity}/{run.project or 'uncategorized'}/{run.run_id}"
-
-    def missing(self, runs: Iterable[tuple[Log, Path]], seconds: float) -> list[str]:
-        """Return for each run what the server lacks of it, an empty text if nothing; asked again until `seconds`.
-
-        Parameters
-        ----------
-        runs : iterable of (Log, Path)
-            With the folder of each run's files.
-        seconds : float
-            A server takes a while until it shows what it has received.
-        """
-        waiting = dict(enumerate(runs))
-        lacks = dict.fromkeys(waiting, "")
-        end, pause = time.monotonic() + seconds, 0.5
-        while waiting:
-            for key, (run, files) in list(waiting.items()):
-                lacks[key] = self._ask(run, files)
-                if not lacks[key]:
-                    del waiting[key]
-            if time.monotonic() + pause > end:
-                break
-            time.sleep(pause if waiting else 0)
-            pause *= 2
-        return [lacks[key] for key in sorted(lacks)]
-
-    def _ask(self, run: Log, files: Path) -> str:
-        try:
-            return str(self._errands.run(lambda: self._lacks(run, files), self._seconds))
-        except TrackingError as error:
-            return f"the server does not show it: {error}"
-
-    def _lacks(self, run: Log, files: Path) -> str:
-        try:
-            self._api.flush()
-            found = self._api.run(self.path(run))
-            n_rows, state = int(found.history_line_count or 0), str(found.state)
-            sizes = {file.name: int(file.size or 0) for file in found.files()}
-        except Exception as error:
-            return f"the server does not show it: {say(error)}"
-        if n_rows < run.n_rows:
-            return f"the server has {n_rows} of the {run.n_rows} rows of its history"
-        if state == "running":
-            return "the server was not told that it has ended"
-        for name in sorted(run.files):
-            local = files / name
-            # Servers that keep their files elsewhere may not know a size.
-            if name not in sizes or (sizes[name] and local.exists() and sizes[name] != local.stat().st_size):
-                return f"the server has no whole {name}"
-        return ""
-
-
-def _api() -> Any:
-    import wandb
-
-    return wandb.Api(timeout=10)

@@ -1,4 +1,4 @@
-"""Threads and GPU of a rank: its share of what the node has, set before TensorFlow starts its own pools."""
+"""Threads and GPU of a rank: its share of the node, set before TensorFlow starts its own pools."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any
 
 from glrnn_hpc.keras_import import import_keras
+from glrnn_hpc.records.utilisation import Devices
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def gpu_of(local_rank: int, n_gpus: int) -> int | None:
     return local_rank % n_gpus if n_gpus else None
 
 
-def prepare(n_threads: int, local_rank: int) -> dict[str, Any]:
+def prepare(n_threads: int, local_rank: int) -> Devices:
     """Give this rank its threads and its GPU; must come before the first TensorFlow operation.
 
     Parameters
@@ -72,12 +72,11 @@ def prepare(n_threads: int, local_rank: int) -> dict[str, Any]:
 
     Returns
     -------
-    dict
-        `threads`, None if they could not be set any more; the name of the `gpu`, None without one; and the `visible`
-        ones as CUDA_VISIBLE_DEVICES names them.
+    Devices
+        Its threads, None if they could not be set any more, and its GPU.
     """
     os.environ["OMP_NUM_THREADS"] = str(n_threads)
-    import_keras()  # TensorFlow would import it too, with its company
+    import_keras()  # TensorFlow would import it too, and with it scikit-learn and Matplotlib
     import tensorflow as tf
 
     try:
@@ -86,7 +85,7 @@ def prepare(n_threads: int, local_rank: int) -> dict[str, Any]:
     except RuntimeError:
         # Only with --cluster debug, in a process that has computed before: pools and devices stay as they are.
         logger.warning("TensorFlow runs in this process already: it keeps its threads and its GPU")
-        return {"threads": None, "gpu": None, "visible": os.environ.get("CUDA_VISIBLE_DEVICES")}
+        return Devices(visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
     # Its 10 bits of mantissa would part the losses of a GPU from what the collector computes on another device.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     # Those that CUDA_VISIBLE_DEVICES names; Slurm sets it.
@@ -97,4 +96,4 @@ def prepare(n_threads: int, local_rank: int) -> dict[str, Any]:
         # Otherwise the first of several ranks on a GPU would take all of its memory.
         tf.config.experimental.set_memory_growth(gpus[chosen], True)
     gpu = None if chosen is None else gpus[chosen].name
-    return {"threads": n_threads, "gpu": gpu, "visible": os.environ.get("CUDA_VISIBLE_DEVICES")}
+    return Devices(threads=n_threads, gpu=gpu, visible=os.environ.get("CUDA_VISIBLE_DEVICES"))

@@ -1,15 +1,14 @@
-"""How the time of a rank goes: every moment belongs to one kind of doing."""
+"""Timeline of a rank: the seconds that it spends on each kind of doing."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+
+from glrnn_hpc.records.utilisation import Devices, Utilisation
 
 #: What a rank does; `fit` and `evaluate` are what the allocation is for.
 KINDS = ("import", "read", "wait", "gap", "trace", "fit", "evaluate", "checkpoint", "track", "idle")
@@ -21,18 +20,8 @@ _SPANS = 32
 _SECONDS_UNTIL_WRITTEN = 60.0
 
 
-def age_of_process() -> float:
-    """Return the seconds since this process was started, as the kernel counts them; 0 where it does not tell."""
-    try:
-        # The command's name stands in parentheses and may itself hold blanks and parentheses.
-        fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK"))
-
-
 class Timeline:
-    """Write how the time of one rank goes, a line of JSON per trial, into a file that the ranks of a worker share.
+    """Writer of the time of one rank, a line of JSON per trial, into a file that the ranks of a worker share.
 
     A line holds the `seconds` of each kind, exactly, and for drawings the `spans` in their order, each a kind and its
     seconds; the last one ended when the line was written (`ended`). Where there are many, the shortest are joined.
@@ -48,8 +37,8 @@ class Timeline:
 
     Attributes
     ----------
-    devices : dict
-        What each line tells of the rank's threads and GPU.
+    devices : Devices or None
+        Threads and GPU of the rank, once they are chosen.
     """
 
     def __init__(
@@ -61,7 +50,7 @@ class Timeline:
     ) -> None:
         self._file, self._rank = file, rank
         self._clock, self._wall_clock = clock, wall_clock
-        self.devices: dict[str, Any] = {}
+        self.devices: Devices | None = None
         self._kind: str | None = None
         self._since = self._written = clock()
         self._seconds: dict[str, float] = {}
@@ -93,15 +82,16 @@ class Timeline:
         self._count()
         if not self._seconds:
             return
-        line = {"rank": self._rank, "host": socket.gethostname(), "trial": trial, "ended": self._wall_clock()}
-        line |= {**self.devices, "seconds": {kind: round(seconds, 4) for kind, seconds in self._seconds.items()}}
-        line["spans"] = [[kind, round(seconds, 3)] for kind, seconds in self._spans]
-        # One write in append mode: lines of other ranks come before or after it, not into it.
-        descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            os.write(descriptor, (json.dumps(line) + "\n").encode())
-        finally:
-            os.close(descriptor)
+        line = Utilisation(
+            rank=self._rank,
+            host=socket.gethostname(),
+            trial=trial,
+            ended=self._wall_clock(),
+            seconds=self._seconds,
+            spans=tuple(self._spans),
+            devices=self.devices,
+        )
+        line.append(self._file)
         self._seconds, self._spans = {}, []
         self._written = self._since
 

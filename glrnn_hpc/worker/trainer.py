@@ -1,12 +1,12 @@
-"""One trial: train the configuration of its point, from the newest checkpoint that an earlier owner left."""
+"""Training of a trial: the configuration of its point, from the newest checkpoint that an earlier owner left."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 
@@ -14,17 +14,21 @@ from glrnn_hpc.config import RunConfig
 from glrnn_hpc.data.ranks import Ranks
 from glrnn_hpc.data.shared import DemData
 from glrnn_hpc.errors import GlrnnError, ModelError, StorageError
-from glrnn_hpc.experiments.base import Preprocessor
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
 from glrnn_hpc.gather import copies_on_gpu
+from glrnn_hpc.preprocessor.base import Preprocessor
+from glrnn_hpc.preprocessor.from_file import preprocessor_of_file
+from glrnn_hpc.records.json_types import JsonObject, Point
+from glrnn_hpc.records.metrics import read_metrics
+from glrnn_hpc.records.trial_result import TrialEnding, TrialOutcome
 from glrnn_hpc.search import hyperband
 from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of, trial_config
 from glrnn_hpc.study.liveness import Watchdog
 from glrnn_hpc.study.study import Claim, SweepStudy
-from glrnn_hpc.surrogate.data_parallel import Left
-from glrnn_hpc.surrogate.model_cache import CompiledModels
-from glrnn_hpc.tracking.trial_tracker import TrialTracker, read_metrics
+from glrnn_hpc.surrogate.data_parallel import EndedByOtherRank
+from glrnn_hpc.surrogate.model_cache import ModelCache
+from glrnn_hpc.tracking.trial_tracker import TrialTracker
 from glrnn_hpc.train import Outcome, run_training
+from glrnn_hpc.versions import Software
 from glrnn_hpc.worker.timeline import Timeline
 from glrnn_hpc.worker.trial_loop import Guard
 
@@ -32,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 class Trainer:
-    """Train claimed trials on data that stay in memory between them; the ranks of a trial group do it together.
+    """Trainer of claimed trials on data that stay in memory between them; the ranks of a trial group work together.
 
     Parameters
     ----------
@@ -43,13 +47,13 @@ class Trainer:
     group : Ranks
         The ranks that train each trial. Rank 0 calls the trainer and `dismiss`, the others `follow`.
     watchdog : Watchdog
-        Told of every progress.
+        Notes every progress.
     timeline : Timeline
-        Told how the time goes.
+        Counts the time of this rank.
     tracker : TrialTracker, optional
-        Told of each trial by rank 0.
-    trained_with : dict, optional
-        The software of this worker, for the results.
+        Logs each trial to W&B, on rank 0 of the group.
+    software : dict, optional
+        Versions in this worker, for the results.
     """
 
     def __init__(
@@ -60,106 +64,110 @@ class Trainer:
         watchdog: Watchdog,
         timeline: Timeline,
         tracker: TrialTracker | None = None,
-        trained_with: dict[str, Any] | None = None,
+        software: Software | None = None,
     ) -> None:
         self._study = study
-        self._trained_with = trained_with
+        self._software = software
         self._data = data
         self._group = group
         self._watchdog = watchdog
         self._timeline = timeline
         self._tracker = tracker or TrialTracker(study.folder, watchdog.progress)
-        self._models = CompiledModels(group)
+        self._models = ModelCache(group)
         self._copies = copies_on_gpu()
 
-    def __call__(self, claim: Claim, guard: Guard) -> dict[str, Any]:
-        """Train the trial and return its result; see `worker.trial_loop`. Collective: the others are in `follow`."""
+    def __call__(self, claim: Claim, guard: Guard) -> TrialOutcome:
+        """Train the trial and return its outcome; see `worker.trial_loop`. Collective: the others are in `follow`."""
         spec = self._study.spec
         pruning = Pruning(self._study, claim.number)
         trial, generation = claim.lease.folder, claim.lease.generation
         with self._timeline.during("track"):
             self._tracker.begin(claim.number, generation, claim.point, trial_config(spec, claim.point).as_dict())
         files = [trial.checkpoint_file(number) for number in range(generation - 1, 0, -1)]
-        order = _Order(claim.number, generation, claim.point, [file for file in files if file.exists()])
-        self._group.bcast_idle(order)
-        epochs = Epochs(self._tracker, self._timeline, trial.generation(generation).metrics)
-        outcome = self._train(order, [Guarding(guard), pruning, epochs])
+        assignment = _Assignment(claim.number, generation, claim.point, [file for file in files if file.exists()])
+        self._group.bcast_idle(assignment)
+        epoch_log = EpochLog(self._tracker, self._timeline, trial.generation(generation).metrics)
+        outcome = self._train(assignment, [GuardCallback(guard), pruning, epoch_log])
         value = outcome.metrics[spec.metric]
         if not math.isfinite(value):
-            return {"state": "failed", "error": f"{spec.metric} is {value}", "metrics": outcome.metrics}
-        return {
-            "state": "pruned" if pruning.is_pruned else "finished",
-            "value": value,
-            "metrics": outcome.metrics,
-            "epochs": outcome.epochs,
-            "best_epoch": outcome.best_epoch,
-            "software": self._trained_with,
-        }
+            return TrialOutcome(state="failed", error=f"{spec.metric} is {value}", metrics=outcome.metrics)
+        return TrialOutcome(
+            state="pruned" if pruning.is_pruned else "finished",
+            value=value,
+            metrics=outcome.metrics,
+            epochs=outcome.epochs,
+            best_epoch=outcome.best_epoch,
+            software=self._software,
+        )
 
-    def conclude(self, claim: Claim, ending: dict[str, Any]) -> None:
-        """Tell W&B how a trial ended; see `worker.trial_loop`."""
+    def log_end(self, claim: Claim, ending: TrialEnding) -> None:
+        """Log to W&B how a trial ended; see `worker.trial_loop`."""
         with self._timeline.during("track"):
             self._tracker.conclude(ending)
 
     def dismiss(self) -> None:
-        """Tell the others that there are no more trials. Collective."""
+        """Release the other ranks of the group: there are no more trials. Collective."""
         self._group.bcast_idle(None)
 
     def follow(self) -> None:
         """Train what rank 0 of the group trains, until it dismisses this rank. Collective."""
         self._timeline.begin("wait")
-        while (order := self._group.bcast_idle(None, self._watchdog.progress)) is not None:
+        while (assignment := self._group.bcast_idle(None, self._watchdog.progress)) is not None:
             self._timeline.begin("gap")
             try:
-                self._train(order, [Following(self._watchdog)])
-            except (Left, GlrnnError):
-                pass  # the root tells why
+                self._train(assignment, [ProgressCallback(self._watchdog)])
+            except (EndedByOtherRank, GlrnnError):
+                pass  # the root logs why
             except Exception as error:
-                logger.warning("trial %d ended on rank %d of its group: %r", order.number, self._group.rank, error)
+                logger.warning("trial %d ended on rank %d of its group: %r", assignment.number, self._group.rank, error)
             self._timeline.begin("wait")
 
-    def _train(self, order: _Order, callbacks: list[keras.callbacks.Callback]) -> Outcome:
-        config, preprocessor = self._group.agreed(lambda: self._prepare(order))
-        trial = self._study.folder.trial(order.number)
-        arguments: dict[str, Any] = {
-            "callbacks": [Clock(self._timeline), *callbacks],
-            "model_folder": trial.generation(order.generation).root,
-            "checkpoint": trial.checkpoint_file(order.generation),
-            "group": self._group,
-            "models": self._models,
-            "copies": self._copies,
-        }
+    def _train(self, assignment: _Assignment, callbacks: list[keras.callbacks.Callback]) -> Outcome:
+        config, preprocessor = self._group.agreed(lambda: self._prepare(assignment))
+        trial = self._study.folder.trial(assignment.number)
+        train = functools.partial(
+            run_training,
+            preprocessor,
+            config,
+            trial,
+            callbacks=[TimelineCallback(self._timeline), *callbacks],
+            model_folder=trial.generation(assignment.generation).root,
+            checkpoint=trial.checkpoint_file(assignment.generation),
+            group=self._group,
+            models=self._models,
+            copies=self._copies,
+        )
         try:
-            for earlier in order.checkpoints:
+            for earlier in assignment.checkpoints:
                 try:
-                    return run_training(preprocessor, config, trial, resume_from=earlier, **arguments)
+                    return train(resume_from=earlier)
                 except ModelError as error:
-                    logger.warning("trial %d: %s; an older checkpoint is used, or none", order.number, error)
-            return run_training(preprocessor, config, trial, **arguments)
+                    logger.warning("trial %d: %s; an older checkpoint is used, or none", assignment.number, error)
+            return train()
         finally:
             self._timeline.begin("gap")
-            self._timeline.write(order.number)
+            self._timeline.write(assignment.number)
 
-    def _prepare(self, order: _Order) -> tuple[RunConfig, Preprocessor]:
+    def _prepare(self, assignment: _Assignment) -> tuple[RunConfig, Preprocessor]:
         spec = self._study.spec
-        config = trial_config(spec, order.point)
+        config = trial_config(spec, assignment.point)
         if preprocessor_of(spec) is None:
-            return config, PreprocessorTriaxialCompression(source=self._data, **config.as_dict())
-        return config, build_preprocessor(spec, order.point, self._data)
+            return config, preprocessor_of_file(config.as_dict(), self._data)
+        return config, build_preprocessor(spec, assignment.point, self._data)
 
 
 @dataclass(frozen=True)
-class _Order:
-    """What the root of a trial group tells the others: which trial, and which checkpoints to try, the newest first."""
+class _Assignment:
+    """Trial that the root of a group gives to the others, and the checkpoints to try, the newest first."""
 
     number: int
     generation: int
-    point: dict[str, Any]
+    point: Point
     checkpoints: list[Path]
 
 
-class Guarding(keras.callbacks.Callback):
-    """Ask the guard after each batch and each epoch; what it raises ends the training."""
+class GuardCallback(keras.callbacks.Callback):
+    """Call the guard after each batch and each epoch; what it raises ends the training."""
 
     def __init__(self, guard: Guard) -> None:
         super().__init__()
@@ -174,12 +182,12 @@ class Guarding(keras.callbacks.Callback):
         self._guard.step()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Look before the files of this epoch are written: a trial that was adopted is another rank's."""
-        self._guard.look()
+        """Check before the files of this epoch are written: a trial that was adopted is another rank's."""
+        self._guard.check()
 
 
-class Following(keras.callbacks.Callback):
-    """Tell the watchdog of a rank that follows that the training goes on."""
+class ProgressCallback(keras.callbacks.Callback):
+    """Note the progress of a training for the watchdog of a rank that is no root."""
 
     def __init__(self, watchdog: Watchdog) -> None:
         super().__init__()
@@ -194,8 +202,8 @@ class Following(keras.callbacks.Callback):
         self._watchdog.progress()
 
 
-class Clock(keras.callbacks.Callback):
-    """Tell the timeline what a training does. The first batch of its kind is traced and compiled: that is no work.
+class TimelineCallback(keras.callbacks.Callback):
+    """Count the time of a training by kinds. The first batch of a kind is traced and compiled: that is no work.
 
     It comes first of the callbacks, so that what the others write at the end of an epoch counts as `checkpoint`.
     """
@@ -234,10 +242,10 @@ class Clock(keras.callbacks.Callback):
         self._timeline.begin("checkpoint")
 
 
-class Epochs(keras.callbacks.Callback):
-    """Tell W&B of each epoch, those before the checkpoint too.
+class EpochLog(keras.callbacks.Callback):
+    """Log each epoch to W&B, those before the checkpoint too.
 
-    It comes after what may end the training, so that an epoch that does not count is not told.
+    It comes after what may end the training, so that an epoch that does not count is not logged.
     """
 
     def __init__(self, tracker: TrialTracker, timeline: Timeline, metrics: Path) -> None:
@@ -247,12 +255,12 @@ class Epochs(keras.callbacks.Callback):
         self._metrics = metrics
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Tell of the epochs that are done: the file holds those of the checkpoint."""
+        """Log the epochs that are done: the file holds those of the checkpoint."""
         with self._timeline.during("track"):
-            self._tracker.log(*read_metrics(self._metrics))
+            self._tracker.log(*read_metrics(self._metrics).rows)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Tell of this epoch."""
+        """Log this epoch."""
         with self._timeline.during("track"):
             self._tracker.log({"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}})
 
@@ -289,11 +297,11 @@ class Pruning(keras.callbacks.Callback):
         if self.is_pruned:
             self.model.stop_training = True
 
-    def get_state(self) -> dict[str, Any]:
+    def get_state(self) -> JsonObject:
         """Return what a checkpoint keeps."""
         return {"history": self._history, "is_pruned": self.is_pruned}
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def set_state(self, state: JsonObject) -> None:
         """Go on from a checkpoint."""
         self._history = list(state["history"])
         self.is_pruned = bool(state["is_pruned"])

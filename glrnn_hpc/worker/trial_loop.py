@@ -1,4 +1,4 @@
-"""Pull trials until the sweep has none left: what a rank does, whatever it trains."""
+"""Loop of a rank over the trials of a sweep: claim or adopt, train, publish, settle."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import logging
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 from glrnn_hpc.errors import GlrnnError, StorageError
-from glrnn_hpc.study.leases import Owner
-from glrnn_hpc.study.liveness import Observer, Timing, Watchdog, clean_up
+from glrnn_hpc.records.ownership import Owner
+from glrnn_hpc.records.sweep_state import Timing, read_sweep_state
+from glrnn_hpc.records.trial_result import TrialEnding, TrialOutcome, TrialResult
+from glrnn_hpc.study.liveness import Observer, Watchdog, clean_up
 from glrnn_hpc.study.study import Claim, SweepStudy
 
 logger = logging.getLogger(__name__)
@@ -19,20 +21,20 @@ logger = logging.getLogger(__name__)
 #: Errors of the file system, not of the trial: another rank, or the same one later, will do better.
 _NOT_THE_TRIALS_FAULT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS, errno.ENOTCONN})
 
-#: How often a result is told to a study that cannot be reached, with doubling pauses of seconds between.
-_TELLS = 8
+#: Attempts to settle a trial in a study that cannot be reached, with doubling pauses of seconds between.
+_SETTLING_ATTEMPTS = 8
 
 
 class Abandoned(Exception):
-    """Another rank adopted the trial; what this one does with it no longer counts."""
+    """Another rank has adopted the trial; what this one does with it no longer counts."""
 
 
 class Interrupted(Exception):
-    """The sweep was cancelled, or this worker is to make room; the trial is given back."""
+    """The sweep was cancelled, or this worker is to leave; the trial is released."""
 
 
 class Guard:
-    """What a training asks between its steps: whether the trial is still this rank's and the sweep still wanted."""
+    """Check between the steps of a training whether the trial is still this rank's and the sweep still runs."""
 
     def __init__(
         self,
@@ -40,64 +42,64 @@ class Guard:
         claim: Claim,
         seconds: float,
         watchdog: Watchdog,
-        is_told_to_leave: Callable[[], bool] = lambda: False,
+        is_leaving_requested: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._is_told_to_leave = is_told_to_leave
+        self._is_leaving_requested = is_leaving_requested
         self._folder = study.folder
         self._lease = claim.lease
         self._seconds = seconds
         self._watchdog = watchdog
-        self._looked = time.monotonic()
+        self._last_check = time.monotonic()
 
     def step(self) -> None:
-        """Note that the training goes on; look at the files at most once per heartbeat.
+        """Note that the training goes on; read the files at most once per heartbeat.
 
         Raises
         ------
         Abandoned, Interrupted
-            Like `look`.
+            Like `check`.
         """
         self._watchdog.progress()
-        if self._is_told_to_leave() or time.monotonic() - self._looked >= self._seconds:
-            self.look()
+        if self._is_leaving_requested() or time.monotonic() - self._last_check >= self._seconds:
+            self.check()
 
-    def look(self) -> None:
-        """Look whether the training may go on.
+    def check(self) -> None:
+        """Check whether the training may go on.
 
         Raises
         ------
         Abandoned
             If the trial was adopted, or has a result already.
         Interrupted
-            If the sweep was cancelled, or this worker is told to leave.
+            If the sweep was cancelled, or this worker is to leave.
         """
         self._watchdog.progress()
-        self._looked = time.monotonic()
+        self._last_check = time.monotonic()
         if not self._lease.is_newest() or self._lease.folder.result.exists():
             raise Abandoned
-        if self._is_told_to_leave() or self._folder.current_state() == "cancelled":
+        if self._is_leaving_requested() or read_sweep_state(self._folder).state == "cancelled":
             raise Interrupted
 
 
-Train = Callable[[Claim, Guard], dict[str, Any]]
+Train: TypeAlias = Callable[[Claim, Guard], TrialOutcome]
 
-#: Told how a trial ended here: its published result, or a mapping with the state `given back` or `abandoned`.
-Conclude = Callable[[Claim, dict[str, Any]], None]
+#: Called after each trial with its published result, or with `released` or `abandoned`.
+OnTrialEnd: TypeAlias = Callable[[Claim, TrialEnding], None]
 
 
-def pull(
+def work_on_trials(
     study: SweepStudy,
     owner: Owner,
     timing: Timing,
     train: Train,
     watchdog: Watchdog,
     begin: Callable[[str], None] = lambda _: None,
-    is_told_to_leave: Callable[[], bool] = lambda: False,
-    conclude: Conclude = lambda claim, ending: None,
+    is_leaving_requested: Callable[[], bool] = lambda: False,
+    on_trial_end: OnTrialEnd = lambda claim, ending: None,
 ) -> None:
     """Train one trial after the other until every slot is final or the sweep is ended.
 
-    Trials that were given back come first, then those of dead owners, then waiting ones; while trials wait, rank 0 of
+    Trials that were released come first, then those of dead owners, then waiting ones; while trials wait, rank 0 of
     a worker alone looks for dead owners, as thousands of ranks would read thousands of files. A rank without work
     stays to adopt the trials of those that die.
 
@@ -110,15 +112,15 @@ def pull(
     timing : Timing
         How often to look at others.
     train : callable
-        Trains a claimed trial and returns its result; calls the guard between steps.
+        Trains a claimed trial and returns its outcome; calls the guard between steps.
     watchdog : Watchdog
-        Told of every progress.
+        Notes every progress.
     begin : callable
-        Told how the time goes from now on: `gap` or `idle`.
-    is_told_to_leave : callable
-        Whether the worker is to make room; the trial is then given back at the next step.
-    conclude : callable
-        Told of each trial that ended here; raises nothing.
+        Called with the kind of time that begins: `gap` or `idle`.
+    is_leaving_requested : callable
+        Whether the worker is to leave; the trial is then released at the next step.
+    on_trial_end : callable
+        Called after each trial; raises nothing.
 
     Raises
     ------
@@ -127,17 +129,17 @@ def pull(
     """
     observer = Observer(study.folder, timing)
     pause = min(timing.heartbeat, 1.0)
-    looked = -timing.heartbeat
+    last_search = -timing.heartbeat
 
     def adopt() -> Claim | None:
-        nonlocal looked
-        if time.monotonic() - looked < timing.heartbeat:
+        nonlocal last_search
+        if time.monotonic() - last_search < timing.heartbeat:
             return None
-        looked = time.monotonic()
+        last_search = time.monotonic()
         return study.adopt(owner, observer.is_dead)
 
     begin("gap")
-    while not is_told_to_leave() and _goes_on(study, owner):
+    while not is_leaving_requested() and _is_running(study, owner):
         watchdog.progress()
         claim = study.adopt_released(owner)
         if claim is None and owner.rank == 0:
@@ -145,7 +147,9 @@ def pull(
         claim = claim or study.claim(owner) or adopt()
         if claim is not None:
             begin("gap")
-            run(study, claim, train, Guard(study, claim, timing.heartbeat, watchdog, is_told_to_leave), conclude)
+            run(
+                study, claim, train, Guard(study, claim, timing.heartbeat, watchdog, is_leaving_requested), on_trial_end
+            )
         elif study.is_finished():
             study.end_if_finished()
             clean_up(study.folder)
@@ -154,18 +158,18 @@ def pull(
             time.sleep(pause)
 
 
-def _goes_on(study: SweepStudy, owner: Owner) -> bool:
+def _is_running(study: SweepStudy, owner: Owner) -> bool:
     """Return whether the sweep runs; if not, mark this rank's worker as leaving.
 
-    Whoever resumes the sweep writes its state and then looks for the mark; here the mark comes first and the state is
-    read again. So one of the two learns of the other, and no sweep is left running without a worker.
+    `resume` writes the state and then looks for the mark; here the mark comes first and the state is read again. So one
+    of the two sees the other, and no sweep is left running without a worker.
     """
-    if study.folder.current_state() == "running":
+    if read_sweep_state(study.folder).state == "running":
         return True
     leaving = study.folder.worker(owner.job).leaving
     if leaving.parent.exists():
         leaving.touch()
-    if study.folder.current_state() != "running":
+    if read_sweep_state(study.folder).state != "running":
         return False
     leaving.unlink(missing_ok=True)
     return True
@@ -176,68 +180,67 @@ def run(
     claim: Claim,
     train: Train,
     guard: Guard,
-    conclude: Conclude = lambda claim, ending: None,
+    on_trial_end: OnTrialEnd = lambda claim, ending: None,
 ) -> None:
-    """Train a claimed trial, publish its result once, tell the study; a trial that raises is recorded as failed.
+    """Train a claimed trial, publish its result once, settle it; a trial that raises is recorded as failed.
 
     Raises
     ------
     OSError, StorageError
         If the file system or the study cannot be used.
     """
-    ending: dict[str, Any] = {"state": "given back"}
+    ending: TrialEnding = "released"
     try:
         ending = _run(study, claim, train, guard)
     finally:
-        conclude(claim, ending)
+        on_trial_end(claim, ending)
 
 
-def _run(study: SweepStudy, claim: Claim, train: Train, guard: Guard) -> dict[str, Any]:
-    abandoned = {"state": "abandoned"}
+def _run(study: SweepStudy, claim: Claim, train: Train, guard: Guard) -> TrialEnding:
     started = time.time()
     logger.info("trial %d begins, generation %d: %s", claim.number, claim.lease.generation, claim.point)
     try:
-        result = train(claim, guard)
+        outcome = train(claim, guard)
     except Abandoned:
         logger.warning("trial %d was adopted by another worker; this one abandons it", claim.number)
         claim.lease.discard()
-        return abandoned
+        return "abandoned"
     except Interrupted:
-        logger.info("trial %d is given back after epoch %d", claim.number, claim.lease.n_epochs())
         study.release(claim)
-        return {"state": "given back"}
+        logger.info("trial %d is released after epoch %d", claim.number, claim.lease.n_epochs())
+        return "released"
     except Exception as error:
         if not claim.lease.is_newest() or claim.lease.folder.result.exists():
             logger.warning("trial %d was adopted by another worker; here it ended with %r", claim.number, error)
-            return abandoned
+            return "abandoned"
         if isinstance(error, StorageError) or _is_of_the_file_system(error):
             raise
-        result = _failure(claim.number, error)
-    result |= {"number": claim.number, "point": claim.point, "started": started, "seconds": time.time() - started}
-    # Without a result, whoever adopted the trial goes on; with one, its publisher may have died before it could tell.
+        outcome = _failure(claim.number, error)
+    result = claim.result_of(outcome, started=started, seconds=time.time() - started)
+    # Without a result, the adopter goes on; with one, its publisher may have died before it could settle the trial.
     if not claim.lease.publish(result) and not claim.lease.folder.result.exists():
         logger.warning("trial %d was adopted by another worker; this result is dropped", claim.number)
-        return abandoned
+        return "abandoned"
     result = _settle(study, claim.number)
-    logger.info("trial %d %s: %s", claim.number, result["state"], result.get("metrics", result.get("error")))
+    logger.info("trial %d %s: %s", claim.number, result.state, result.metrics or result.error)
     return result
 
 
-def _failure(number: int, error: Exception) -> dict[str, Any]:
+def _failure(number: int, error: Exception) -> TrialOutcome:
     if isinstance(error, GlrnnError):
         logger.warning("trial %d failed: %s", number, error)
-        return {"state": "failed", "error": str(error)}
+        return TrialOutcome(state="failed", error=str(error))
     logger.error("trial %d failed", number, exc_info=error)
     text = "".join(traceback.format_exception(error))
-    return {"state": "failed", "error": f"{type(error).__name__}: {error}", "traceback": text}
+    return TrialOutcome(state="failed", error=f"{type(error).__name__}: {error}", traceback=text)
 
 
-def _settle(study: SweepStudy, number: int) -> dict[str, Any]:
-    for attempt in range(_TELLS - 1):
+def _settle(study: SweepStudy, number: int) -> TrialResult:
+    for attempt in range(_SETTLING_ATTEMPTS - 1):
         try:
             return study.settle(number)
         except StorageError as error:
-            logger.warning("the study cannot be told of trial %d yet: %s", number, error)
+            logger.warning("trial %d cannot be settled in the study yet: %s", number, error)
             time.sleep(2**attempt)
     return study.settle(number)
 

@@ -32,7 +32,8 @@ def ours(path: str) -> None:
     from glrnn_hpc import batches
     from glrnn_hpc.data import ranks
     from glrnn_hpc.data.shared import read_data
-    from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+    from glrnn_hpc.gather import Gather
+    from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 
     world = ranks.world()
     tf.constant(1.0)
@@ -52,7 +53,7 @@ def ours(path: str) -> None:
         filled.append(time.perf_counter() - start)
         preprocessor = PreprocessorTriaxialCompression(data, raw_data=path, window_size=WINDOW)
         train = preprocessor.prepare_arrays().splits["train"]
-        made = batches.shuffled_batches(train, WINDOW, batch_size=256, epochs=range(1), seed=42)
+        made = batches.shuffled_batches(Gather(train, WINDOW), 256, epochs=range(1), seed=42)
         inputs, _ = next(iter(made))
         world.barrier()
         batch.append(time.perf_counter() - start)

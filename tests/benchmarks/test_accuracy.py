@@ -14,7 +14,8 @@ import numpy as np
 
 from glrnn_hpc import layout
 from glrnn_hpc.config import load_yaml
-from glrnn_hpc.predict import LABEL_UNITS, metrics_per_label
+from glrnn_hpc.experiments.triaxial import TRIAXIAL
+from glrnn_hpc.predict import metrics_per_label
 from glrnn_hpc.search.sweep import load_sweep
 
 ROOT = Path(__file__).parents[2]
@@ -138,6 +139,6 @@ def test_the_best_of_a_sweep_has_at_most_half_the_error_of_grainlearnings_way():
     ]
     for label in labels:
         cells = [" / ".join(f"{errors[n][label][kind]:.3g}" for n in names) for kind in ("mae", "rmse", "r2")]
-        lines.append(f"| {label} | {LABEL_UNITS.get(label, '-')} | {' | '.join(cells)} |")
+        lines.append(f"| {label} | {TRIAXIAL.units().get(label, '-')} | {' | '.join(cells)} |")
     (RESULTS / "accuracy.md").write_text("\n".join(lines) + "\n")
     assert mse["ours"] <= 0.5 * mse["documented"]

@@ -15,8 +15,8 @@ from glrnn_hpc import predict
 from glrnn_hpc.calibration.calibrate import calibrate
 from glrnn_hpc.calibration.surrogate import Surrogate
 from glrnn_hpc.config import RunConfig
-from glrnn_hpc.experiments.splits import split_ids
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.splits import split_ids
 from glrnn_hpc.sequences import Sequences
 from tests import grainlearning_loop as loop
 

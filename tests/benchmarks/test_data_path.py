@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from glrnn_hpc.data.hdf5 import CONTACT_KEYS, INPUT_KEYS, OUTPUT_KEYS
+from tests.conftest import CONTACT_KEYS, INPUT_KEYS, OUTPUT_KEYS
 from tests.mpi.test_matrix import command, environment
 
 RESULTS = Path(__file__).parent / "results"

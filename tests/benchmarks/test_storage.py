@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from glrnn_hpc import layout
+from glrnn_hpc.records.sweep_state import LaunchPlan
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import creation, study
 from tests.storage.conftest import database, server  # noqa: F401
@@ -21,7 +22,7 @@ OPERATIONS = 3
 def seconds(root: Path, n_workers: int, n_trials: int, url: str | None) -> float:
     parameters = {"raw_data": "none.hdf5", "learning_rate": {"min": 1e-4, "max": 1e-2}}
     spec = load_sweep({"method": "random", "run_cap": n_trials, "parameters": parameters})
-    folder = creation.create(root, spec, n_trials, {}, url=url)
+    folder = creation.create(root, spec, n_trials, LaunchPlan(), url=url)
     command = [sys.executable, "-m", "tests.storage.crowd", str(folder.root), str(n_workers)]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
     assert study.SweepStudy(layout.SweepFolder(root)).is_finished()

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from glrnn_hpc import layout
+from glrnn_hpc.records.sweep_state import LaunchPlan, Timing
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import creation, leases, liveness, study
 
@@ -21,13 +22,13 @@ N_WORKERS = 8
 #: Trials that are not final, at most; fewer than workers.
 N_WAITING = 6
 #: Fractions of a second, so that a minute holds many deaths.
-TIMING = liveness.Timing(heartbeat=0.1, dead_after=0.8, hang_timeout=60)
+TIMING = Timing(heartbeat=0.1, dead_after=0.8, hang_timeout=60)
 
 
 def sleeping_sweep(root: Path, n_trials: int) -> layout.SweepFolder:
     keys = {"raw_data": "none.hdf5", "learning_rate": {"min": 1e-3, "max": 1e-2}}
     spec = load_sweep({"method": "random", "run_cap": n_trials, "parameters": keys})
-    return creation.create(root, spec, n_trials, {})
+    return creation.create(root, spec, n_trials, LaunchPlan())
 
 
 class Crowd:

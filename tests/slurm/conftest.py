@@ -1,4 +1,4 @@
-"""One Slurm cluster of three nodes for the whole test session, and how a test works on it."""
+"""One Slurm cluster of three nodes for each process of the test session, and how a test works on it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 from glrnn_hpc import config, layout
+from glrnn_hpc.records.ownership import Owner
 from glrnn_hpc.study import leases
-from tests.conftest import write_steps
+from tests.conftest import SLEEPERS, write_steps
+from tests.sleepers.trainer import HURRY
 
 REPOSITORY = Path(__file__).parents[2]
 PROFILE = REPOSITORY / "slurm/profiles/test-cluster.yaml"
@@ -90,13 +92,11 @@ class Site:
         """Return what the ranks of submitit's jobs and of the shipped scripts print."""
         return sorted([*self.sweep.slurm.glob("*.err"), *self.folder.glob("job_outputs/*.log")])
 
-    def write(self, n_trials: int, epochs: int, preprocessor: str = "", **profile: Any) -> tuple[str, str]:
+    def write(self, n_trials: int, epochs: int, **profile: Any) -> tuple[str, str]:
         """Write a sweep of LSTM 4 on 8 sequences and a profile; return their names."""
         data = write_steps(self.folder / "a.hdf5", n_samples=8)
         keys = {"raw_data": str(data), "lstm_units": 4, "dense_units": 4, "window_size": 3, "batch_size": 8}
         keys |= {"epochs": epochs, "patience": epochs, "train_frac": 0.5, "val_frac": 0.25, "learning_rate": 1e-5}
-        if preprocessor:
-            keys["preprocessor"] = preprocessor
         parameters = {**keys, "seed": {"min": 1, "max": 10**6}}
         sweep = {"method": "random", "run_cap": n_trials, "parameters": parameters}
         (self.folder / "s.yaml").write_text(config.dump_yaml(sweep))
@@ -111,6 +111,10 @@ class Site:
         where = ("--out", "sweep", "--cluster", "slurm", "--profile", site)
         self.glrnn("sweep", sweep, *where, *size, *TIMES, "--no-wait", *more)
 
+    def hurry(self) -> None:
+        """Let trials that sleep end without further pauses."""
+        (self.folder / HURRY).touch()
+
     def until(self, condition: Callable[[], Any], seconds: float = 120) -> Any:
         end = time.monotonic() + seconds
         while not (found := condition()):
@@ -118,7 +122,7 @@ class Site:
             time.sleep(0.2)
         return found
 
-    def training(self) -> list[tuple[int, leases.Owner]]:
+    def training(self) -> list[tuple[int, Owner]]:
         """Return the trials that have an epoch and no result, and who trains them."""
         found = []
         for root in self.sweep.trials.glob("*"):
@@ -136,6 +140,18 @@ class Site:
 
     def queue(self) -> list[str]:
         return self.run("squeue", "--noheader", "--array", "--format=%i").split()
+
+    def has_processes(self, jobs: list[str]) -> bool:
+        """Return whether a process of one of the jobs is left on any node."""
+        return any(_processes_of_job(job) for job in jobs)
+
+    def cancel_all(self) -> None:
+        """Cancel all jobs by Slurm; none may come back, which only its own batch script could do."""
+        jobs = self.queue()
+        self.run("scancel", "--user=root")
+        self.until(lambda: not self.queue())
+        self.until(lambda: not self.has_processes(jobs))
+        assert not self.queue(), "a cancelled job must not come back"
 
     def assert_all_finished_once(self, n_trials: int, epochs: int) -> dict[str, Any]:
         """Wait for the sweep's end; return its status."""
@@ -162,18 +178,32 @@ def site(cluster: dict[str, str], tmp_path: Path) -> Iterator[Site]:
     made.until(lambda: not made.queue(), 60)
 
 
+@pytest.fixture
+def sleeping(site: Site) -> Site:
+    """Return the site with ranks whose trials sleep: where a test proves nothing of a training."""
+    site.variables["PYTHONPATH"] = f"{SLEEPERS}{os.pathsep}{REPOSITORY}"
+    return site
+
+
 def process_of(pid_there: int, job: str) -> int:
     """Return the pid on this machine of a rank, which has another one in its node's namespace."""
-    for status in Path("/proc").glob("[0-9]*/status"):
-        try:
-            content = status.read_text()
-            environment = (status.parent / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        array, _, task = job.partition("_")
-        names = (f"SLURM_ARRAY_JOB_ID={array}", f"SLURM_ARRAY_TASK_ID={task}") if task else (f"SLURM_JOB_ID={job}",)
-        is_of_job = {name.encode() for name in names} <= set(environment)
-        namespaces = re.search(r"^NSpid:\t(.*)$", content, re.MULTILINE)
-        if is_of_job and namespaces and namespaces[1].split()[-1] == str(pid_there):
-            return int(status.parent.name)
+    for folder, status in _processes_of_job(job):
+        namespaces = re.search(r"^NSpid:\t(.*)$", status, re.MULTILINE)
+        if namespaces and namespaces[1].split()[-1] == str(pid_there):
+            return int(folder.name)
     raise AssertionError(f"{job}: no process {pid_there}")
+
+
+def _processes_of_job(job: str) -> list[tuple[Path, str]]:
+    """Return the folders in /proc of the processes of a job, with what their `status` says."""
+    array, _, task = job.partition("_")
+    names = (f"SLURM_ARRAY_JOB_ID={array}", f"SLURM_ARRAY_TASK_ID={task}") if task else (f"SLURM_JOB_ID={job}",)
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (folder / "environ").read_bytes().split(b"\0")
+            if {name.encode() for name in names} <= set(environment):
+                found.append((folder, (folder / "status").read_text()))
+        except OSError:  # it ended just now
+            continue
+    return found

@@ -21,7 +21,7 @@ PROJECT, EPOCHS, SEEDS = "on_slurm", 2, [1, 2, 3]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WandbServer]:
-    # The tests of tracking have another one: they run in another process.
+    # The tests of tracking have another one: they may run in another process.
     server = WandbServer(tmp_path_factory.mktemp("openwandb"))
     yield server
     server.close()

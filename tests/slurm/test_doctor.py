@@ -15,7 +15,7 @@ import pytest
 from glrnn_hpc import config
 from tests.mpi.test_matrix import MPIO
 from tests.slurm.conftest import PROFILE, REPOSITORY
-from tests.unit.test_doctor import TIMED
+from tests.unit.doctor.test_doctor import TIMED
 
 Doctor = Callable[..., dict[str, Any]]
 

@@ -42,7 +42,8 @@ def test_a_worker_that_cannot_begin_is_given_up_after_two_more_tries(site: Site)
     assert site.logs().count("after 2 restarts: job ") == 3
 
 
-def test_jobs_of_several_arrays_that_cannot_begin_say_what_they_wait_for(site: Site):
+def test_jobs_of_several_arrays_that_cannot_begin_say_what_they_wait_for(sleeping: Site):
+    site = sleeping
     site.write(4, 2, sbatch={"hold": True})
     # More than an array may have on this cluster.
     size = ("--workers", "5", "--ranks-per-worker", "1")
@@ -89,18 +90,25 @@ def test_a_collector_that_exports_nothing_says_why(site: Site):
     assert "no trial has finished yet" in said
 
 
-def test_a_resume_right_after_a_cancel_brings_other_workers_than_those_that_leave(site: Site):
+def test_a_resume_right_after_a_cancel_brings_other_workers_than_those_that_leave(sleeping: Site):
+    site = sleeping
     site.start(4, 300, 2, 2)
     numbers = {number for number, _ in site.until(site.training)}
     site.glrnn("cancel", "sweep")
+    site.hurry()
     site.assert_all_finished_once(4, 300)
     site.assert_they_went_on_from_their_checkpoints(numbers)
 
 
-def test_a_resume_right_after_scancel_brings_other_workers_than_those_that_are_being_ended(site: Site):
+def test_a_resume_right_after_scancel_brings_other_workers_than_those_that_are_being_ended(sleeping: Site):
+    site = sleeping
     site.start(4, 300, 2, 2)
     numbers = {number for number, _ in site.until(site.training)}
+    jobs = site.queue()
     site.run("scancel", "--user=root")
+    site.glrnn("resume", "sweep", "--no-wait")
+    site.until(lambda: not site.has_processes(jobs))
+    site.hurry()
     site.assert_all_finished_once(4, 300)
     site.assert_they_went_on_from_their_checkpoints(numbers)
 
@@ -143,7 +151,8 @@ def test_a_cancel_where_slurm_is_not_says_what_stays(site: Site, monkeypatch):
     assert len(site.queue()) == 1
 
 
-def test_a_worker_that_sbatch_started_is_not_taken_for_ended_by_a_launcher(site: Site):
+def test_a_worker_that_sbatch_started_is_not_taken_for_ended_by_a_launcher(sleeping: Site):
+    site = sleeping
     site.start(4, 300, 1, 1)
     job = site.until(site.training)[0][1].job
     other = site.sweep.worker("999999")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from glrnn_hpc import layout
+from glrnn_hpc.records.ownership import Owner
 from glrnn_hpc.study import leases, liveness
 from tests.slurm.conftest import TIMES, Site, process_of
 
@@ -37,7 +38,7 @@ class Place:
     def jobs(self) -> set[str]:
         return {worker.root.name for worker in self.sweep.all_workers()}
 
-    def kill(self, owner: leases.Owner) -> None:
+    def kill(self, owner: Owner) -> None:
         pid = owner.process.pid if self.cluster == "local" else process_of(owner.process.pid, owner.job)
         os.kill(pid, signal.SIGKILL)
 
@@ -48,16 +49,16 @@ class Place:
 
 
 @pytest.fixture(params=["local", "slurm"])
-def place(request: pytest.FixtureRequest, site: Site) -> Iterator[Place]:
-    made = Place(site, request.param)
+def place(request: pytest.FixtureRequest, sleeping: Site) -> Iterator[Place]:
+    made = Place(sleeping, request.param)
     yield made
     if made.sweep.root.exists():
-        site.glrnn("cancel", "sweep", status=None)
-        site.until(made.is_quiet)
+        sleeping.glrnn("cancel", "sweep", status=None)
+        sleeping.until(made.is_quiet)
 
 
 def test_the_workers_that_were_asked_for_do_all_trials_and_no_more_come_afterwards(place: Place):
-    place.start(6, 40)
+    place.start(6, 30)
     found = place.status()
     assert (found["state"], found["trials"]["finished"]) == ("finished", 6)
     owners = [row["where"].split(":") for row in found["table"]]
@@ -74,6 +75,8 @@ def test_workers_need_no_launcher_and_resume_brings_those_that_are_missing(place
     owner = place.site.until(place.site.training)[0][1]
     others = {each.process for _, each in place.site.training() if each.job != owner.job}
     place.kill(owner)
+    place.site.glrnn("resume", "sweep", "--no-wait")
+    place.site.hurry()
     place.site.glrnn("resume", "sweep")
     found = place.status()
     assert (found["state"], found["trials"]["finished"]) == ("finished", 6)
@@ -93,6 +96,7 @@ def test_cancel_gives_the_trials_back_and_resume_goes_on_with_them(place: Place)
     place.site.until(place.is_quiet, 60)
     found = place.status()
     assert (found["state"], found["trials"]["running"], found["trials"]["finished"]) == ("cancelled", 0, 0)
+    place.site.hurry()
     place.site.glrnn("resume", "sweep")
     found = place.status()
     assert (found["state"], found["trials"]["finished"]) == ("finished", 4)

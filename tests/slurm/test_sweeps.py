@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ import pytest
 from glrnn_hpc import config, layout
 from glrnn_hpc.study import leases
 from tests.slurm.conftest import REPOSITORY, SCRIPT, Site
-from tests.slurm.paced import EPOCH
 
 
 def test_the_example_on_three_nodes_and_six_ranks_each_with_a_gpu_of_its_own(site: Site):
@@ -37,8 +34,9 @@ def test_the_example_on_three_nodes_and_six_ranks_each_with_a_gpu_of_its_own(sit
     assert best["trial"] == found["best"]["number"], "the job after the workers exported it"
 
 
-def test_ranks_that_are_told_to_leave_give_their_trials_back_and_go_on_later(site: Site):
-    site.start(3, 250, n_workers=1, n_ranks=2)
+def test_ranks_that_are_told_to_leave_give_their_trials_back_and_go_on_later(sleeping: Site):
+    site = sleeping
+    site.start(3, 600, n_workers=1, n_ranks=2)
     site.until(lambda: len(site.training()) == 2)
     job = site.training()[0][1].job
     for _ in range(2):
@@ -50,28 +48,33 @@ def test_ranks_that_are_told_to_leave_give_their_trials_back_and_go_on_later(sit
                 site.sweep.trial(number).checkpoint_file(generation + 1).exists() for number, generation in told.items()
             )
         )
-    site.assert_all_finished_once(3, 250)
+    site.hurry()
+    site.assert_all_finished_once(3, 600)
     assert "the ranks ended with status 75" in site.logs()
-    given_back = re.findall(r"trial (\d+) is given back after epoch (\d+)", site.logs())
+    released = re.findall(r"trial (\d+) is released after epoch (\d+)", site.logs())
     went_on = re.findall(r"trials/(\d+): goes on after epoch (\d+)", site.logs())
-    assert len(given_back) >= 4
-    assert sorted(given_back) == sorted(went_on), "no epoch is trained twice but the one that was broken off"
+    assert len(released) >= 4
+    assert sorted(released) == sorted(went_on), "no epoch is trained twice but the one that was broken off"
 
 
-def test_jobs_shorter_than_the_sweep_come_back_until_it_is_done(site: Site):
-    # Slurm looks at its jobs every half minute: a limit of two minutes and two seconds of notice leave a rank
-    # 88 to 118 seconds, and half a minute to go. Two trials after each other are more than two jobs.
-    epochs = math.ceil(1.02 * 118 / EPOCH)
-    site.start(4, epochs, n_workers=1, n_ranks=2, time=2, signal_seconds=2, preprocessor="tests.slurm.paced:Paced")
+def test_jobs_shorter_than_the_sweep_come_back_until_it_is_done(sleeping: Site):
+    site = sleeping
+    # Slurm looks at its jobs every half minute: a limit of one minute and two seconds of notice leave a rank 28 to 58
+    # seconds, and half a minute to go. Two trials of a minute after each other are more than two jobs.
+    site.variables["SLEEPERS_EPOCH"] = "1"
+    epochs = 60
+    site.start(4, epochs, n_workers=1, n_ranks=2, time=1, signal_seconds=2)
     site.assert_all_finished_once(4, epochs)
     assert site.logs().count("the ranks ended with status 75") >= 2
-    given_back = re.findall(r"trial (\d+) is given back after epoch (\d+)", site.logs())
+    released = re.findall(r"trial (\d+) is released after epoch (\d+)", site.logs())
     went_on = re.findall(r"trials/(\d+): goes on after epoch (\d+)", site.logs())
-    assert sorted(pair for pair in given_back if pair[1] != "0") == sorted(went_on)
+    assert sorted(pair for pair in released if pair[1] != "0") == sorted(went_on)
 
 
-def test_a_node_that_crashes_costs_no_trial(site: Site):
-    site.start(18, 120, n_workers=3, n_ranks=2)
+def test_a_node_that_crashes_costs_no_trial(sleeping: Site):
+    site = sleeping
+    # More trials than the four ranks that are left can do before the job comes back.
+    site.start(9, 600, n_workers=3, n_ranks=2)
     victims = site.until(
         lambda: [(number, owner) for number, owner in site.training() if owner.process.host == "node2"]
     )
@@ -86,19 +89,19 @@ def test_a_node_that_crashes_costs_no_trial(site: Site):
         site.run("bash", str(SCRIPT), "start-node", "node2")
     # By itself: the resume below would bring another one.
     site.until(lambda: record.read_text() != ranks)
-    site.assert_all_finished_once(18, 120)
+    site.hurry()
+    site.assert_all_finished_once(9, 600)
     went_on = dict(re.findall(r"trials/(\d+): goes on after epoch (\d+)", site.logs()))
     assert all(int(went_on[str(number)]) >= done[number] - 1 for number in numbers), "an epoch is lost at most"
     site.until(lambda: "down" not in site.run("sinfo", "--noheader", "--format=%T"), 60)
 
 
-def test_a_sweep_whose_jobs_are_all_cancelled_is_resumed(site: Site):
+def test_a_sweep_whose_jobs_are_all_cancelled_is_resumed(sleeping: Site):
+    site = sleeping
     site.start(4, 300, n_workers=2, n_ranks=2)
     numbers = {number for number, _ in site.until(site.training)}
-    site.run("scancel", "--user=root")
-    site.until(lambda: not site.queue())
-    time.sleep(8)
-    assert not site.queue(), "a cancelled job must not come back"
+    site.cancel_all()
+    site.hurry()
     site.assert_all_finished_once(4, 300)
     site.assert_they_went_on_from_their_checkpoints(numbers)
 

@@ -7,9 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-from glrnn_hpc import layout
-from glrnn_hpc.study import processes
-from glrnn_hpc.study.leases import Owner
+from glrnn_hpc import layout, processes
+from glrnn_hpc.records.ownership import Owner
+from glrnn_hpc.records.trial_result import TrialOutcome
 from glrnn_hpc.study.study import SweepStudy
 
 
@@ -18,7 +18,8 @@ def work(root: Path, number: int) -> None:
     study = SweepStudy(layout.SweepFolder(root))
     owner = Owner(f"w{number}", 0, processes.this_process())
     while (claim := study.claim(owner)) is not None:
-        assert claim.lease.publish({"state": "finished", "value": float(claim.number), "number": claim.number})
+        outcome = TrialOutcome(state="finished", value=float(claim.number))
+        assert claim.lease.publish(claim.result_of(outcome, started=0.0, seconds=0.0))
         study.settle(claim.number)
 
 

@@ -20,13 +20,14 @@ import pytest
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import StorageError, SweepError
+from glrnn_hpc.records.sweep_state import LaunchPlan
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import creation, liveness, storage, study
-from tests.unit.test_study import owner, settle, sweep
+from tests.unit.study.test_study import owner, settle, sweep
 
 
 def make(root: Path, n_trials: int, url: str | None = None, **other: Any) -> study.SweepStudy:
-    return study.SweepStudy(creation.create(root, load_sweep(sweep(**other)), n_trials, {}, url=url))
+    return study.SweepStudy(creation.create(root, load_sweep(sweep(**other)), n_trials, LaunchPlan(), url=url))
 
 
 def test_slots_points_and_values_survive_a_new_process(url: str | None, tmp_path: Path):
@@ -109,7 +110,7 @@ def test_a_database_that_cannot_be_used_is_one_message_without_its_password(tmp_
         "postgresql+nodriver://me:secret@127.0.0.1:9/none": "cannot be used",
     }.items():
         with pytest.raises(SweepError, match=f"--storage: .*{message}") as raised:
-            creation.create(tmp_path / "sweep", spec, 1, {}, url=url)
+            creation.create(tmp_path / "sweep", spec, 1, LaunchPlan(), url=url)
         assert "secret" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
 

@@ -14,6 +14,7 @@ from glrnn_hpc import layout, predict
 from glrnn_hpc.collector.collect import collect
 from glrnn_hpc.errors import ModelError, SweepError
 from glrnn_hpc.launch import run_sweep
+from glrnn_hpc.records.sweep_state import LaunchPlan
 from glrnn_hpc.study import creation
 from glrnn_hpc.summary.status import summarize
 from glrnn_hpc.worker import devices
@@ -174,6 +175,6 @@ def test_the_best_run_comes_without_data_that_have_changed_or_are_gone(tmp_path:
 def test_the_best_run_of_what_is_no_sweep_here_is_refused(tmp_path: Path):
     with pytest.raises(SweepError, match="is not a sweep folder"):
         predict.get_best_run_from_sweep(tmp_path)
-    folder = creation.create(tmp_path / "sweep", spec_of(tmp_path / "a.hdf5"), 6, {})
+    folder = creation.create(tmp_path / "sweep", spec_of(tmp_path / "a.hdf5"), 6, LaunchPlan())
     with pytest.raises(SweepError, match="no trial has finished yet; `glrnn status"):
         predict.get_best_run_from_sweep(folder.root)

@@ -1,4 +1,4 @@
-"""What the collector proves, exports and refuses."""
+"""Collection of the best trial: verification, export, refusals, comparison of sweeps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from glrnn_hpc.collector.collect import collect
 from glrnn_hpc.data import shared
 from glrnn_hpc.data.hdf5 import write_file
 from glrnn_hpc.errors import ConfigError, DataError, RecordError, StorageError, SweepError
-from glrnn_hpc.experiments.splits import split_ids
 from glrnn_hpc.launch import resume_sweep, run_sweep
 from glrnn_hpc.models.lstm import rnn_model
+from glrnn_hpc.preprocessor.splits import split_ids
+from glrnn_hpc.records.ownership import Owner
+from glrnn_hpc.records.sweep_state import LaunchPlan
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import creation, liveness
-from glrnn_hpc.study.leases import Owner
 from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.summary.cost import group_errors
 from glrnn_hpc.versions import software
@@ -118,42 +120,55 @@ def test_the_best_are_verified_on_both_splits_and_the_data_are_read_once(whole: 
 def test_the_export_says_where_it_comes_from_and_for_what_it_holds(whole: layout.SweepFolder, tmp_path: Path):
     data = whole.root.parent / "a.hdf5"
     found = collect(whole.root, top=1)
-    told = layout.read_json(whole.best.provenance)
-    assert (told["format"], told["trial"], told["seed"], told["split_seed"]) == (1, found["best"]["number"], 42, 42)
-    assert told["sweep"] == {
+    provenance = layout.read_json(whole.best.provenance)
+    assert (provenance["format"], provenance["trial"], provenance["seed"], provenance["split_seed"]) == (
+        1,
+        found["best"]["number"],
+        42,
+        42,
+    )
+    assert provenance["sweep"] == {
         **{"name": "rates", "folder": str(whole.root), "method": "grid", "metric": "val_loss", "goal": "minimize"},
         **{"seed": 42, "n_trials": len(RATES)},
     }
-    assert told["data"]["sha256"] == hashlib.sha256(data.read_bytes()).hexdigest()
-    assert told["data"]["groups"] == ["0.2e6/drained"]
-    assert told["data"]["sequences"] == {"train": 14, "val": 3, "test": 3}
+    assert provenance["data"]["sha256"] == hashlib.sha256(data.read_bytes()).hexdigest()
+    assert provenance["data"]["groups"] == ["0.2e6/drained"]
+    assert provenance["data"]["sequences"] == {"train": 14, "val": 3, "test": 3}
     model, stats, _ = predict.get_pretrained_model(whole.best.root)
-    assert told["data"]["fingerprint"] == stats["fingerprint"]
-    assert (told["model"]["file"], told["model"]["weights"]) == ("model-best.keras", model.count_params())
-    assert told["versions"]["keras"].startswith("3.")
-    assert told["trained_on"]["job"] == "debug-000"
-    assert told["trained_with"] == layout.read_json(whole.trial(told["trial"]).result)["software"] == software()
+    assert provenance["data"]["fingerprint"] == stats["fingerprint"]
+    assert (provenance["model"]["file"], provenance["model"]["weights"]) == ("model-best.keras", model.count_params())
+    assert provenance["versions"]["keras"].startswith("3.")
+    assert provenance["trained_on"]["job"] == "debug-000"
+    assert (
+        provenance["trained_with"]
+        == layout.read_json(whole.trial(provenance["trial"]).result)["software"]
+        == software()
+    )
     # Ranges of the training split, in the order and the units of the model's columns.
     block = shared.read_data(data).groups["0.2e6/drained"]
     train = split_ids(N_SAMPLES, 0.7, 0.15, 42)["train"]
-    assert [row["name"] for row in told["parameters"]] == ["E", "v", "pressure", "experiment_type"]
-    assert [row["min"] for row in told["parameters"]] == pytest.approx([*block.params[train].min(axis=0), 0.2, 1])
-    assert [row["max"] for row in told["parameters"]] == stats["params_max"]
-    assert [row["max"] for row in told["load_features"]] == pytest.approx(block.inputs[train].max(axis=(0, 1)))
-    labels = {row["name"]: row for row in told["labels"]}
+    assert [row["name"] for row in provenance["parameters"]] == ["E", "v", "pressure", "experiment_type"]
+    assert [row["min"] for row in provenance["parameters"]] == pytest.approx([*block.params[train].min(axis=0), 0.2, 1])
+    assert [row["max"] for row in provenance["parameters"]] == stats["params_max"]
+    assert [row["max"] for row in provenance["load_features"]] == pytest.approx(block.inputs[train].max(axis=(0, 1)))
+    labels = {row["name"]: row for row in provenance["labels"]}
     assert {name: row["unit"] for name, row in labels.items()} == {"e": None, "p": "MPa", "constant": None}
     assert labels["p"]["min"] == pytest.approx(block.outputs[train][..., 1].min())
     assert (labels["constant"]["min"], labels["constant"]["max"]) == (7, 7)
     # The errors are those that `glrnn predict` finds.
     expected = predict.predict_file(whole.best.root, data, tmp_path / "p.hdf5")
     for name, values in expected["metrics"].items():
-        assert {kind: told["errors"]["test"][name][kind] for kind in values} == pytest.approx(values, rel=1e-5)
-    assert told["mse_standardised"]["test"] == pytest.approx(expected["mse_standardised"], rel=1e-5)
-    for name, values in told["errors"]["val"].items():
+        assert {kind: provenance["errors"]["test"][name][kind] for kind in values} == pytest.approx(values, rel=1e-5)
+    assert provenance["mse_standardised"]["test"] == pytest.approx(expected["mse_standardised"], rel=1e-5)
+    for name, values in provenance["errors"]["val"].items():
         divisor = stats["std"][stats["label_names"].index(name)] or 1.0  # that of a constant
         assert values["mae_standardised"] == pytest.approx(values["mae"] / divisor)
     assert {path.name for path in whole.best.root.iterdir()} == {
-        *("config.yaml", "train_stats.json", "metrics.csv", "model-best.keras", "provenance.json")
+        "config.yaml",
+        "train_stats.json",
+        "metrics.csv",
+        "model-best.keras",
+        "provenance.json",
     }
 
 
@@ -239,7 +254,7 @@ def test_what_does_not_show_in_the_losses_and_what_is_no_number_refuse_a_trial(c
         (lambda content: content["metrics"].update(val_loss=0.0), r"has val_loss 0\.0, the study [0-9]"),
     ],
 )
-def test_a_result_that_is_not_what_the_study_was_told_is_refused(
+def test_a_result_that_differs_from_the_value_in_the_study_is_refused(
     edit: Callable[[dict[str, Any]], Any], message: str, copied: layout.SweepFolder
 ):
     for number in ranking_of(copied):
@@ -309,14 +324,14 @@ def test_sweeps_that_cannot_be_compared_are_refused(
     data = whole.root.parent / "a.hdf5"
     if "data" in changed:
         data, changed = write_data(tmp_path / "b.hdf5", seed=1), {}
-    other = creation.create(tmp_path / "other", spec_of(data, **changed), 1, {})
+    other = creation.create(tmp_path / "other", spec_of(data, **changed), 1, LaunchPlan())
     with pytest.raises(SweepError, match=f"other: cannot be ranked together with .*sweep: {message}"):
         collect([whole.root, other.root], out=tmp_path / "best")
 
 
 def test_all_groups_and_a_list_of_all_of_them_are_the_same_choice(whole: layout.SweepFolder, tmp_path: Path):
     listed = spec_of(whole.root.parent / "a.hdf5", pressure={"value": ["0.2e6"]}, experiment_type={"value": "drained"})
-    other = creation.create(tmp_path / "other", listed, 1, {})
+    other = creation.create(tmp_path / "other", listed, 1, LaunchPlan())
     assert collect([whole.root, other.root], out=tmp_path / "best")["best"]["sweep"] == str(whole.root)
 
 
@@ -343,7 +358,7 @@ def test_records_of_the_workers_that_are_broken_cost_the_export_nothing(content:
         ("[]", "a mapping is needed"),
         ("{}", "has no state, created"),
         ('{"state": 5, "created": 1}', "state is 5, not running"),
-        ('{"state": "running", "created": "yesterday"}', "created is 'yesterday', no number"),
+        ('{"state": "running", "created": "yesterday"}', "created must be a finite number, it is 'yesterday'"),
     ],
 )
 def test_a_broken_state_is_named(content: str, message: str, copied: layout.SweepFolder):
@@ -362,7 +377,7 @@ def test_a_journal_that_holds_no_study_is_named(content: str, copied: layout.Swe
 def test_a_sweep_without_a_finished_trial_and_what_is_no_sweep_export_nothing(
     whole: layout.SweepFolder, tmp_path: Path, monkeypatch
 ):
-    empty = creation.create(tmp_path / "empty", spec_of(whole.root.parent / "a.hdf5"), 2, {})
+    empty = creation.create(tmp_path / "empty", spec_of(whole.root.parent / "a.hdf5"), 2, LaunchPlan())
     with pytest.raises(SweepError, match="empty: no trial has finished yet"):
         collect(empty.root)
     with pytest.raises(SweepError, match="is not a sweep folder"):
@@ -395,10 +410,10 @@ def test_a_metric_that_shall_be_large_ranks_the_other_way_round(whole: layout.Sw
     assert layout.read_json(sweep.best.provenance)["trial"] == found["best"]["number"]
 
 
-def test_failures_and_cost_are_told_while_the_sweep_goes_on(copied: layout.SweepFolder):
+def test_failures_and_cost_are_reported_while_the_sweep_goes_on(copied: layout.SweepFolder):
     seen = SweepStudy(copied)
     seen.add_slots(7)
-    seen.change_state(lambda state: {**state, "state": "running"})
+    seen.change_state(lambda state: replace(state, state="running"))
     claim = seen.claim(Owner("far", 0, liveness.Process("far", 1, "1")))
     shutil.rmtree(claim.lease.folder.checkpoint(1))  # as when its owner brings its files up just now
     found = collect(copied.root, top=1)
@@ -417,9 +432,7 @@ def test_failures_and_cost_are_told_while_the_sweep_goes_on(copied: layout.Sweep
 
 def test_errors_that_differ_by_their_numbers_are_one_failure():
     errors = ["loss is nan in epoch 3; learning_rate=0.97", "no room", "loss is inf in epoch 12; learning_rate=1e+30"]
-    table = [{"number": k, "state": "failed", "error": error} for k, error in enumerate([*errors, None])]
-    table.append({"number": 9, "state": "retried", "error": "no room"})
-    assert group_errors(table) == [
+    assert group_errors(enumerate([*errors, None])) == [
         {"error": errors[0], "trials": [0, 2]},
         {"error": "no room", "trials": [1]},
         {"error": "its result.json is missing", "trials": [3]},

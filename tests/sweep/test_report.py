@@ -19,18 +19,21 @@ from typer.testing import CliRunner
 
 from glrnn_hpc import cli, config, layout
 from glrnn_hpc.collector.collect import collect
-from glrnn_hpc.data.hdf5 import CONTACT_KEYS, INPUT_KEYS, OUTPUT_KEYS, write_file
+from glrnn_hpc.data.hdf5 import write_file
 from glrnn_hpc.errors import SweepError
 from glrnn_hpc.launch import run_sweep
-from glrnn_hpc.report.report import FIGURES, write_report
+from glrnn_hpc.processes import this_process
+from glrnn_hpc.records.ownership import Owner
+from glrnn_hpc.records.sweep_state import LaunchPlan
+from glrnn_hpc.records.trial_result import TrialOutcome
+from glrnn_hpc.report.figures import FIGURES
+from glrnn_hpc.report.report import write_report
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import creation
-from glrnn_hpc.study.leases import Owner
-from glrnn_hpc.study.processes import this_process
 from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.summary.status import summarize
-from tests.conftest import DATA, write_steps
+from tests.conftest import CONTACT_KEYS, DATA, INPUT_KEYS, OUTPUT_KEYS, write_steps
 from tests.sweep.chromium import Page, chromium
 
 N_TRIALS = 26
@@ -205,17 +208,17 @@ def test_one_finished_trial_is_enough_for_a_report_whatever_its_group_is_called(
     folder.trial(0).metrics.write_bytes(b"epoch,val_loss\n1,\x00\n")
     found = write_report(folder.root)
     assert set(found["left_out"]) == {"importance", "learning_curves"}
-    assert f"{folder.trial(0).metrics} is broken and left out" in caplog.text
+    assert f"{folder.trial(0).metrics}: is broken: " in caplog.text
 
 
 def test_a_sweep_of_failures_alone_gets_a_report_of_them(tmp_path: Path):
-    folder = creation.create(tmp_path / "sweep", spec_of(write_steps(tmp_path / "a.hdf5"), 2), 2, {})
+    folder = creation.create(tmp_path / "sweep", spec_of(write_steps(tmp_path / "a.hdf5"), 2), 2, LaunchPlan())
     opened = SweepStudy(folder)
     for number in range(2):
         claim = opened.claim(Owner("me", 0, this_process()))
         assert claim is not None
-        result = {"state": "failed", "error": "<out of memory>", "number": number, "point": claim.point}
-        assert claim.lease.publish({**result, "started": 0.0, "seconds": 1.0})
+        outcome = TrialOutcome(state="failed", error="<out of memory>")
+        assert claim.lease.publish(claim.result_of(outcome, started=0.0, seconds=1.0))
         opened.settle(number)
     done = CliRunner().invoke(cli.app, ["report", str(folder.root)])
     assert done.exit_code == 0
@@ -228,7 +231,7 @@ def test_a_sweep_of_failures_alone_gets_a_report_of_them(tmp_path: Path):
 
 def test_a_sweep_that_has_just_begun_gets_a_report_without_figures(tmp_path: Path):
     data = write_steps(tmp_path / "a.hdf5")
-    folder = creation.create(tmp_path / "sweep", spec_of(data, 3), 3, {})
+    folder = creation.create(tmp_path / "sweep", spec_of(data, 3), 3, LaunchPlan())
     found = write_report(folder.root)
     assert (found["figures"], found["faulty"]) == ({}, [])
     assert set(found["left_out"]) == set(FIGURES)
@@ -239,7 +242,7 @@ def test_a_sweep_that_has_just_begun_gets_a_report_without_figures(tmp_path: Pat
 
 
 def test_trials_that_run_are_shown_with_what_they_have_so_far(tmp_path: Path):
-    folder = creation.create(tmp_path / "sweep", spec_of(write_steps(tmp_path / "a.hdf5"), 3), 3, {})
+    folder = creation.create(tmp_path / "sweep", spec_of(write_steps(tmp_path / "a.hdf5"), 3), 3, LaunchPlan())
     claim = SweepStudy(folder).claim(Owner("me", 0, this_process()))
     assert claim is not None
     metrics = folder.trial(claim.number).generation(1).metrics
@@ -258,13 +261,13 @@ def test_a_preprocessor_of_the_users_own_has_no_figure_of_predictions(tmp_path: 
     )
     monkeypatch.chdir(tmp_path)
     spec = spec_of(write_steps(tmp_path / "a.hdf5"), 2, preprocessor="my_preprocessor_of_report:Own")
-    found = write_report(creation.create(tmp_path / "sweep", spec, 2, {}).root)
+    found = write_report(creation.create(tmp_path / "sweep", spec, 2, LaunchPlan()).root)
     assert "has a preprocessor of its own" in found["left_out"]["predictions"]
     assert found["faulty"] == []
 
 
 def test_a_report_that_cannot_be_written_is_refused(tmp_path: Path):
-    folder = creation.create(tmp_path / "sweep", spec_of(write_steps(tmp_path / "a.hdf5"), 1), 1, {})
+    folder = creation.create(tmp_path / "sweep", spec_of(write_steps(tmp_path / "a.hdf5"), 1), 1, LaunchPlan())
     folder.report.mkdir()
     with pytest.raises(SweepError, match=r"report\.html: the report cannot be written: Is a directory"):
         write_report(folder.root)

@@ -1,4 +1,4 @@
-"""A real sweep that is told to W&B: trials that finish, are pruned, fail, are given back and are adopted."""
+"""A real sweep that is logged to W&B: trials that finish, are pruned, fail, are given back and are adopted."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
-from glrnn_hpc import config, layout, predict
+from glrnn_hpc import config, layout, predict, processes
 from glrnn_hpc.launch import resume_sweep
-from glrnn_hpc.study import liveness, processes
-from glrnn_hpc.tracking.trial_tracker import Tracking, read_metrics
+from glrnn_hpc.records.metrics import read_metrics
+from glrnn_hpc.records.tracking_settings import read_tracking_settings
+from glrnn_hpc.study import liveness
+from glrnn_hpc.tracking.offline_runs import offline_runs
 from tests.conftest import write_steps
 from tests.offline import OfflineRun, metrics_of, newest
 
@@ -83,12 +85,12 @@ def runs(sweep: layout.SweepFolder) -> list[OfflineRun]:
 
 
 def test_each_trial_is_one_run_whoever_trained_it(sweep: layout.SweepFolder, runs: list[OfflineRun]):
-    tracking = Tracking.of(sweep)
+    tracking = read_tracking_settings(sweep)
     assert tracking is not None
     assert [layout.read_json(sweep.trial(number).result)["generation"] for number in range(4)] == [2, 1, 2, 1]
     for number, run in enumerate(runs):
-        (fragment,) = sweep.trial(number).fragments()
-        assert fragment.state == STATES[number]
+        (offline_run,) = offline_runs(sweep.trial(number))
+        assert offline_run.state == STATES[number]
         assert (run.run.run_id, run.run.run_group, run.run.sweep_id) == (
             f"{tracking.prefix}-{number}",
             "night",
@@ -103,7 +105,7 @@ def test_each_trial_is_one_run_whoever_trained_it(sweep: layout.SweepFolder, run
 
 def test_the_history_of_each_run_is_that_of_the_trial(sweep: layout.SweepFolder, runs: list[OfflineRun]):
     for number, run in enumerate(runs):
-        rows = read_metrics(sweep.trial(number).metrics)
+        rows = read_metrics(sweep.trial(number).metrics).rows
         if number != 1:
             metrics = layout.read_json(sweep.trial(number).result)["metrics"]
             rows[-1] |= {name: metrics[name] for name in ("test_loss", "test_mae")}
@@ -116,12 +118,12 @@ def test_the_history_of_each_run_is_that_of_the_trial(sweep: layout.SweepFolder,
 def test_the_files_of_a_run_are_those_of_its_trial(sweep: layout.SweepFolder, runs: list[OfflineRun]):
     for number in (0, 2, 3):
         trial = sweep.trial(number)
-        (fragment,) = trial.fragments()
+        (offline_run,) = offline_runs(trial)
         assert runs[number].files == {"sweep.yaml", "train_stats.json", layout.MODEL_WHOLE}
         for name in runs[number].files - {"sweep.yaml"}:
-            assert (fragment.files / name).read_bytes() == (trial.root / name).read_bytes()
-        assert (fragment.files / "sweep.yaml").read_bytes() == sweep.sweep.read_bytes()
-        assert predict.get_pretrained_model(fragment.files)[2]["epochs"] == EPOCHS
+            assert (offline_run.folder.files / name).read_bytes() == (trial.root / name).read_bytes()
+        assert (offline_run.folder.files / "sweep.yaml").read_bytes() == sweep.sweep.read_bytes()
+        assert predict.get_pretrained_model(offline_run.folder.files)[2]["epochs"] == EPOCHS
         assert runs[number].config == predict.get_pretrained_model(trial.root)[2]
 
 

@@ -14,8 +14,9 @@ import pytest
 
 from glrnn_hpc import config, layout
 from glrnn_hpc.launch import resume_sweep, run_sweep
+from glrnn_hpc.records.metrics import read_metrics
 from glrnn_hpc.search.sweep import load_sweep
-from glrnn_hpc.tracking.trial_tracker import read_metrics
+from glrnn_hpc.tracking.offline_runs import offline_runs
 from tests.conftest import write_steps
 from tests.offline import metrics_of, newest
 from tests.sweep.test_tracking import glrnn, services_of, until
@@ -42,7 +43,7 @@ def assert_whole(sweep: layout.SweepFolder, n_trials: int, epochs: int) -> None:
         trial = sweep.trial(number)
         result = layout.read_json(trial.result)
         assert (result["state"], result["generation"], result["epochs"]) == ("finished", 1, epochs)
-        rows = read_metrics(trial.metrics)
+        rows = read_metrics(trial.metrics).rows
         assert [row["epoch"] for row in rows] == list(range(1, epochs + 1))
         assert np.isfinite([list(row.values()) for row in rows]).all()
         assert min(row["val_loss"] for row in rows) == pytest.approx(result["metrics"]["val_loss"])
@@ -68,7 +69,7 @@ def test_a_folder_that_cannot_be_made_and_a_service_that_is_killed_cost_a_worker
     begun = glrnn(tmp_path, "resume", "sweep", "--workers", 1, "--ranks-per-worker", 1, "--no-wait")
     assert begun.returncode == 0, begun.stderr
 
-    until(lambda: second.fragments() and second.checkpoint_file(1).exists())
+    until(lambda: offline_runs(second) and second.checkpoint_file(1).exists())
     worker = sweep.worker("local-000")
     (rank,) = layout.read_json(worker.record)["ranks"]
     (service,) = services_of(rank["pid"])

@@ -20,15 +20,15 @@ import wandb
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import TrackingError
-from glrnn_hpc.tracking.sync import Outcome, sync
-from glrnn_hpc.tracking.sync_marks import marks_of
-from glrnn_hpc.tracking.upload import Patience
+from glrnn_hpc.tracking.sync import SyncOutcome, sync
+from glrnn_hpc.tracking.sync_marks import read_marks
+from glrnn_hpc.tracking.upload import SyncTimeouts
 from tests.tracking.answers import Answers
 from tests.tracking.server import WandbServer
 
 RUNS = ("r0", "r1", "r2", "killed")
 MODEL = b"weights" * 100
-PATIENCE = Patience(stall=3, silence=20, confirmation=4)
+TIMEOUTS = SyncTimeouts(stall=3, silence=20, confirmation=4)
 
 
 def write_runs(root: str, *run_ids: str) -> None:
@@ -88,7 +88,7 @@ def other(tmp_path: Path, server: WandbServer) -> Iterator[WandbServer]:
     other.close()
 
 
-def states(outcomes: list[Outcome]) -> list[str]:
+def states(outcomes: list[SyncOutcome]) -> list[str]:
     return [outcome.state for outcome in outcomes]
 
 
@@ -98,7 +98,7 @@ def marks(folder: Path) -> list[Path]:
 
 def test_a_run_arrives_whole_and_is_not_sent_again(server: WandbServer, offline):
     folder = offline("r0")
-    (outcome,) = sync(folder, patience=PATIENCE)
+    (outcome,) = sync(folder, timeouts=TIMEOUTS)
     assert (outcome.state, outcome.path) == ("synced", "default/p/r0")
     sent = server.proxy.recorder.runs_of("p")["r0"]
     assert (sent.config, sent.state, sent.files["model.txt"]) == ({"a": 1}, "finished", MODEL)
@@ -118,7 +118,7 @@ def test_a_run_arrives_whole_and_is_not_sent_again(server: WandbServer, offline)
     (mark,) = folder.glob("wandb/*/synced.json")
     for broken in ("", "3", "[{}]"):
         mark.write_text(broken)
-        (asked,) = sync(folder, patience=PATIENCE)
+        (asked,) = sync(folder, timeouts=TIMEOUTS)
         assert (asked.state, asked.reason) == ("skipped", "the server has it already")
 
 
@@ -143,7 +143,7 @@ def test_what_the_client_says_it_has_sent_is_not_believed(
     server.proxy.recorder.forget("r1")
     server.proxy.recorder.faults.append(refuse(status, method, part))
     try:
-        (outcome,) = sync(folder, patience=PATIENCE)
+        (outcome,) = sync(folder, timeouts=TIMEOUTS)
         said = outcome.reason
         assert outcome.state == "failed"
     except TrackingError as error:
@@ -152,7 +152,7 @@ def test_what_the_client_says_it_has_sent_is_not_believed(
     assert marks(folder) == []
 
     server.proxy.recorder.faults.clear()
-    assert states(sync(folder, patience=PATIENCE)) == ["synced"]
+    assert states(sync(folder, timeouts=TIMEOUTS)) == ["synced"]
     assert len(server.proxy.recorder.runs_of("p")["r1"].history) == 3
 
 
@@ -160,19 +160,19 @@ def test_a_server_that_cannot_be_asked_is_not_believed(server: WandbServer, offl
     folder = offline("r1")
     with monkeypatch.context() as patch:
         patch.delattr(Answers, "_Run")  # which openwandb itself does not know
-        (outcome,) = sync(folder, patience=PATIENCE)
+        (outcome,) = sync(folder, timeouts=TIMEOUTS)
     assert (outcome.state, marks(folder)) == ("failed", [])
     assert "the server does not show it" in outcome.reason
-    assert states(sync(folder, patience=PATIENCE)) == ["synced"]
+    assert states(sync(folder, timeouts=TIMEOUTS)) == ["synced"]
 
 
 def test_a_mark_of_the_client_alone_is_checked_before_it_is_believed(server: WandbServer, offline):
     folder = offline("r0", "r2")
-    assert states(sync(folder, patience=PATIENCE)) == ["synced", "synced"]
+    assert states(sync(folder, timeouts=TIMEOUTS)) == ["synced", "synced"]
     for mark in folder.glob("wandb/*/synced.json"):
         mark.unlink()
     server.proxy.recorder.forget("r2")
-    first, second = sync(folder, patience=PATIENCE)
+    first, second = sync(folder, timeouts=TIMEOUTS)
     assert (first.state, first.reason) == ("skipped", "the server has it already")
     assert second.state == "synced"
     assert len(marks(folder)) == 4
@@ -188,26 +188,26 @@ def test_a_run_that_one_server_has_is_sent_to_another_and_both_are_known(
 
     folder = offline("r0")
     server.proxy.recorder.forget("r0")
-    assert states(sync(folder, patience=PATIENCE)) == ["synced"]
+    assert states(sync(folder, timeouts=TIMEOUTS)) == ["synced"]
     here, there = server.proxy.url, other.proxy.url
     turn_to(other)
     (planned,) = sync(folder, is_dry=True)
     assert (planned.state, planned.reason) == ("would sync", f"is on {here}, not known to be on {there}")
     assert other.proxy.recorder.operations == [], "a dry run asks no server"
 
-    fragment = layout.Fragment(next(folder.glob("wandb/*-r0")))
+    run_folder = layout.WandbRunFolder(next(folder.glob("wandb/*-r0")))
     other.proxy.recorder.faults.append(refuse(403, "PUT", "/model.txt"))
-    assert states(sync(folder, patience=PATIENCE)) == ["failed"]
-    assert [mark.server for mark in marks_of(fragment)] == [here], "a failure there changes nothing here"
+    assert states(sync(folder, timeouts=TIMEOUTS)) == ["failed"]
+    assert [mark.server for mark in read_marks(run_folder)] == [here], "a failure there changes nothing here"
     other.proxy.recorder.faults.clear()
-    (outcome,) = sync(folder, patience=PATIENCE)
+    (outcome,) = sync(folder, timeouts=TIMEOUTS)
     assert (outcome.state, outcome.path) == ("synced", "default/p/r0")
     sent = other.proxy.recorder.runs_of("p")["r0"]
     assert (len(sent.history), sent.state, sent.files["model.txt"]) == (3, "finished", MODEL)
     assert other.asked("/api/v2/runs/r0")["run"]["state"] == "finished"
     assert server.proxy.recorder.runs_of("p")["r0"].n_lines == 3, "nothing went to the first one again"
 
-    known = [(mark.server, mark.path) for mark in marks_of(fragment)]
+    known = [(mark.server, mark.path) for mark in read_marks(run_folder)]
     assert known == [(here, "default/p/r0"), (there, "default/p/r0")]
     for each in (other, server):
         turn_to(each)
@@ -219,12 +219,12 @@ def test_a_run_that_one_server_has_is_sent_to_another_and_both_are_known(
 
 def test_runs_that_were_cut_off_are_sent_only_when_asked_for(server: WandbServer, offline):
     folder = offline("killed", "r0")
-    outcomes = {outcome.name.rpartition("-")[2]: outcome for outcome in sync(folder, patience=PATIENCE)}
+    outcomes = {outcome.name.rpartition("-")[2]: outcome for outcome in sync(folder, timeouts=TIMEOUTS)}
     assert (outcomes["killed"].state, outcomes["killed"].reason) == ("skipped", "is not finished")
     assert outcomes["r0"].state == "synced"
     assert "killed" not in server.proxy.recorder.runs_of("p")
 
-    outcomes = {each.name.rpartition("-")[2]: each for each in sync(folder, include_unfinished=True, patience=PATIENCE)}
+    outcomes = {each.name.rpartition("-")[2]: each for each in sync(folder, include_unfinished=True, timeouts=TIMEOUTS)}
     assert (outcomes["killed"].state, outcomes["r0"].state) == ("synced", "skipped"), outcomes
     assert server.proxy.recorder.runs_of("p")["killed"].state == "failed"
     assert 1 <= len(server.proxy.recorder.runs_of("p")["killed"].history) < 1000
@@ -235,7 +235,7 @@ def test_a_broken_log_is_named_and_the_others_are_sent(server: WandbServer, offl
     folder = offline("killed", "r0")
     (broken,) = folder.glob("wandb/*-killed/*.wandb")
     broken.write_bytes(broken.read_bytes()[:7])
-    outcomes = {each.name.rpartition("-")[2]: each for each in sync(folder, include_unfinished=True, patience=PATIENCE)}
+    outcomes = {each.name.rpartition("-")[2]: each for each in sync(folder, include_unfinished=True, timeouts=TIMEOUTS)}
     assert (outcomes["killed"].state, outcomes["r0"].state) == ("failed", "synced")
     assert f"{broken}: is empty or broken" in outcomes["killed"].reason
 
@@ -257,7 +257,7 @@ def test_two_syncs_of_one_folder_do_not_send_it_twice(server: WandbServer, offli
         while not lock.exists() or not _is_locked(lock):
             time.sleep(0.05)
         with pytest.raises(TrackingError, match="another `glrnn sync` is at work here"):
-            sync(folder, patience=PATIENCE)
+            sync(folder, timeouts=TIMEOUTS)
     finally:
         holder.kill()
         holder.wait()

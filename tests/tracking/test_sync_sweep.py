@@ -16,17 +16,18 @@ from typing import Any
 import pytest
 
 from glrnn_hpc import config, layout
+from glrnn_hpc.records.metrics import read_metrics
 from glrnn_hpc.study import leases
 from glrnn_hpc.study.study import SweepStudy
+from glrnn_hpc.tracking.offline_runs import offline_runs
 from glrnn_hpc.tracking.sync import sync
-from glrnn_hpc.tracking.sync_marks import marks_of
-from glrnn_hpc.tracking.trial_tracker import read_metrics
-from glrnn_hpc.tracking.upload import Patience
+from glrnn_hpc.tracking.sync_marks import read_marks
+from glrnn_hpc.tracking.upload import SyncTimeouts
 from tests.conftest import write_steps
 from tests.tracking.server import WandbServer
 
 N_TRIALS, EPOCHS = 12, 40
-PATIENCE = Patience(stall=3, silence=60, confirmation=10)
+TIMEOUTS = SyncTimeouts(stall=3, silence=60, confirmation=10)
 
 
 def start(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -120,7 +121,7 @@ def test_the_trials_of_a_sweep_arrive_whole_each_once(server: WandbServer, sweep
     assert counts["pruned"] >= 1
     assert sweep.trial(0).newest_generation() == 4, "killed twice and given back"
 
-    outcomes = sync(sweep.root, patience=PATIENCE)
+    outcomes = sync(sweep.root, timeouts=TIMEOUTS)
     assert [(each.name, each.state) for each in outcomes] == [(f"trial {k}", "synced") for k in range(N_TRIALS)]
     runs = server.proxy.recorder.runs_of("twelve")
     prefix = layout.read_json(sweep.tracking)["prefix"]
@@ -139,7 +140,7 @@ def test_the_trials_of_a_sweep_arrive_whole_each_once(server: WandbServer, sweep
             **result["point"],
             "epochs": EPOCHS,
         }
-        rows = read_metrics(trial.metrics)
+        rows = read_metrics(trial.metrics).rows
         assert [row["epoch"] for row in run.history] == [row["epoch"] for row in rows], "complete, none twice"
         assert [row["val_loss"] for row in run.history] == pytest.approx([row["val_loss"] for row in rows])
         assert run.n_lines == len(run.history)
@@ -179,7 +180,7 @@ def test_a_server_that_dies_in_the_middle_loses_nothing(server: WandbServer, swe
     recorder.faults.append(die_at_the_first_mark)
     started = time.monotonic()
     try:
-        outcomes = sync(sweep.root, patience=PATIENCE)
+        outcomes = sync(sweep.root, timeouts=TIMEOUTS)
         assert time.monotonic() - started < 120
     finally:
         recorder.faults.clear()
@@ -190,10 +191,10 @@ def test_a_server_that_dies_in_the_middle_loses_nothing(server: WandbServer, swe
     assert states["failed"] >= 1
     assert set(states) == {"synced", "failed"}
     assert all("cannot be reached" in each.reason for each in outcomes if each.state == "failed")
-    fragments = [sweep.trial(number).fragments()[-1] for number in range(N_TRIALS)]
-    assert sum(fragment.synced.exists() for fragment in fragments) == states["synced"]
+    runs = [offline_runs(sweep.trial(number))[-1] for number in range(N_TRIALS)]
+    assert sum(offline_run.folder.synced.exists() for offline_run in runs) == states["synced"]
 
-    later = Counter(each.state for each in sync(sweep.root, patience=PATIENCE))
+    later = Counter(each.state for each in sync(sweep.root, timeouts=TIMEOUTS))
     assert later == {"synced": states["failed"], "skipped": states["synced"]}
     runs = recorder.runs_of("twelve")
     assert len(runs) == N_TRIALS
@@ -209,11 +210,11 @@ def test_a_trial_that_w_and_b_missed_is_written_from_its_records(server: WandbSe
     shutil.rmtree(sweep.trial(finished).wandb)
     (planned,) = sync(sweep.root, is_dry=True)
     assert (planned.state, planned.reason) == ("would sync", "from the records of the trial")
-    (outcome,) = sync(sweep.root, patience=PATIENCE)
+    (outcome,) = sync(sweep.root, timeouts=TIMEOUTS)
     assert outcome.state == "synced", outcome.reason
     (run,) = server.proxy.recorder.runs_of("twelve").values()
     assert [row["epoch"] for row in run.history] == [
-        row["epoch"] for row in read_metrics(sweep.trial(finished).metrics)
+        row["epoch"] for row in read_metrics(sweep.trial(finished).metrics).rows
     ]
     assert layout.MODEL_WHOLE in run.files
 
@@ -223,18 +224,18 @@ def test_a_damaged_log_of_a_trial_is_written_anew_from_its_records(server: Wandb
     for number in range(N_TRIALS):
         if number != finished:
             layout.remove_folder(sweep.trial(number).root)
-    (fragment,) = sweep.trial(finished).fragments()
+    (offline_run,) = offline_runs(sweep.trial(finished))
     mark = {"path": "me/twelve/x", "server": "http://elsewhere", "at": "2026-01-01T00:00:00+00:00"}
-    layout.write_json(fragment.synced, [mark])
-    content = fragment.log.read_bytes()
-    fragment.log.write_bytes(content[: len(content) // 2])
-    (outcome,) = sync(sweep.root, patience=PATIENCE)
+    layout.write_json(offline_run.folder.synced, [mark])
+    content = offline_run.folder.log.read_bytes()
+    offline_run.folder.log.write_bytes(content[: len(content) // 2])
+    (outcome,) = sync(sweep.root, timeouts=TIMEOUTS)
     assert outcome.state == "synced", outcome.reason
     (run,) = server.proxy.recorder.runs_of("twelve").values()
     assert run.state == "finished"
-    assert len(run.history) == len(read_metrics(sweep.trial(finished).metrics))
-    (fragment,) = sweep.trial(finished).fragments()
-    assert [mark.server for mark in marks_of(fragment)] == ["http://elsewhere", server.proxy.url]
+    assert len(run.history) == len(read_metrics(sweep.trial(finished).metrics).rows)
+    (offline_run,) = offline_runs(sweep.trial(finished))
+    assert [mark.server for mark in read_marks(offline_run.folder)] == ["http://elsewhere", server.proxy.url]
 
 
 def test_a_trial_that_was_given_back_is_sent_as_far_as_it_is_and_its_end_later(
@@ -244,9 +245,9 @@ def test_a_trial_that_was_given_back_is_sent_as_far_as_it_is_and_its_end_later(
     shutil.copytree(trained.root.with_name("given-back"), folder.root)
     server.proxy.recorder.forget_project("twelve")
     assert len(list(folder.trials.iterdir())) == 1
-    (waiting,) = sync(folder.root, patience=PATIENCE)
+    (waiting,) = sync(folder.root, timeouts=TIMEOUTS)
     assert (waiting.state, waiting.reason) == ("skipped", "is not finished")
-    (outcome,) = sync(folder.root, include_unfinished=True, patience=PATIENCE)
+    (outcome,) = sync(folder.root, include_unfinished=True, timeouts=TIMEOUTS)
     assert (outcome.state, outcome.reason) == ("synced", "so far; it is not finished")
     run_id = f"{layout.read_json(folder.tracking)['prefix']}-0"
     run = server.proxy.recorder.runs_of("twelve")[run_id]
@@ -260,11 +261,11 @@ def test_a_trial_that_was_given_back_is_sent_as_far_as_it_is_and_its_end_later(
     shutil.copytree(trained.root, folder.root)
     for number in range(1, N_TRIALS):
         layout.remove_folder(folder.trial(number).root)
-    (outcome,) = sync(folder.root, patience=PATIENCE)
+    (outcome,) = sync(folder.root, timeouts=TIMEOUTS)
     assert (outcome.state, outcome.reason) == ("synced", "")
     runs = server.proxy.recorder.runs_of("twelve")
     assert list(runs) == [run_id], "the same run"
-    result, rows = layout.read_json(folder.trial(0).result), read_metrics(folder.trial(0).metrics)
+    result, rows = layout.read_json(folder.trial(0).result), read_metrics(folder.trial(0).metrics).rows
     assert (result["state"], result["generation"], len(rows)) == ("finished", 4, EPOCHS)
     assert [row["epoch"] for row in run.history] == [row["epoch"] for row in rows], "complete, none twice"
     assert [row["val_loss"] for row in run.history] == pytest.approx([row["val_loss"] for row in rows])

@@ -17,9 +17,12 @@ import typer
 from glrnn_hpc import cli
 from glrnn_hpc.config import RunConfig, parse_yaml
 from glrnn_hpc.data import hdf5
+from glrnn_hpc.experiments.registry import experiment_named
+from glrnn_hpc.experiments.triaxial import TRIAXIAL
 from glrnn_hpc.launch.slurm.profile import load_profile
-from glrnn_hpc.search import space
+from glrnn_hpc.search import distributions
 from glrnn_hpc.search.sweep import load_sweep
+from tests.conftest import CONTACT_KEYS, INPUT_KEYS, OUTPUT_KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -120,7 +123,7 @@ def test_the_commands_and_the_code_of_the_readme_and_of_the_study_run_in_their_o
     (code,) = blocks(STUDY, "python")
     done = run(project, sys.executable, "-c", code)
     assert done.returncode == 0, f"it needs `pip install '.[calibration]'`\n{done.stderr}"
-    assert set(re.findall(r"'(\w+)':", done.stdout)) == set(hdf5.CONTACT_KEYS)
+    assert set(re.findall(r"'(\w+)':", done.stdout)) == set(CONTACT_KEYS)
 
     (code,) = blocks(README, "python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
@@ -128,7 +131,7 @@ def test_the_commands_and_the_code_of_the_readme_and_of_the_study_run_in_their_o
     done = run(project, sys.executable, "from_python.py")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("best trial:")
-    assert set(re.findall(r"'(\w+)':", done.stdout)) == set(hdf5.OUTPUT_KEYS)
+    assert set(re.findall(r"'(\w+)':", done.stdout)) == set(OUTPUT_KEYS)
 
 
 def test_the_readme_is_a_page_that_one_reads() -> None:
@@ -158,7 +161,7 @@ def test_every_extra_that_the_documents_install_exists() -> None:
 
 
 def test_the_parser_in_the_format_page_writes_a_file_that_can_be_read(tmp_path: Path) -> None:
-    (code,) = blocks(FORMAT, "python")
+    code, _ = blocks(FORMAT, "python")
     done = run(tmp_path, sys.executable, "-c", code)
     assert done.returncode == 0, done.stderr
     schema = hdf5.read_schema(tmp_path / "mine.hdf5")
@@ -166,16 +169,24 @@ def test_the_parser_in_the_format_page_writes_a_file_that_can_be_read(tmp_path: 
     assert [group.name for group in schema.groups] == ["0.2e6/drained"]
 
 
+def test_the_experiment_in_the_format_page_is_complete(tmp_path: Path) -> None:
+    _, code = blocks(FORMAT, "python")
+    (tmp_path / "oedometric_of_the_page.py").write_text(code, encoding="utf-8")
+    own = experiment_named("oedometric_of_the_page:Oedometric", directory=tmp_path)
+    assert own.raw_group({"density": "dense", "path": "loading"}) == "dense/loading"
+    assert [parameter.name for parameter in own.extra_parameters()] == ["density", "experiment_type"]
+
+
 def test_the_format_page_names_the_default_columns_in_their_order() -> None:
     documented = {
         row[0].strip("`"): tuple(row[1].split(", ")) for row in table(section(FORMAT, "Attributes of the file"))
     }
     expected = {
-        "contact_params": hdf5.CONTACT_KEYS,
-        "inputs": hdf5.INPUT_KEYS,
-        "outputs": hdf5.OUTPUT_KEYS,
-        "unused_keys_sequence": hdf5.UNUSED_SEQUENCE_KEYS,
-        "unused_keys_constant": hdf5.UNUSED_CONSTANT_KEYS,
+        "contact_params": CONTACT_KEYS,
+        "inputs": INPUT_KEYS,
+        "outputs": OUTPUT_KEYS,
+        "unused_keys_sequence": TRIAXIAL.unused_sequences,
+        "unused_keys_constant": TRIAXIAL.unused_constants,
     }
     assert {name: documented[name] for name in expected} == expected
 
@@ -187,7 +198,7 @@ def test_the_page_on_configurations_lists_every_key_with_its_default() -> None:
         if field.is_required():
             assert documented[name] == "required", name
         elif field.default is None:
-            assert documented[name] == "Keras", name
+            assert documented[name] == ("triaxial" if name == "experiment" else "Keras"), name
         else:
             assert parse_yaml(documented[name], name) == field.default, name
 
@@ -251,11 +262,10 @@ def test_the_sweeps_page_names_every_distribution_and_its_keys() -> None:
     for names, keys, _ in table(section(SWEEPS, "Parameters")):
         for name in names.split(", "):
             documented[name] = set(re.findall(r"`([a-z]+)`", keys))
-    quantised = {name: space._KEYS[name] for name in space._QUANTISED}
-    plain = {name: keys for name, keys in space._KEYS.items() if name not in quantised}
-    assert set(documented) == set(space._KEYS)
-    assert all("q" in documented[name] for name in quantised)
-    assert all(documented[name] == {*needed, *optional} for name, (needed, optional) in plain.items())
+    assert set(documented) == set(distributions.KEYS)
+    assert all("q" in documented[name] for name in distributions.QUANTISED)
+    plain = {name: keys for name, keys in distributions.KEYS.items() if name not in distributions.QUANTISED}
+    assert all(documented[name] == set(keys.names) for name, keys in plain.items())
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_a_model_trained_without_wandb_predicts_the_test_split(script: Script):
 
 def test_a_model_of_the_wheel_predicts_from_a_script(script: Script, tmp_path: Path):
     """As the tutorial on predictions does: the data are prepared without scaling, to be compared in original units."""
-    from tests.unit.test_legacy import axial_file
+    from tests.unit.surrogate.test_legacy import axial_file
 
     found = script(
         """

@@ -7,7 +7,7 @@ from glrnn_hpc.errors import DataError
 
 
 def test_the_last_error_of_a_log_is_what_the_program_said_whatever_came_after(capfd: pytest.CaptureFixture[str]):
-    logs.say(DataError("a.hdf5: there is no such file."))
+    logs.print_error(DataError("a.hdf5: there is no such file."))
     said = capfd.readouterr().err
     log = f"INFO started\nglrnn: an older one\n{said}srun: error: node1: task 0: Exited with exit code 2\n"
     assert logs.last_error(log) == "a.hdf5: there is no such file."

@@ -15,10 +15,11 @@ from glrnn_hpc.config import RunConfig, parse
 from glrnn_hpc.data import hdf5, shared
 from glrnn_hpc.data.hdf5 import read_schema
 from glrnn_hpc.errors import ConfigError, DataError, ModelError, TrainingDiverged, WindowError
-from glrnn_hpc.experiments.base import Preprocessor
-from glrnn_hpc.experiments.splits import split_ids
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
 from glrnn_hpc.models.lstm import rnn_model
+from glrnn_hpc.preprocessor.base import Preprocessor
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.splits import split_ids
+from tests.conftest import INPUT_KEYS
 from tests.losses import losses_of
 
 
@@ -339,7 +340,7 @@ def test_a_prediction_scales_inputs_and_labels_as_the_training_did(tiny, tmp_pat
     rng = np.random.default_rng(5)
     arrays = (rng.normal(9, 1, (20, 2)), rng.normal(3, 2, (20, 12, 3)), rng.normal(50, 4, (20, 12, 2)))
     path = tmp_path / "random.hdf5"
-    names = {"contact_params": ["E", "v"], "inputs": hdf5.INPUT_KEYS, "outputs": ["e", "p"]}
+    names = {"contact_params": ["E", "v"], "inputs": INPUT_KEYS, "outputs": ["e", "p"]}
     hdf5.write_file(path, {"0.2e6/drained": arrays}, **names)
     for is_scaled in (False, True):
         folder = tmp_path / f"run-{is_scaled}"

@@ -41,7 +41,7 @@ def _shuffled(seed: int, epochs: range) -> np.ndarray:
     steps = np.arange(10.0, dtype="float32")[None, :, None].repeat(3, axis=0)
     params = np.arange(3.0, dtype="float32")[:, None]
     sequences = windows.Sequences(steps, steps, np.arange(3), params)
-    shuffled = batches.shuffled_batches(sequences, 4, batch_size=5, epochs=epochs, seed=seed)
+    shuffled = batches.shuffled_batches(gather.Gather(sequences, 4), 5, epochs=epochs, seed=seed)
     rows = []
     for inputs, labels in shuffled.as_numpy_iterator():
         np.testing.assert_array_equal(inputs["inputs"][:, -1], labels)
@@ -84,14 +84,16 @@ def _scaled_sequences(pad_length: int) -> windows.Sequences:
 @pytest.mark.parametrize("pad_length", [0, 4])
 def test_batches_made_of_copies_on_a_device_have_the_same_bits(pad_length: int, share: batches.Share):
     sequences, copies = _scaled_sequences(pad_length), windows.DeviceCopies("CPU:0")
-    keys = {"batch_size": 7, "share": share}
-    take = windows.taking_on_device(sequences, 4, copies)
+    in_memory, on_device = gather.Gather(sequences, 4, 2), gather.Gather(sequences, 4, 2, copies)
+    assert in_memory.maker_on_device() is None
+    make_on_device = on_device.maker_on_device()
+    assert make_on_device is not None
     for make, more in (
         (batches.ordered_batches, {}),
         (batches.shuffled_batches, {"epochs": range(1, 3), "seed": 3}),
     ):
-        expected = list(make(sequences, 4, 2, **keys, **more).as_numpy_iterator())
-        found = [take(*element) for element in make(sequences, 4, 2, **keys, **more, copies=copies)]
+        expected = list(make(in_memory, 7, share, **more).as_numpy_iterator())
+        found = [make_on_device(*element) for element in make(on_device, 7, share, **more)]
         assert len(found) == len(expected) > 1
         for (inputs, *others), (expected_inputs, *expected_others) in zip(found, expected, strict=True):
             assert inputs.keys() == expected_inputs.keys()
@@ -105,9 +107,9 @@ def test_the_arrays_of_a_node_are_copied_once_and_those_of_a_trial_are_not_kept(
     sealed = np.arange(6.0, dtype="float32").reshape(1, 6, 1)
     own = sealed.copy()
     sealed.flags.writeable = False
-    assert copies.of(sealed) is copies.of(sealed)
-    assert copies.of(own) is not copies.of(own)
-    np.testing.assert_array_equal(copies.of(own), own)
+    assert copies.copy_of(sealed) is copies.copy_of(sealed)
+    assert copies.copy_of(own) is not copies.copy_of(own)
+    np.testing.assert_array_equal(copies.copy_of(own), own)
 
 
 def test_read_only_arrays_are_used_where_they_lie_unless_they_are_not_aligned():

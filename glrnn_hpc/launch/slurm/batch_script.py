@@ -1,4 +1,4 @@
-"""What a job of Slurm runs: its ranks by submitit, and in its batch script the lines before and after them."""
+"""Work of a Slurm job: the calls that submitit makes in its ranks, and the last lines of its batch script."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import submitit
-
 from glrnn_hpc import layout, logs
 from glrnn_hpc.errors import WRONG_INPUT, GlrnnError
 from glrnn_hpc.keras_import import import_keras
-from glrnn_hpc.launch.slurm.profile import Profile
-from glrnn_hpc.worker.preemption import Notice
+from glrnn_hpc.worker.preemption import PreemptionNotice
 
 logger = logging.getLogger(__name__)
 
@@ -26,42 +23,37 @@ _FALSE_STARTS = 2
 #: Status of a step of ranks that could not begin: BSD's EX_UNAVAILABLE.
 _NOT_BEGUN = 69
 
-#: Keys of a profile that submitit knows by the same names.
-_PARAMETERS = (
-    *("partition", "account", "qos", "constraint", "time", "cpus_per_task", "mem", "gpus_per_node", "gpus_per_task"),
-)
-
 
 def work(root: str, n_ranks: int) -> None:
-    """Work on a sweep: what submitit calls in every rank of a job."""
+    """Work on a sweep; submitit calls this in every rank of a job."""
     # Before the imports, which take seconds: until then submitit would take the signal for itself.
-    notice = Notice()
+    preemption = PreemptionNotice()
     # Here, as an h5py that reads by MPI-IO starts MPI when it is imported: not on the login node.
     from glrnn_hpc.worker import main
 
     logs.to_stderr()
-    _saying_errors(lambda: main.run(Path(root), job_name(), n_ranks, notice))
+    _with_short_errors(lambda: main.run(Path(root), job_name(), n_ranks, preemption))
 
 
 def collect_best(root: str) -> None:
-    """Export the best model of a sweep: what submitit calls in the job after the workers."""
+    """Export the best model of a sweep; submitit calls this in the job after the workers."""
     import_keras()
     from glrnn_hpc.collector import collect
 
     logs.to_stderr()
-    found = _saying_errors(lambda: collect.collect(Path(root), top=1))
-    logger.info("trial %d is the best: %s", found["best"]["number"], found["best"]["path"])
+    summary = _with_short_errors(lambda: collect.collect(Path(root), top=1))
+    logger.info("trial %d is the best: %s", summary["best"]["number"], summary["best"]["path"])
 
 
-def _saying_errors(call: Callable[[], Any]) -> Any:
-    """Do what the command line does with an error of the user's: one message, and a status that is not requeued.
+def _with_short_errors(call: Callable[[], Any]) -> Any:
+    """Handle an error of the user's as the command line does: one message, and a status that is not requeued.
 
     submitit would write a traceback and end with status 1.
     """
     try:
         return call()
     except GlrnnError as error:
-        logs.say(error)
+        logs.print_error(error)
         sys.exit(WRONG_INPUT)
 
 
@@ -72,17 +64,6 @@ def job_name() -> str:
     """
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
-
-
-def preamble(profile: Profile) -> list[str]:
-    """Return the lines of the batch script before srun: the site's own, and empty steps when the job came back.
-
-    A node that crashed keeps the socket of PMIx for the step of that number, which could not begin there again: each
-    start of a job takes another number for the step of its ranks.
-    """
-    count = "$(seq $((${SLURM_RESTART_COUNT:-0} % 10)))"
-    steps = f"for _ in {count}; do srun --mpi=none --nodes=1 --ntasks=1 true || true; done"
-    return [*profile.setup_lines(), *([steps] if profile.mpi == "pmix" else [])]
 
 
 def teardown(max_restarts: int, folder: layout.SweepFolder) -> list[str]:
@@ -125,32 +106,3 @@ def teardown(max_restarts: int, folder: layout.SweepFolder) -> list[str]:
         "fi",
         "exit $status",
     ]
-
-
-def executor_for(folder: Path, profile: Profile, **parameters: Any) -> submitit.SlurmExecutor:
-    """Return what submits jobs on a site.
-
-    Parameters
-    ----------
-    folder : Path
-        Where submitit writes its files and the ranks their output; all nodes must see it.
-    profile : Profile
-        The site.
-    **parameters
-        More of submitit's, or others than the profile's.
-    """
-    executor = submitit.SlurmExecutor(folder, python=profile.python_command())
-    given = {name: getattr(profile, name) for name in _PARAMETERS if getattr(profile, name) is not None}
-    # submitit would let an option of the profile win over what is given here, such as the dependency of a collector.
-    options = {key: value for key, value in profile.sbatch_options().items() if key not in parameters}
-    executor.update_parameters(
-        **{**given, **parameters},
-        setup=preamble(profile),
-        additional_parameters={"requeue": True, **options},
-    )
-    return executor
-
-
-def srun_arguments(profile: Profile) -> list[str]:
-    """Return how srun starts the ranks of a job on a site."""
-    return [f"--mpi={profile.mpi}", "--kill-on-bad-exit=1", f"--cpus-per-task={profile.cpus_per_task}"]

@@ -1,4 +1,4 @@
-"""Workers as jobs of Slurm: submitted as arrays through submitit, watched until they have left the queue."""
+"""Launcher of Slurm: workers are arrays of jobs, which are watched until they have left the queue."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import contextlib
 import logging
 import re
 import shutil
-import subprocess
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
-import submitit
-from submitit.core.utils import FailedJobError, FailedSubmissionError, JobPaths
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, ClassVar
 
 from glrnn_hpc import layout, logs
+from glrnn_hpc.config import parse
 from glrnn_hpc.errors import LaunchError, SweepError
-from glrnn_hpc.launch.slurm import batch_script
+from glrnn_hpc.launch.launcher import Launcher, OnProgress
+from glrnn_hpc.launch.slurm import batch_script, commands, submission
+from glrnn_hpc.launch.slurm.commands import COMPLETING, run_command
 from glrnn_hpc.launch.slurm.profile import Profile
+from glrnn_hpc.records.sweep_state import LaunchPlan, read_sweep_state
 from glrnn_hpc.study import liveness
 from glrnn_hpc.study.study import SweepStudy
 
@@ -26,48 +25,51 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at the study, and between two questions to Slurm: at first, and at most.
 POLL_SECONDS = 0.5
-ASK_SECONDS = (2.0, 120.0)
+QUERY_SECONDS = (2.0, 120.0)
 
-#: Of the shortest array that any cluster allows.
-_DEFAULT_ARRAY = 1001
-
-_WAITING, _ENDING = "PENDING", "COMPLETING"
-
-#: Why a job waits, as long as that is no more than the way of a queue.
-_USUAL = frozenset(
-    {"None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime", "Dependency", "Cleaning", _ENDING}
+#: Reasons to wait that are no more than the way of a queue.
+_USUAL_REASONS = frozenset(
+    {"None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime", "Dependency", "Cleaning", COMPLETING}
 )
 
-#: What Slurm says of a job whose output it could not open on the node, and of other jobs that never ran a line.
+#: Reason of a job whose output Slurm could not open on the node, and of other jobs that never ran a line.
 _NOT_LAUNCHED = "JobLaunchFailure"
 
 
-@dataclass
-class SlurmLauncher:
-    """Submit and watch the workers of one sweep.
+class SlurmLauncher(Launcher):
+    """Launcher that submits the workers of one sweep to Slurm.
 
-    Attributes
+    Parameters
     ----------
     folder : SweepFolder
         The sweep, on a file system that all nodes see.
-    n_workers, n_ranks : int
-        Jobs, and MPI ranks of each.
-    profile : Profile
-        The site.
-    name : str
-        Name of the jobs, unlike that of any other sweep's: by it Slurm is asked for all of them at once.
-    is_collecting : bool
-        Whether a job after the workers exports the best model.
+    plan : LaunchPlan
+        Its `jobs` is the name of the jobs, which no other sweep's have: one question to Slurm is for all of them.
     """
 
-    folder: layout.SweepFolder
-    n_workers: int
-    n_ranks: int
-    profile: Profile
-    name: str
-    is_collecting: bool = False
-    _pauses: tuple[float, float] = field(default=ASK_SECONDS)
-    _unseen: set[str] = field(default_factory=set)
+    takes_profile: ClassVar[bool] = True
+    collects_in_a_job: ClassVar[bool] = True
+
+    def __init__(self, folder: layout.SweepFolder, plan: LaunchPlan) -> None:
+        super().__init__(folder, plan)
+        self.profile = parse(Profile, plan.profile, "profile")
+        self._not_begun: set[str] = set()
+
+    @classmethod
+    def default_ranks(cls, n_trials: int, ranks_per_trial: int) -> int:
+        """Raise an error: the user must choose.
+
+        Raises
+        ------
+        LaunchError
+            Always.
+        """
+        raise LaunchError("--ranks-per-worker: give the MPI ranks of a job; this machine cannot tell them.")
+
+    @classmethod
+    def nodes_per_worker(cls, profile: Profile) -> int:
+        """Return the profile's `nodes`."""
+        return profile.nodes
 
     def check(self) -> None:
         """Check what can be known before anything is made.
@@ -88,15 +90,16 @@ class SlurmLauncher:
                 )
         if "%" in str(self.folder.root):
             raise LaunchError(f"{self.folder.root}: Slurm expands % in the names of its files; choose another --out.")
-        if self.n_ranks % self.profile.nodes:
+        n_ranks, n_nodes = self.plan.ranks_per_worker, self.profile.nodes
+        if n_ranks % n_nodes:
             raise LaunchError(
-                f"--ranks-per-worker {self.n_ranks}: these ranks cannot be spread evenly over the "
-                f"{self.profile.nodes} nodes of a worker (`nodes` of the profile)."
+                f"--ranks-per-worker {n_ranks}: these ranks cannot be spread evenly over the {n_nodes} nodes of a "
+                "worker (`nodes` of the profile)."
             )
-        if self.profile.mpi == "none" and self.n_ranks > 1:
+        if self.profile.mpi == "none" and n_ranks > 1:
             raise LaunchError(
-                f"--ranks-per-worker {self.n_ranks}: with `mpi: none` in the profile these ranks would not see each "
-                "other; set it to pmix or pmi2, or use --ranks-per-worker 1."
+                f"--ranks-per-worker {n_ranks}: with `mpi: none` in the profile these ranks would not see each other; "
+                "set it to pmix or pmi2, or use --ranks-per-worker 1."
             )
         self.profile.check_lines()
 
@@ -112,19 +115,22 @@ class SlurmLauncher:
         jobs = self._jobs()
         self._mark_ended(jobs)
         # One that saw the sweep cancelled or finished, or that was cancelled itself, will do no more work.
-        staying = [job for job, why in jobs.items() if why != _ENDING and not self.folder.worker(job).leaving.exists()]
-        missing = max(0, self.n_workers - len(staying))
+        staying = [
+            job for job, reason in jobs.items() if reason != COMPLETING and not self.folder.worker(job).leaving.exists()
+        ]
+        missing = max(0, self.plan.workers - len(staying))
         submitted: list[str] = []
         try:
-            for size in _parts(missing, _largest_array()):
-                submitted += self._submit(size)
-            self._unseen = {*jobs, *submitted}
-            if self.is_collecting and missing:
-                submitted.append(self._submit_collector({*jobs, *submitted}))
-        except (FailedJobError, FailedSubmissionError, OSError) as error:
+            with submission.as_launch_error("the workers"):
+                for size in _array_sizes(missing, commands.largest_array()):
+                    submitted += self._submit(size)
+                self._not_begun = {*jobs, *submitted}
+                if self.plan.collect and missing:
+                    submitted.append(self._submit_collector({*jobs, *submitted}))
+        except LaunchError:
             for job in submitted:
                 run_command("scancel", job)
-            raise LaunchError(f"Slurm does not take the workers: {reason_of(error)}") from error
+            raise
         return missing
 
     def collect(self) -> None:
@@ -138,12 +144,10 @@ class SlurmLauncher:
         self.check()
         if self._collectors():
             return
-        try:
+        with submission.as_launch_error("the job that exports the best model"):
             self._submit_collector(set(self._jobs()))
-        except (FailedJobError, FailedSubmissionError, OSError) as error:
-            raise LaunchError(f"Slurm does not take the job that exports the best model: {reason_of(error)}") from error
 
-    def wait(self, report: Callable[[SweepStudy], None]) -> None:
+    def wait(self, report: OnProgress) -> None:
         """Wait until every job has left the queue; Slurm starts them again itself.
 
         Raises
@@ -153,46 +157,46 @@ class SlurmLauncher:
             cannot see the folder: the other jobs are cancelled then.
         """
         study = SweepStudy(self.folder)
-        least, most = self._pauses
-        waited_for: set[str] = set()
+        least, most = QUERY_SECONDS
+        logged_reasons: set[str] = set()
         pause = least
-        asked = time.monotonic()
+        last_query = time.monotonic()
         while True:
             report(study)
-            # Slurm's users are to ask it seldom; how far the trials are is seen from the study.
-            if time.monotonic() - asked >= (least if study.is_finished() else pause):
+            # Slurm is to be queried seldom; the study tells how far the trials are.
+            if time.monotonic() - last_query >= (least if study.is_finished() else pause):
                 pause = min(2 * pause, most)
                 with contextlib.suppress(LaunchError):  # the controller is busy, or being restarted
                     jobs = self._jobs()
                     self._mark_ended(jobs)
                     self._check_launched(jobs)
-                    self._say_why(jobs, waited_for)
+                    _log_unusual_reasons(jobs, logged_reasons)
                     if not jobs:
                         break
-                asked = time.monotonic()
+                last_query = time.monotonic()
             time.sleep(POLL_SECONDS)
         self._wait_for_collector()
         liveness.clean_up(self.folder)
-        if self.folder.current_state() == "running":
+        if read_sweep_state(self.folder).state == "running":
             if not study.is_finished():
                 raise SweepError(
-                    f"{self.folder.root}: every job has ended, but trials are left; {self._last_words()}"
+                    f"{self.folder.root}: every job has ended, but trials are left; {self._last_error()}"
                     f"`glrnn resume {self.folder.root}` submits workers again."
                 )
             study.end_if_finished()
-        if self.is_collecting and study.is_finished() and not self.folder.best.provenance.exists():
+        if self.plan.collect and study.is_finished() and not self.folder.best.provenance.exists():
             raise SweepError(
                 f"{self.folder.root}: the trials are done, but the job that exports the best model did not do it; "
-                f"{self._last_words()}`glrnn collect {self.folder.root}` does it too."
+                f"{self._last_error()}`glrnn collect {self.folder.root}` does it too."
             )
 
     def _wait_for_collector(self) -> None:
-        waited_for: set[str] = set()
-        pause, most = self._pauses
+        logged_reasons: set[str] = set()
+        pause, most = QUERY_SECONDS
         while True:
             with contextlib.suppress(LaunchError):  # the controller is busy, or being restarted
                 jobs = self._collectors()
-                self._say_why(jobs, waited_for)
+                _log_unusual_reasons(jobs, logged_reasons)
                 if not jobs:
                     return
             time.sleep(pause)
@@ -200,77 +204,65 @@ class SlurmLauncher:
 
     def cancel(self) -> None:
         """Take those jobs out of the queue that have not begun; the others end by themselves."""
-        for jobs, name in ((self._jobs(), self.name), (self._collectors(), self._collector)):
-            if jobs:
-                run_command("scancel", f"--name={name}", f"--state={_WAITING}")
+        for name in (self.plan.jobs, self._collector_name):
+            if commands.queued_jobs(name):
+                commands.cancel_waiting_jobs(name)
 
     def _submit(self, n_workers: int) -> list[str]:
         profile = self.profile
-        executor = self._executor(
-            job_name=self.name,
+        submitter = self._submitter(
+            job_name=self.plan.jobs,
             nodes=profile.nodes,
-            ntasks_per_node=self.n_ranks // profile.nodes,
+            ntasks_per_node=self.plan.ranks_per_worker // profile.nodes,
             signal_delay_s=profile.signal_seconds,
             array_parallelism=profile.array_parallelism,
             teardown=batch_script.teardown(profile.max_restarts, self.folder),
-            srun_args=batch_script.srun_arguments(profile),
+            srun_args=submission.srun_arguments(profile),
         )
-        with executor.batch():
-            jobs = [executor.submit(batch_script.work, str(self.folder.root), self.n_ranks) for _ in range(n_workers)]
-        names = [str(job.job_id) for job in jobs]
-        logger.info("submitted: %s%s", names[0], f" to {names[-1]}" if len(names) > 1 else "")
-        return names
+        jobs = submitter.submit_array(n_workers, batch_script.work, str(self.folder.root), self.plan.ranks_per_worker)
+        logger.info("submitted: %s%s", jobs[0], f" to {jobs[-1]}" if len(jobs) > 1 else "")
+        return jobs
 
     def _submit_collector(self, workers: set[str]) -> str:
         """Submit the job that comes after the workers, however they end."""
         if self._collectors():
-            run_command("scancel", f"--name={self._collector}", f"--state={_WAITING}")
+            commands.cancel_waiting_jobs(self._collector_name)
         arrays = sorted({job.partition("_")[0] for job in workers})
         after = {"dependency": ":".join(["afterany", *arrays])} if arrays else {}
-        executor = self._executor(
-            job_name=self._collector, nodes=1, ntasks_per_node=1, srun_args=["--mpi=none"], **after
+        submitter = self._submitter(
+            job_name=self._collector_name, nodes=1, ntasks_per_node=1, srun_args=["--mpi=none"], **after
         )
-        return str(executor.submit(batch_script.collect_best, str(self.folder.root)).job_id)
+        return submitter.submit(batch_script.collect_best, str(self.folder.root))
 
-    def _executor(self, **parameters: Any) -> submitit.SlurmExecutor:
-        return batch_script.executor_for(self.folder.slurm, self.profile, **parameters)
+    def _submitter(self, **parameters: Any) -> submission.Submitter:
+        return submission.Submitter(self.folder.slurm, self.profile, **parameters)
 
     def _jobs(self) -> dict[str, str]:
-        """Return the workers that wait or run, and why each one waits, by one question for all of them.
-
-        Raises
-        ------
-        LaunchError
-            If Slurm does not answer.
-        """
-        return _queued(self.name)
+        return commands.queued_jobs(self.plan.jobs)
 
     def _collectors(self) -> dict[str, str]:
-        return _queued(self._collector)
+        return commands.queued_jobs(self._collector_name)
 
     @property
-    def _collector(self) -> str:
-        return f"{self.name}-collect"
+    def _collector_name(self) -> str:
+        return f"{self.plan.jobs}-collect"
 
     def _mark_ended(self, jobs: Collection[str]) -> None:
-        """Tell those who look for dead owners which workers Slurm has ended: they need not wait for a heartbeat."""
+        """Record which workers Slurm has ended: those who look for dead owners need not wait for a heartbeat."""
         for worker in self.folder.all_workers():
             job = worker.root.name
-            # Those of slurm/run_sweep.sbatch have numbers too, but another name in the queue.
-            if (
-                job not in jobs
-                and not worker.ended.exists()
-                and JobPaths(self.folder.slurm, job).submitted_pickle.exists()
-            ):
+            # Workers of slurm/run_sweep.sbatch have numbers too, but another name in the queue.
+            was_ours = submission.was_submitted(self.folder.slurm, job)
+            if job not in jobs and was_ours and not worker.ended.exists():
                 layout.write_json(worker.ended, {"time": time.time()})
 
     def _check_launched(self, jobs: Collection[str]) -> None:
-        """Cancel all and raise if Slurm could not begin a job on its node; only ended ones are asked for, once each.
+        """Cancel all and raise if Slurm could not begin a job on its node; Slurm is queried once for each ended job.
 
-        Where another worker has begun, the folder is seen by some nodes: then it is said, and the others go on.
+        Where another worker has begun, some nodes see the folder: then it is logged, and the others go on.
         """
-        for job in sorted(self._unseen - set(jobs)):
-            self._unseen.discard(job)
+        for job in sorted(self._not_begun - set(jobs)):
+            self._not_begun.discard(job)
             if self.folder.worker(job).record.exists():
                 continue
             with contextlib.suppress(LaunchError):  # Slurm has forgotten it
@@ -278,72 +270,36 @@ class SlurmLauncher:
                     if any(worker.record.exists() for worker in self.folder.all_workers()):
                         logger.warning("Slurm could not begin job %s on its node; does it see this folder?", job)
                         continue
-                    self._withdraw()
+                    self._cancel_all()
                     raise SweepError(
                         f"{self.folder.root}: Slurm could not begin job {job} on its node, as it does where that node "
                         "does not see this folder: --out must be on a file system that all nodes share. All jobs of "
                         "this sweep are cancelled."
                     )
 
-    def _withdraw(self) -> None:
-        for name in (self.name, self._collector):
+    def _cancel_all(self) -> None:
+        for name in (self.plan.jobs, self._collector_name):
             with contextlib.suppress(LaunchError):
                 run_command("scancel", f"--name={name}")
 
-    @staticmethod
-    def _say_why(jobs: Mapping[str, str], said: set[str]) -> None:
-        """Say once of each unusual reason that jobs wait for it: it may be for ever."""
-        for reason in sorted(set(jobs.values()) - _USUAL - said):
-            count = sum(each == reason for each in jobs.values())
-            logger.warning("%d jobs wait for %s; `man squeue` (JOB REASON CODES) tells what that is", count, reason)
-            said.add(reason)
-
-    def _last_words(self) -> str:
+    def _last_error(self) -> str:
         files = sorted(self.folder.slurm.glob("*_log.err"), key=lambda path: path.stat().st_mtime, reverse=True)
         if not files:
             return "none of them wrote a line: look whether the nodes see this folder, and at `scontrol show job`; "
-        said = ((logs.last_error(file.read_text(encoding="utf-8", errors="replace")), file) for file in files)
-        last, file = next((pair for pair in said if pair[0]), ("", files[0]))
+        errors = ((logs.last_error(file.read_text(encoding="utf-8", errors="replace")), file) for file in files)
+        last, file = next((pair for pair in errors if pair[0]), ("", files[0]))
         return f"the last one said: {last}; see {file}. " if last else f"see {file}. "
 
 
-def _queued(name: str) -> dict[str, str]:
-    """Return the jobs of this name that have not left the queue, and why each one waits: None if it runs."""
-    lines = run_command("squeue", "--noheader", "--array", f"--name={name}", "--format=%i|%T|%r").splitlines()
-    rows = [line.strip().split("|", 2) for line in lines if line.strip()]
-    return {job: state if state == _ENDING else reason for job, state, reason in rows}
+def _log_unusual_reasons(jobs: Mapping[str, str], logged: set[str]) -> None:
+    """Log each unusual reason for which jobs wait once: it may be for ever."""
+    for reason in sorted(set(jobs.values()) - _USUAL_REASONS - logged):
+        count = sum(each == reason for each in jobs.values())
+        logger.warning("%d jobs wait for %s; `man squeue` (JOB REASON CODES) tells what that is", count, reason)
+        logged.add(reason)
 
 
-def _parts(count: int, largest: int) -> Iterator[int]:
+def _array_sizes(count: int, largest: int) -> Iterator[int]:
     while count > 0:
         yield min(count, largest)
         count -= largest
-
-
-def _largest_array() -> int:
-    found = re.search(r"MaxArraySize\s*=\s*(\d+)", run_command("scontrol", "show", "config"))
-    # The index of an element must be below it.
-    return max(1, int(found[1]) if found else _DEFAULT_ARRAY)
-
-
-def run_command(*command: str) -> str:
-    """Return what a command of Slurm prints.
-
-    Raises
-    ------
-    LaunchError
-        If it fails.
-    """
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise LaunchError(f"{command[0]} of Slurm cannot be started here: {error.strerror}.") from error
-    if done.returncode != 0:
-        raise LaunchError(f"{command[0]} failed: {reason_of(done.stderr)}")
-    return done.stdout
-
-
-def reason_of(error: object) -> str:
-    """Return what Slurm says of an error, in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if "error:" in line]
-    return " ".join(line.partition("error:")[2].strip() for line in lines) or " ".join(str(error).split())

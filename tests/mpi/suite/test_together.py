@@ -13,9 +13,9 @@ from glrnn_hpc.config import RunConfig, parse
 from glrnn_hpc.data import ranks
 from glrnn_hpc.data.shared import read_data
 from glrnn_hpc.errors import ModelError, TrainingDiverged
-from glrnn_hpc.experiments.triaxial import PreprocessorTriaxialCompression
 from glrnn_hpc.gather import DeviceCopies
-from glrnn_hpc.surrogate.data_parallel import Left
+from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
+from glrnn_hpc.surrogate.data_parallel import EndedByOtherRank
 
 DATA = Path(__file__).parents[2] / "data/triaxial.hdf5"
 
@@ -62,7 +62,7 @@ def test_training_goes_on_from_a_checkpoint(node: ranks.Ranks, folder: Path):
     whole = run(configured(), folder / "whole", node)
     state = folder / "state.npz"
     callbacks = [Raising("on_epoch_begin", 3)] if node.rank == 0 else []
-    with pytest.raises(KeyError if node.rank == 0 else Left):
+    with pytest.raises(KeyError if node.rank == 0 else EndedByOtherRank):
         run(configured(), folder / "part", node, checkpoint=state, callbacks=callbacks)
     resumed = run(configured(), folder / "resumed", node, resume_from=state, checkpoint=folder / "again.npz")
     assert resumed.history.history == whole.history.history
@@ -91,7 +91,7 @@ def test_a_rank_that_leaves_takes_the_others_with_it(guilty: str, when: str, nod
     is_guilty = node.rank == number
     callbacks = [Raising(when)] if is_guilty else []
     message = "on purpose" if is_guilty else f"rank {number} of the group: KeyError: 'on purpose'"
-    with pytest.raises(KeyError if is_guilty else Left, match=message):
+    with pytest.raises(KeyError if is_guilty else EndedByOtherRank, match=message):
         run(configured(epochs=1, batch_size=500), folder / "run", node, callbacks=callbacks)
     # The ranks understand each other afterwards.
     assert node.allgather(node.rank) == list(range(node.size))

@@ -1,0 +1,114 @@
+"""Validation of keys: types that refuse what pydantic would let through, and errors that name the key path."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from glrnn_hpc.config.suggestions import unknown_key
+from glrnn_hpc.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+#: Keys of GrainLearning's older versions, with the one value that they always have here.
+ALWAYS = {"use_windows": True, "conditional": True}
+
+
+def not_a_bool(value: Any) -> Any:
+    """Refuse `true` and `yes` where a number is needed, which pydantic takes for 1."""
+    if isinstance(value, bool):
+        raise ValueError("a number is needed")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(not_a_bool), Field(ge=1)]
+Seed = Annotated[int, BeforeValidator(not_a_bool), Field(ge=0, lt=2**32)]
+Fraction = Annotated[float, BeforeValidator(not_a_bool), Field(gt=0, lt=1)]
+Positive = Annotated[float, BeforeValidator(not_a_bool), Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, BeforeValidator(not_a_bool), Field(ge=0, allow_inf_nan=False)]
+Decay = Annotated[float, BeforeValidator(not_a_bool), Field(ge=0, lt=1)]
+FilePath = Annotated[str, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)]
+GroupName = Annotated[str | float, BeforeValidator(not_a_bool)]
+GroupChoice = GroupName | list[GroupName]
+
+
+class Keys(BaseModel):
+    """Keys of a YAML file with their types and defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a plain dict; optional Adam arguments that were not given are left out."""
+        return self.model_dump(exclude_none=True)
+
+
+ConfigT = TypeVar("ConfigT", bound=Keys)
+
+
+def without_always(raw: Mapping[str, Any], where: str = "config") -> dict[str, Any]:
+    """Leave out the keys of GrainLearning's older versions that ask for what is always done here.
+
+    Raises
+    ------
+    ConfigError
+        If one of them asks for something else.
+    """
+    for key, value in ALWAYS.items():
+        if key in raw and raw[key] != value:
+            raise ConfigError(
+                f"{where}.{key}: {raw[key]!r} was given; the network takes windows and starts from the parameters "
+                f"always, which is {key}={value}. Leave the key out."
+            )
+        if key in raw:
+            logger.info("%s.%s: is always so, and ignored", where, key)
+    return {key: value for key, value in raw.items() if key not in ALWAYS}
+
+
+def parse(model: type[ConfigT], raw: Mapping[str, Any], where: str = "config") -> ConfigT:
+    """Validate `raw` against `model`.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown (the nearest one is named), missing, or its value is not allowed.
+    """
+    raw = without_always(raw, where)
+    for key in raw:
+        if key not in model.model_fields:
+            raise unknown_key(f"{where}.{key}", model.model_fields)
+    for key, value in raw.items():
+        if isinstance(value, float) and math.isnan(value):
+            raise ConfigError(f"{where}.{key}: {value} is not a number that can be used.")
+    try:
+        config = model.model_validate(dict(raw))
+    except ValidationError as error:
+        raise ConfigError(describe(error, where)) from error
+    return config
+
+
+def log_defaults(config: Keys, given: Collection[str], where: str = "config") -> None:
+    """Log the defaults that fill what was not given."""
+    values = {name: value for name, value in config.as_dict().items() if name not in given}
+    if values:
+        logger.info("%s: defaults are used for %s", where, ", ".join(f"{key}={value}" for key, value in values.items()))
+
+
+def describe(error: ValidationError, where: str) -> str:
+    """Return the text of a pydantic error, one line per key path."""
+    lines = []
+    for item in error.errors():
+        path = ".".join(
+            [where, *(str(part) for part in item["loc"] if not str(part).startswith(("list[", "function-")))]
+        )
+        if item["type"] == "missing":
+            lines.append(f"{path}: this key is required.")
+            continue
+        message = item["msg"].removeprefix("Value error, ")
+        given = "" if isinstance(item["input"], dict) else f" ({item['input']!r} was given)"
+        lines.append(f"{path}: {message}{given}.")
+    return "\n".join(dict.fromkeys(lines))

@@ -1,0 +1,130 @@
+"""Keys of a training: what selects and prepares the data, the network, and the optimizer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from glrnn_hpc.config.keys import (
+    Count,
+    Decay,
+    FilePath,
+    Fraction,
+    GroupChoice,
+    Keys,
+    NotNegative,
+    Positive,
+    Seed,
+)
+from glrnn_hpc.errors import DataError
+
+SPLIT_SEED = 42
+
+
+class PreprocessingConfig(Keys):
+    """How data are selected, extended, split, scaled and windowed."""
+
+    raw_data: FilePath = Field(description="path of the HDF5 file")
+    experiment: str | None = Field(None, description="triaxial, or module:Class of a user's own; triaxial if left out")
+    pressure: GroupChoice = Field("All", description="group name or value in Pa, a list of them, or All")
+    experiment_type: str | list[str] = Field("All", description="drained, undrained, a list of them, or All")
+    add_e0: bool = Field(False, description="append the initial void ratio to the parameters")
+    add_pressure: bool = Field(True, description="append the confining pressure in MPa to the parameters")
+    add_experiment_type: bool = Field(True, description="append 1 (drained) or 0 (undrained) to the parameters")
+    train_frac: Fraction = Field(0.7, description="fraction of the sequences to train on")
+    val_frac: Fraction = Field(0.15, description="fraction of the sequences to validate on; the rest is the test split")
+    window_size: Count = Field(10, description="steps that the network sees at once")
+    window_step: Count = Field(1, description="steps between two training windows")
+    pad_length: Annotated[int, Field(ge=0)] = Field(0, description="0, or window_size: repeat the first step in front")
+    standardize_outputs: bool = Field(True, description="train on labels of zero mean and unit variance")
+    standardize_inputs: bool = Field(False, description="train on inputs and parameters of zero mean, unit variance")
+
+    @model_validator(mode="after")
+    def _check_together(self) -> PreprocessingConfig:
+        if self.pad_length not in (0, self.window_size):
+            raise ValueError(f"pad_length={self.pad_length} must be 0 or window_size={self.window_size}")
+        if self.train_frac + self.val_frac >= 1 - 1e-9:
+            raise ValueError(
+                f"train_frac={self.train_frac} and val_frac={self.val_frac} leave nothing for the test split; "
+                "their sum must be below 1"
+            )
+        return self
+
+
+class TrainingConfig(Keys):
+    """The network and how it is trained."""
+
+    network: str | None = Field(None, description="lstm, gru, or module:function of a user's own; lstm if left out")
+    lstm_units: Count = Field(200, description="units of the LSTM, or of the GRU")
+    dense_units: Count = Field(200, description="units of the dense layer after it")
+    patience: Count = Field(5, description="epochs without a better val_loss before training stops")
+    epochs: Count = Field(100, description="epochs at most")
+    learning_rate: Positive = Field(1e-3, description="of Adam")
+    batch_size: Count = Field(256, description="windows per step")
+    save_weights_only: bool = Field(False, description="save the weights instead of the whole model")
+    seed: Seed = Field(42, description="initial weights and order of training")
+    checkpoint_every: NotNegative = Field(0, description="seconds between checkpoints; 0 means every epoch")
+    ranks_per_trial: Count = Field(1, description="MPI ranks that train one trial together")
+    kernel: Literal["auto"] = Field("auto", description="how the model is run; auto chooses")
+    beta_1: Decay | None = Field(None, description="of Adam; Keras' default")
+    beta_2: Decay | None = Field(None, description="of Adam; Keras' default")
+    epsilon: Positive | None = Field(None, description="of Adam; Keras' default")
+    amsgrad: bool | None = Field(None, description="of Adam; Keras' default")
+    weight_decay: NotNegative | None = Field(None, description="of Adam; Keras' default")
+    clipnorm: Positive | None = Field(None, description="of Adam; Keras' default")
+    clipvalue: Positive | None = Field(None, description="of Adam; Keras' default")
+    global_clipnorm: Positive | None = Field(None, description="of Adam; Keras' default")
+    use_ema: bool | None = Field(None, description="of Adam; Keras' default")
+    ema_momentum: Decay | None = Field(None, description="of Adam; Keras' default")
+    ema_overwrite_frequency: Count | None = Field(None, description="of Adam; Keras' default")
+    loss_scale_factor: Positive | None = Field(None, description="of Adam; Keras' default")
+    gradient_accumulation_steps: Annotated[Count, Field(ge=2)] | None = Field(
+        None, description="of Adam; Keras' default"
+    )
+
+    @model_validator(mode="after")
+    def _check_clipping(self) -> TrainingConfig:
+        clips = [key for key in ("clipnorm", "clipvalue", "global_clipnorm") if getattr(self, key) is not None]
+        if len(clips) > 1:
+            raise ValueError(f"{' and '.join(clips)} exclude each other; give one of them")
+        return self
+
+    def adam_arguments(self) -> dict[str, Any]:
+        """Return the arguments for `keras.optimizers.Adam` that were given, and the learning rate."""
+        given = self.model_dump(include=set(ADAM_KEYS), exclude_none=True)
+        return {"learning_rate": self.learning_rate, **given}
+
+
+ADAM_KEYS = frozenset(name for name, field in TrainingConfig.model_fields.items() if field.default is None) - {
+    "network"
+}
+
+
+class RunConfig(PreprocessingConfig, TrainingConfig):
+    """Everything that decides one training."""
+
+
+PREPROCESSING_KEYS = frozenset(PreprocessingConfig.model_fields)
+TRAINING_KEYS = frozenset(TrainingConfig.model_fields)
+RUN_KEYS = frozenset(RunConfig.model_fields)
+
+
+def split_sizes(n: int, train_frac: float, val_frac: float) -> tuple[int, int, int]:
+    """Return how many of `n` sequences train, validate and test.
+
+    Raises
+    ------
+    DataError
+        If one of the splits would be empty.
+    """
+    n_train, n_val = int(train_frac * n), int(val_frac * n)
+    sizes = {"train": n_train, "val": n_val, "test": n - n_train - n_val}
+    for name, size in sizes.items():
+        if size == 0:
+            raise DataError(
+                f"train_frac={train_frac} and val_frac={val_frac} of {n} sequences leave the {name} split empty "
+                f"({', '.join(f'{key} {value}' for key, value in sizes.items())}); "
+                "change the fractions or select more groups."
+            )
+    return n_train, n_val, sizes["test"]

@@ -1,0 +1,120 @@
+"""Arrays in memory under one load sequence, as GrainLearning's calibrations have them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from glrnn_hpc.config import (
+    RUN_KEYS,
+    SPLIT_SEED,
+    PreprocessingConfig,
+    parse,
+    unknown_key,
+    without_always,
+)
+from glrnn_hpc.data.shared import StackedGroups, stack_arrays
+from glrnn_hpc.errors import ConfigError, DataError
+from glrnn_hpc.experiments.arrays import ArraysInMemory
+from glrnn_hpc.models.registry import KEY as NETWORK
+from glrnn_hpc.models.registry import is_built_in
+from glrnn_hpc.preprocessor.base import ArrayPreprocessor, PreparedData, sequence_dataset
+from glrnn_hpc.preprocessor.splits import split_and_scale
+from glrnn_hpc.sequences import Sequences
+
+Array = NDArray[Any]
+
+
+class PreprocessorLSTM(ArrayPreprocessor, is_seed_free=True):
+    """Arrays in memory: one load sequence for all samples, as GrainLearning's calibrations have it.
+
+    Parameters
+    ----------
+    input_data : ndarray, shape (n_steps,)
+        The load sequence.
+    param_data : ndarray, shape (n_samples, n_params)
+        Parameters.
+    output_data : ndarray, shape (n_samples, n_labels, n_steps)
+        Responses; time is the last axis.
+    train_frac, val_frac : float
+        Fractions of the samples; the rest is the test split.
+    window_size, window_step : int
+        Steps; the sequences are padded by `window_size`, so that every step is predicted.
+    standardize_outputs : bool
+        Whether to train on labels of zero mean and unit variance.
+    """
+
+    def __init__(
+        self,
+        input_data: Array,
+        param_data: Array,
+        output_data: Array,
+        train_frac: float,
+        val_frac: float,
+        window_size: int,
+        window_step: int = 1,
+        standardize_outputs: bool = True,
+    ) -> None:
+        keys = {"train_frac": train_frac, "val_frac": val_frac, "window_size": window_size, "window_step": window_step}
+        keys |= {"pad_length": window_size, "standardize_outputs": standardize_outputs}
+        named = {"raw_data": "arrays in memory", "experiment": ArraysInMemory.name}
+        self.config = parse(PreprocessingConfig, {**named, **keys}, "preprocessor")
+        self._load = np.asarray(input_data, dtype="float32").reshape(-1, 1)
+        self._params = np.asarray(param_data, dtype="float32")
+        self._outputs = np.swapaxes(np.asarray(output_data, dtype="float32"), 1, 2)
+        if len(self._params) != len(self._outputs) or self._outputs.shape[1] != len(self._load):
+            raise DataError(
+                f"input_data has {len(self._load)} steps and param_data {len(self._params)} samples, "
+                f"but output_data has {self._outputs.shape[1]} steps and {len(self._outputs)} samples."
+            )
+
+    @classmethod
+    def from_dict(cls, keys: Mapping[str, Any]) -> PreprocessorLSTM:
+        """Make one from a mapping of the arguments; keys of the training configuration are ignored.
+
+        Raises
+        ------
+        ConfigError
+            If a key is unknown, or one that has no default is missing.
+        """
+        own, keys = cls.get_default_config(), without_always(keys, "preprocessor")
+        for key in keys:
+            if key not in own and key not in RUN_KEYS and is_built_in(keys.get(NETWORK)):
+                raise unknown_key(str(key), [*own, *RUN_KEYS])
+        for key in ("input_data", "param_data", "output_data", "train_frac", "val_frac", "window_size"):
+            if key not in keys:
+                raise ConfigError(f"{key}: this key is required.")
+        return cls(**{key: value for key, value in keys.items() if key in own})
+
+    @classmethod
+    def get_default_config(cls) -> dict[str, Any]:
+        """Return the arguments and their defaults; the arrays have none."""
+        arrays = {"input_data": None, "param_data": None, "output_data": None}
+        numbers = {"train_frac": 0.7, "val_frac": 0.15, "window_size": 10, "window_step": 1}
+        return {**arrays, **numbers, "standardize_outputs": True}
+
+    def prepare_arrays(self, seed: int = SPLIT_SEED) -> PreparedData:
+        """Return the splits as whole sequences."""
+        stack = self._stack()
+        return split_and_scale(stack, np.arange(len(self._params)), stack.params, self.config, {}, seed)
+
+    def prepare_single_dataset(self) -> tf.data.Dataset:
+        """Return all whole sequences, unbatched and padded, with labels in original units."""
+        stack = self._stack()
+        rows = np.arange(len(self._params))
+        sequences = Sequences(stack.inputs, stack.outputs, rows, stack.params, self.config.pad_length)
+        return sequence_dataset(*sequences.arrays())
+
+    def prepare_input_data(self, param_data: Array) -> tf.data.Dataset:
+        """Return the padded load sequence with other parameters; the place of the labels holds the inputs."""
+        params = np.asarray(param_data, dtype="float32")
+        load, rows = self._load[None], np.zeros(len(params), int)
+        inputs, params, _ = Sequences(load, load, rows, params, self.config.pad_length).arrays()
+        return sequence_dataset(inputs, params, inputs)
+
+    def _stack(self) -> StackedGroups:
+        return stack_arrays(np.repeat(self._load[None], len(self._params), axis=0), self._params, self._outputs)

@@ -1,0 +1,180 @@
+"""Preprocessor of an experiment whose sequences lie in an HDF5 file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from glrnn_hpc.config import (
+    PREPROCESSING_KEYS,
+    RUN_KEYS,
+    SPLIT_SEED,
+    PreprocessingConfig,
+    log_defaults,
+    parse,
+    unknown_key,
+    without_always,
+)
+from glrnn_hpc.data.hdf5 import GroupShape, Schema, check_same_shapes, select_groups
+from glrnn_hpc.data.shared import DemData, GroupArrays, StackedGroups, read_data
+from glrnn_hpc.errors import ConfigError, DataError
+from glrnn_hpc.experiments.base import Group
+from glrnn_hpc.experiments.registry import experiment_named, experiment_of
+from glrnn_hpc.models.registry import KEY as NETWORK
+from glrnn_hpc.models.registry import is_built_in
+from glrnn_hpc.preprocessor.base import ArrayPreprocessor, PreparedData, sequence_dataset
+from glrnn_hpc.preprocessor.splits import split_and_scale
+from glrnn_hpc.references import import_reference
+from glrnn_hpc.sequences import Sequences
+
+Array = NDArray[Any]
+
+
+class FilePreprocessor(ArrayPreprocessor, is_seed_free=True):
+    """Preprocessor of the sequences in an HDF5 file.
+
+    Parameters
+    ----------
+    source : DemData, optional
+        The file's data where they are in memory already; `raw_data` is then a name only.
+    **config
+        Keys of `config.PreprocessingConfig`; those of the training are accepted and ignored. `experiment` tells what
+        the file holds.
+
+    Attributes
+    ----------
+    experiment : Experiment
+        Of the file.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown or a value not allowed.
+    """
+
+    def __init__(self, source: DemData | None = None, **config: Any) -> None:
+        config = without_always(config, "preprocessor")
+        for key in config:
+            if key not in RUN_KEYS and is_built_in(config.get(NETWORK)):  # the network may have keys of its own
+                raise unknown_key(key, RUN_KEYS)
+        known = {key: value for key, value in config.items() if key in PREPROCESSING_KEYS}
+        self.config = parse(PreprocessingConfig, known, "preprocessor")
+        if source is None:
+            log_defaults(self.config, known, "preprocessor")
+        self.experiment = experiment_named(self.config.experiment, "preprocessor.experiment")
+        self._appended = self.experiment.appended_parameters(self.config)
+        self._source = source
+
+    @classmethod
+    def get_default_config(cls) -> dict[str, Any]:
+        """Return the keys of this preprocessor and their defaults; `raw_data` has none and must be given."""
+        return PreprocessingConfig(raw_data="data/sequences.hdf5").model_dump()
+
+    def prepare_arrays(self, seed: int = SPLIT_SEED) -> PreparedData:
+        """Return the splits as whole sequences.
+
+        Raises
+        ------
+        DataError
+            If the file cannot be read, its groups do not fit together, or a split would be empty.
+        WindowError
+            If a window is not shorter than the sequences.
+        """
+        stack, rows, params = self._merged()
+        names: dict[str, list[str] | str] = {f"{kind}_names": names for kind, names in self.column_names().items()}
+        names["fingerprint"] = self.fingerprint()
+        return split_and_scale(stack, rows, params, self.config, names, seed)
+
+    def prepare_single_dataset(self) -> tf.data.Dataset:
+        """Return all whole sequences, unbatched, padded as in training, with labels in original units."""
+        return sequence_dataset(*self.all_sequences().arrays())
+
+    def all_sequences(self) -> Sequences:
+        """Return all whole sequences, padded as in training, with labels in original units."""
+        stack, rows, params = self._merged()
+        return Sequences(stack.inputs, stack.outputs, rows, params, self.config.pad_length)
+
+    def groups(self) -> tuple[GroupShape, ...]:
+        """Return the merged groups in their order."""
+        return select_groups(self.source().schema, self.config.pressure, self.config.experiment_type)
+
+    def fingerprint(self) -> str:
+        """Return a hash of the chosen groups and their parameters: other sequences, or another order, have another."""
+        digest = hashlib.sha256()
+        for shape in self.groups():
+            digest.update(f"{shape.name} {shape.n_samples} ".encode())
+            digest.update(np.ascontiguousarray(self.source().groups[shape.name].params).tobytes())
+        return digest.hexdigest()
+
+    def source(self) -> DemData:
+        """Return the data that were given, or read them once."""
+        if self._source is None:
+            config = self.config
+            self._source = read_data(
+                config.raw_data, config.pressure, config.experiment_type, experiment=self.experiment
+            )
+        return self._source
+
+    def column_names(self) -> dict[str, list[str]]:
+        """Return the names of the columns of `input`, `param` (those that are appended too) and `label`."""
+        schema = self.source().schema
+        params = [*schema.contact_params, *(parameter.name for parameter in self._appended)]
+        return {"input": list(schema.inputs_of(self.groups()[0])), "param": params, "label": list(schema.outputs)}
+
+    def _merged(self) -> tuple[StackedGroups, Array, Array]:
+        """Return the stack of the chosen groups, their rows in the merged order, and their extended parameters."""
+        data = self.source()
+        shapes = self.groups()
+        check_same_shapes(data.schema, shapes)
+        stack, rows = data.rows([shape.name for shape in shapes])
+        params = np.concatenate([self._extended(data.groups[shape.name], data.schema) for shape in shapes])
+        return stack, rows, params.astype("float32")
+
+    def _extended(self, arrays: GroupArrays, schema: Schema) -> Array:
+        """Return the parameters of a group, (n_samples, n_params), with those that are appended."""
+        shape = arrays.shape
+        group = Group(schema.path, shape.pressure, shape.experiment_type, schema.outputs, arrays.outputs)
+        columns = [arrays.params]
+        for parameter in self._appended:
+            values = np.asarray(parameter.values(group))
+            if values.shape not in ((), (shape.n_samples,)):
+                raise DataError(
+                    f"{schema.path}: {shape.name}: the experiment {self.experiment.name} gives {parameter.name} of "
+                    f"shape {values.shape}; one number, or one for each of the {shape.n_samples} samples, is needed."
+                )
+            columns.append(np.broadcast_to(values, (shape.n_samples,))[:, None])
+        return np.concatenate(columns, axis=1)
+
+
+class PreprocessorTriaxialCompression(FilePreprocessor, is_seed_free=True):
+    """Preprocessor of triaxial compressions under the name that GrainLearning gave it; see `FilePreprocessor`."""
+
+
+def preprocessor_of_file(config: Mapping[str, Any], source: DemData | None = None) -> FilePreprocessor:
+    """Return the preprocessor of the experiment that a configuration names.
+
+    Parameters
+    ----------
+    config : mapping
+        Keys of `config.RunConfig`.
+    source : DemData, optional
+        The file's data where they are in memory already.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown, a value is not allowed, or the experiment has no preprocessor for files.
+    """
+    experiment = experiment_of(config)
+    own = import_reference(experiment.preprocessor, f"experiment {experiment.name}: preprocessor")
+    if not (isinstance(own, type) and issubclass(own, FilePreprocessor)):
+        raise ConfigError(
+            f"experiment: {experiment.name} has the preprocessor {experiment.preprocessor}, which reads no file; "
+            "give it arrays in Python, or choose another experiment."
+        )
+    return own(source, **config)

@@ -1,0 +1,1 @@
+"""Keras of ranks whose trials sleep."""

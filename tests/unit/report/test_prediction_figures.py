@@ -1,0 +1,119 @@
+"""Predicted against simulated responses, and the errors of each label."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glrnn_hpc.data.hdf5 import write_file
+from glrnn_hpc.report import plot_style, prediction_figures
+from tests.unit.report.sample_trials import assert_apart, boxes
+
+
+def predictions(path: Path, n_groups: int = 1, n_samples: int = 21, label: str = "p") -> Path:
+    """Write predictions that are 2 everywhere; simulation k is k, so that its error is k - 2; twice k in `own`."""
+    inputs = np.linspace(0, 1, 5)[None, :, None].repeat(n_samples, axis=0)
+    simulated = np.arange(float(n_samples))[:, None, None].repeat(5, axis=1).repeat(2, axis=2)
+    simulated[:, :, 1] *= 2
+    names = [f"{number}.0e6/drained" for number in range(n_groups)]
+    arrays = (np.zeros((n_samples, 1)), inputs, np.full_like(simulated, 2.0))
+    extra = {name: {"simulated": simulated, "samples": np.arange(n_samples)} for name in names}
+    groups = dict.fromkeys(names, arrays)
+    write_file(path, groups, contact_params=["E"], inputs=["load"], outputs=[label, "own"], extra=extra)
+    return path
+
+
+METRICS = {name: {"mae": 1.0, "rmse": 1.5, "r2": 0.5} for name in ("p", "own")}
+
+
+def test_the_band_around_a_prediction_is_that_of_the_errors(tmp_path: Path):
+    simulated = np.arange(21.0)[:, None, None].repeat(5, axis=1)
+    band = prediction_figures.error_band(np.full_like(simulated, 2.0), simulated)
+    assert band is not None
+    np.testing.assert_allclose(band[:, :, 0], np.array([1.0, 10.0, 19.0])[:, None].repeat(5, axis=1) - 2)
+    assert prediction_figures.error_band(simulated[:2], simulated[:2]) is None
+    drawing = prediction_figures.draw_predictions(predictions(tmp_path / "p.hdf5"), METRICS)
+    axis = drawing.figure.axes[0]
+    (band_drawn,) = axis.collections
+    heights = band_drawn.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((1.0, 19.0))
+    assert axis.get_ylabel() == "p [MPa]"
+    assert len(drawing.figure.axes) == 1  # of e, p and q those that there are
+    assert axis.get_xlabel() == "load"
+    assert "p 1.5" in drawing.alt
+
+
+def test_of_a_group_the_sequence_with_the_median_error_is_shown_over_its_axial_strain(tmp_path: Path):
+    # One standard deviation of each label is 0.1, 100 and nothing; errors in these units, their mean squares are
+    # 1600, 9, 1, 12.25 and 8.09 thirds: the second is the median. Neither absolute errors, nor those in original units,
+    # nor in units of what was predicted have the same one, nor have those of a single step.
+    scale = np.array([0.1, 100.0, 1.0])
+    errors = scale * [[0.0, 40.0, 0.0], [3.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 3.5, 0.0], [0.5, 2.8, 0.0]]
+    at_steps = np.array([[0, 2, 0, 0], [1, 1, 1, 1], [0, 0, 2, 0], [0, 0, 0, 2], [2, 0, 0, 0]])
+    steps = np.array([[-1.0, -1.0, 5.0], [1.0, 1.0, 5.0], [-1.0, -1.0, 5.0], [1.0, 1.0, 5.0]])
+    simulated = np.broadcast_to(scale * steps, (5, 4, 3))
+    predicted = simulated + errors[:, None, :] * at_steps[:, :, None]
+    # An input is 100 sequences + 10 columns + steps.
+    inputs = np.add.outer(np.add.outer(100 * np.arange(5), np.arange(4)), 10 * np.arange(3)).astype("float64")
+    extra = {"0.2e6/drained": {"simulated": simulated, "samples": np.arange(5)}}
+    for names, column, title in (
+        (["e_x", "e_z", "e_y"], 1, "axial strain e_z [-]"),
+        (["stress", "time", "angle"], 2, "angle"),
+    ):
+        groups = {"0.2e6/drained": (np.zeros((5, 1)), inputs, predicted)}
+        file = tmp_path / f"{title}.hdf5"
+        write_file(file, groups, contact_params=["E"], inputs=names, outputs=["e", "p", "q"], extra=extra)
+        drawing = prediction_figures.draw_predictions(file, {})
+        assert drawing.figure.axes[0].get_title(loc="left") == "0.2e6/drained (5 sequences)"
+        for label, axis in enumerate(drawing.figure.axes):
+            _, as_simulated, as_predicted = axis.get_lines()
+            np.testing.assert_allclose(as_simulated.get_ydata(), simulated[1, :, label], rtol=1e-6)
+            np.testing.assert_allclose(as_predicted.get_ydata(), predicted[1, :, label], rtol=1e-6)
+            for line in axis.get_lines():
+                assert list(line.get_xdata()) == [100 + 10 * column + step for step in range(4)]
+            assert axis.get_xlabel() == title
+
+
+def test_groups_without_enough_sequences_have_no_band_and_a_page_no_more_than_twelve(tmp_path: Path):
+    drawing = prediction_figures.draw_predictions(predictions(tmp_path / "p.hdf5", 14, 2), METRICS)
+    assert len(drawing.figure.axes) == 12
+    assert not any(axis.collections for axis in drawing.figure.axes)
+    assert "The first 12 of 14 groups are shown." in drawing.caption
+
+
+def test_errors_are_shown_per_label_in_its_unit(tmp_path: Path):
+    drawing = prediction_figures.draw_errors(predictions(tmp_path / "p.hdf5"), METRICS)
+    labels = [axis.get_xlabel() for axis in drawing.figure.axes if axis.get_visible()]
+    assert labels == ["error of p [MPa]", "error of own [-]"]
+    # predicted - simulated is 2, 1 … -18.
+    assert "p [MPa] median -8, 5 to 95 % -17 to 1" in drawing.alt
+    assert "105 steps" in drawing.caption
+    first, second, *_ = drawing.figure.axes
+    zero, median = first.get_lines()
+    assert (set(zero.get_xdata()), set(median.get_xdata())) == ({0}, {-8})
+    *bars, span = first.patches
+    assert (span.get_x(), span.get_x() + span.get_width()) == pytest.approx((-17, 1))
+    assert (len(bars), sum(bar.get_height() > 0 for bar in bars)) == (50, 21)
+    assert sum(bar.get_height() * bar.get_width() for bar in bars) == pytest.approx(1)
+    assert first.get_title() == "RMSE 1.5, R² 0.500"
+    # 2, 0 … -38.
+    *bars, span = second.patches
+    assert second.get_xlim() == pytest.approx((-38, 2))
+    assert bars[0].get_height() == bars[-1].get_height() > 0
+    assert (span.get_x(), span.get_x() + span.get_width()) == pytest.approx((-36, 0))
+    assert prediction_figures.draw_errors(predictions(tmp_path / "q.hdf5", n_samples=1), METRICS).alt
+
+
+def test_a_label_may_be_called_as_no_formula_may_and_be_long(tmp_path: Path):
+    label = r"$\frac{a$" + 300 * "x"
+    file = predictions(tmp_path / "p.hdf5", label=label)
+    metrics = {label: METRICS["p"], "own": METRICS["own"]}
+    prediction_figures.plot_predictions(file, tmp_path / "p.png", metrics)
+    assert (tmp_path / "p.png").stat().st_size > 0
+    with plot_style.without_formulas():
+        drawing = prediction_figures.draw_errors(file, metrics)
+        texts = [axis.xaxis.label for axis in drawing.figure.axes if axis.get_visible()]
+        assert_apart(boxes(drawing.figure, texts))
+    assert texts[0].get_text() == "error of $\\frac{a$xxxxxxxxxx… [-]"
