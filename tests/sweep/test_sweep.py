@@ -94,7 +94,7 @@ def test_killed_workers_are_replaced_and_their_trials_adopted(tmp_path: Path):
     assert len(folder.all_workers()) == 2
 
 
-def test_a_cancelled_sweep_gives_its_trials_back_and_resume_goes_on_with_them(tmp_path: Path):
+def test_a_cancelled_sweep_releases_its_trials_and_resume_goes_on_with_them(tmp_path: Path):
     data = write_steps(tmp_path / "a.hdf5")
     (tmp_path / "s.yaml").write_text(config.dump_yaml(spec_of(data, 3, epochs=150, patience=150).as_dict()))
     folder = layout.SweepFolder(tmp_path / "sweep")
