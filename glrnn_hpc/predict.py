@@ -1,4 +1,4 @@
-"""Predict macroscopic responses with a trained surrogate, in original units."""
+"""Prediction of macroscopic responses with a trained surrogate, in original units."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from glrnn_hpc.preprocessor.base import sequence_dataset
 from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
 from glrnn_hpc.preprocessor.from_file import FilePreprocessor, preprocessor_of_file
 from glrnn_hpc.preprocessor.splits import scaling_of, split_ids
+from glrnn_hpc.records.train_stats import shape_in
 from glrnn_hpc.surrogate import artifact, evaluate, legacy, shipped
 from glrnn_hpc.surrogate.feed import rename_elements
 
@@ -54,8 +55,16 @@ def get_pretrained_model(path: str | Path) -> tuple[keras.Model, dict[str, Any],
     folder = layout.RunFolder(legacy.run_folder(shipped.folder_of(path)))
     if legacy.is_legacy(folder.root):
         return legacy.load(folder.root)
+    return _load(folder)
+
+
+def _load(
+    folder: layout.RunFolder, *, may_run_own_code: bool = True
+) -> tuple[keras.Model, dict[str, Any], dict[str, Any]]:
     config, stats = artifact.load_description(folder)
-    return artifact.load_model(artifact.find_model(folder.root), config, stats), stats, config
+    path = artifact.find_model(folder.root)
+    model = artifact.load_model(path, config, stats, may_run_own_code=may_run_own_code)
+    return model, dict(stats), config.as_dict()
 
 
 def get_best_run_from_sweep(
@@ -85,7 +94,7 @@ def get_best_run_from_sweep(
         If the server cannot be reached, or there is no key for it.
     """
     best = find_best(sweep)
-    model, stats, config = get_pretrained_model(best.folder.root)
+    model, stats, config = _load(best.folder, may_run_own_code=best.trial is not None)
     return model, unseen_data(best, stats, config), stats, config
 
 
@@ -246,8 +255,8 @@ def _predict_batch(
     model: keras.Model, inputs: Mapping[str, Any], stats: Mapping[str, Any], config: Mapping[str, Any]
 ) -> tf.Tensor:
     sequences, params = tf.cast(inputs["inputs"], tf.float32), tf.cast(inputs["params"], tf.float32)
-    _check_size("features of the load sequence", sequences.shape[-1], _stat(stats, "num_input_features"))
-    _check_size("parameters", params.shape[-1], _stat(stats, "num_params"))
+    _check_size("features of the load sequence", sequences.shape[-1], shape_in(stats, "num_input_features"))
+    _check_size("parameters", params.shape[-1], shape_in(stats, "num_params"))
     window_size, n_steps = int(config["window_size"]), int(sequences.shape[1])
     if n_steps <= window_size:
         raise WindowError(
@@ -312,18 +321,12 @@ def _check_names(preprocessor: FilePreprocessor, stats: Mapping[str, Any]) -> No
                 f"the model was trained with the {kind} columns {', '.join(trained)}; "
                 f"{preprocessor.config.raw_data} has {', '.join(given)}.{hint}"
             )
-    _check_size("labels", len(preprocessor.column_names()["label"]), _stat(stats, "num_labels"))
+    _check_size("labels", len(preprocessor.column_names()["label"]), shape_in(stats, "num_labels"))
 
 
 def _check_size(what: str, given: int, expected: int) -> None:
     if given != expected:
         raise ModelError(f"the data have {given} {what}, the model was trained with {expected}.")
-
-
-def _stat(stats: Mapping[str, Any], name: str) -> int:
-    if name not in stats:
-        raise ModelError(f"train_stats has no {name}; it has {', '.join(stats)}.")
-    return int(stats[name])
 
 
 def _write(

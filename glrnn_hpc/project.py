@@ -83,8 +83,8 @@ def _templates(part: _Part) -> list[tuple[str, Path]]:
         raise LaunchError(
             f"{source}: there is no such folder, so this installation is not whole; install glrnn_hpc again."
         )
-    found = [path for path in sorted(source.glob(part.pattern)) if path.name not in _NOT_FOR_PROJECTS]
-    return [(f"{part.folder}/{path.name}", path) for path in found]
+    files = [path for path in sorted(source.glob(part.pattern)) if path.name not in _NOT_FOR_PROJECTS]
+    return [(f"{part.folder}/{path.name}", path) for path in files]
 
 
 #: What belongs to the tests, to `make run` and to the shipped models.
@@ -96,15 +96,15 @@ def _fill_yaml(text: str, root: Path) -> str:
     for here, there in _DATA.items():
         text = text.replace(f" {here}\n", f" {_quoted(root / there)}  # put your file there\n")
     return re.sub(
-        r"^(program:) (jobs/\S+)", lambda found: f"{found[1]} {_quoted(root / found[2])}", text, flags=re.MULTILINE
+        r"^(program:) (jobs/\S+)", lambda match: f"{match[1]} {_quoted(root / match[2])}", text, flags=re.MULTILINE
     )
 
 
 def _fill_python(text: str, root: Path) -> str:
     """Fill in every path that stands alone in quotes, so that a script runs from any folder."""
 
-    def filled(found: re.Match[str]) -> str:
-        path = found[1]
+    def filled(match: re.Match[str]) -> str:
+        path = match[1]
         return _quoted(root / _DATA.get(path, path))
 
     return re.sub(r'"((?:tests/data|runs|sweeps|slurm)/[^"\n]*)"', filled, text)

@@ -20,20 +20,21 @@ from glrnn_hpc.config import (
     RunConfig,
     TrainingConfig,
     log_defaults,
-    parse,
     unknown_key,
     without_always,
 )
 from glrnn_hpc.data.ranks import Ranks
 from glrnn_hpc.errors import ConfigError, OutOfMemory
 from glrnn_hpc.gather import DeviceCopies, copies_on_gpu
+from glrnn_hpc.models import registry as networks
 from glrnn_hpc.preprocessor.base import Preprocessor
+from glrnn_hpc.records.train_stats import TrainStats
 from glrnn_hpc.surrogate import artifact
 from glrnn_hpc.surrogate.callbacks import EpochLog
 from glrnn_hpc.surrogate.checkpoint import Checkpoint, load
 from glrnn_hpc.surrogate.feed import Feed, FitData
 from glrnn_hpc.surrogate.fit import fit
-from glrnn_hpc.surrogate.model_cache import Compiled, CompiledModels
+from glrnn_hpc.surrogate.model_cache import Compiled, ModelCache
 from glrnn_hpc.tracking.run import tracked_run
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def run_training(
     checkpoint: Path | None = None,
     resume_from: Path | None = None,
     group: Ranks | None = None,
-    models: CompiledModels | None = None,
+    models: ModelCache | None = None,
     copies: DeviceCopies | None = None,
 ) -> Outcome:
     """Train and write `config.yaml`, `train_stats.json`, `metrics.csv` and the best model. Collective on `group`.
@@ -92,7 +93,7 @@ def run_training(
     folder : RunFolder
         Where the files go.
     model : keras.Model, optional
-        A model of the user's own in place of the LSTM of `models.rnn_model`.
+        A model of the user's own in place of the network of the configuration.
     callbacks : sequence of keras.callbacks.Callback
         Called at the end of an epoch before its files are written. One with `get_state` and `set_state` has its state
         in the checkpoint.
@@ -104,7 +105,7 @@ def run_training(
         A checkpoint to go on from; the outcome is that of a training without interruption.
     group : Ranks, optional
         Those that train together; all of them return the same outcome, rank 0 alone writes.
-    models : CompiledModels, optional
+    models : ModelCache, optional
         Of the same group: models of earlier trainings, to be used again.
     copies : DeviceCopies, optional
         The data on this rank's GPU.
@@ -123,17 +124,17 @@ def run_training(
         If another rank of the group ended the training.
     """
     group = Ranks() if group is None else group
-    models = CompiledModels(group) if models is None else models
+    models = ModelCache(group) if models is None else models
     feed = Feed(config, Share(group.rank, group.size), copies)
 
     def build() -> tuple[Checkpoint | None, FitData, Compiled]:
         earlier = None if resume_from is None else load(resume_from, config)
-        _seed(config.seed, preprocessor, model)  # before the data, which may be shuffled by the global seed
+        _seed(config, preprocessor, model)  # before the data, which may be shuffled by the global seed
         with _naming_memory_needs(config):
             data = feed.prepare(preprocessor, 0 if earlier is None else earlier.epochs)
         if group.rank == 0:
             _describe(folder, config, data.train_stats)
-        _seed(config.seed, preprocessor, model)
+        _seed(config, preprocessor, model)
         with _naming_memory_needs(config):
             if model is not None:
                 return earlier, data, Compiled(model, config, group)
@@ -161,21 +162,21 @@ def run_training(
     return Outcome(history, len(losses), best + 1, metrics)
 
 
-def _seed(seed: int, preprocessor: Preprocessor, model: keras.Model | None) -> None:
+def _seed(config: RunConfig, preprocessor: Preprocessor, model: keras.Model | None) -> None:
     """Set the global seeds if code that is not ours may draw from them.
 
     TensorFlow forgets its kernels then, which costs a warm rank 0.2 s in each trial.
     """
-    if model is not None or preprocessor.draws_from_global_seeds:
-        keras.utils.set_random_seed(seed)
+    if model is not None or preprocessor.draws_from_global_seeds or not networks.is_built_in(config.network):
+        keras.utils.set_random_seed(config.seed)
 
 
-def _describe(folder: layout.RunFolder, config: RunConfig, train_stats: dict[str, Any]) -> None:
+def _describe(folder: layout.RunFolder, config: RunConfig, train_stats: TrainStats) -> None:
     try:
         folder.root.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, FileNotFoundError, PermissionError) as error:
         raise ConfigError(f"{folder.root}: the folder of the training cannot be made: {error}") from error
-    artifact.save_description(folder, config.as_dict(), train_stats)
+    artifact.save_description(folder, config, train_stats)
 
 
 @contextmanager
@@ -183,9 +184,10 @@ def _naming_memory_needs(config: RunConfig) -> Iterator[None]:
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
+        keys = ("network", "lstm_units", "dense_units", "batch_size")
+        sizes = ", ".join(f"{key}={value}" for key in keys if (value := getattr(config, key)) is not None)
         raise OutOfMemory(
-            f"lstm_units={config.lstm_units}, dense_units={config.dense_units}, batch_size={config.batch_size} need "
-            f"more memory than there is; make them smaller ({str(error).splitlines()[0]})"
+            f"{sizes} need more memory than there is; make them smaller ({str(error).splitlines()[0]})"
         ) from error
 
 
@@ -229,8 +231,8 @@ def train_tracked(
 ) -> Outcome:
     """Train with a W&B run; the files go to `out`, else to the run's own folder, else to `outputs/`."""
     with tracked_run(_keys_of_training(preprocessor, config), mode, out) as run:
-        known = _known_keys(preprocessor)
-        decided = _leaves(run.config, known)
+        decided = _leaves(run.config, _known_keys(preprocessor, {}))
+        known = _known_keys(preprocessor, decided)
         if not (run.is_ours or run.is_of_agent):
             decided = {key: value for key, value in decided.items() if key in known}  # others are the user's own
         run_config = full_config(preprocessor, decided)
@@ -281,7 +283,7 @@ def full_config(preprocessor: Preprocessor, config: Mapping[str, Any] | None) ->
                 f"config.{key}: {given[key]!r} was given, but the preprocessor was made with {value!r}; "
                 "give both the same."
             )
-    full = parse(RunConfig, {**given, **decided}, "config")
+    full = networks.run_config({**given, **decided})
     if full.ranks_per_trial != 1:
         raise ConfigError(
             f"config.ranks_per_trial: a single run trains on one rank, {full.ranks_per_trial} were asked for; "
@@ -293,22 +295,27 @@ def full_config(preprocessor: Preprocessor, config: Mapping[str, Any] | None) ->
 
 def _keys_of_training(preprocessor: Preprocessor, config: Mapping[str, Any] | None) -> dict[str, Any]:
     """Refuse unknown keys; leave out those of the preprocessor alone, as one mapping often serves both."""
-    known = _known_keys(preprocessor)
     # As a dict: to iterate over a wandb.config gives W&B's own part, too.
     given = without_always(dict(config or {}))
+    known = _known_keys(preprocessor, given)
     for key in given:
         if key not in known:
             raise unknown_key(f"config.{key}", known)
-    return {key: value for key, value in given.items() if key in RUN_KEYS}
+    keys = RUN_KEYS | networks.run_keys(given.get(networks.KEY), f"config.{networks.KEY}")
+    return {key: value for key, value in given.items() if key in keys}
 
 
-def _known_keys(preprocessor: Preprocessor) -> frozenset[str]:
-    return RUN_KEYS | set(preprocessor.get_default_config() or {})
+def _known_keys(preprocessor: Preprocessor, given: Mapping[str, Any]) -> frozenset[str]:
+    """Return the keys of the training, of the network that is given, and of the preprocessor."""
+    of_network = networks.run_keys(given.get(networks.KEY), f"config.{networks.KEY}")
+    return RUN_KEYS | of_network | set(preprocessor.get_default_config() or {})
 
 
 def _leaves(config: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
     """Put the keys of nested groups, as a W&B sweep may have them, among the others."""
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for key, value in config.items():
-        found |= _leaves(value, known) if isinstance(value, Mapping) and key not in known else {key: value}
-    return found
+        # A group may be called `network`, too.
+        is_group = isinstance(value, Mapping) and (key not in known or key == networks.KEY)
+        leaves |= _leaves(value, known) if is_group else {key: value}
+    return leaves

@@ -19,8 +19,8 @@ RANGES = {"E": (7.0, 10.0), "v": (0.0, 0.5), "kr": (0.0, 1.0), "eta": (0.0, 1.0)
 
 
 @dataclass
-class Found:
-    """What a calibration gave, and how long it took."""
+class PeerCalibration:
+    """Result of a calibration and its times."""
 
     most_probable: dict[str, float]
     iterations: int
@@ -39,7 +39,7 @@ def calibrate(
     n_samples: int,
     n_iterations: int,
     seed: int,
-) -> Found:
+) -> PeerCalibration:
     """Calibrate against `measured` (n_steps, n_observed) with the prediction of GrainLearning's own module.
 
     Its prediction k sees the window that ends at step ``window_size - 1 + k`` and is compared with step ``window_size +
@@ -90,7 +90,7 @@ def calibrate(
         warnings.simplefilter("ignore")  # scikit-learn warns of few distinct samples
         calibration.run()
     best = dict(zip(RANGES, calibration.get_most_prob_params().tolist(), strict=True))
-    return Found(best, len(calibration.inference.sigma_list), time.perf_counter() - began, predictions)
+    return PeerCalibration(best, len(calibration.inference.sigma_list), time.perf_counter() - began, predictions)
 
 
 def with_noise(

@@ -17,7 +17,7 @@ from glrnn_hpc.experiments.base import Experiment
 
 Array = NDArray[Any]
 
-#: Okabe and Ito's colours, told apart by colour-blind readers too. https://jfly.uni-koeln.de/color/
+#: Okabe and Ito's colours, which colour-blind readers can distinguish. https://jfly.uni-koeln.de/color/
 _BLUE, _ORANGE = "#0072B2", "#D55E00"
 
 _BINS = 24

@@ -1,4 +1,4 @@
-"""Surrogate in place of the DEM code: the callback that GrainLearning calls, and the samples that it answers."""
+"""Surrogate in place of the DEM code: callbacks of GrainLearning that predict the responses to its samples."""
 
 from __future__ import annotations
 

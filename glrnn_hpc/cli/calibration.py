@@ -46,7 +46,7 @@ def calibrate(
     seed: Annotated[int, typer.Option(help="Of the samples; the same seed gives the same result.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Find the parameters with which a surrogate answers as an experiment did, by GrainLearning."""
+    """Find the parameters with which a surrogate reproduces an experiment, with GrainLearning."""
     ranges = _assignments("--param", param, "NAME=MIN:MAX, such as mu=15:50", _range)
     values = _assignments("--known", known, "NAME=VALUE, such as pressure=0.2", float)
     from glrnn_hpc.calibration.calibrate import run_calibration

@@ -25,6 +25,7 @@ def train(
 ) -> None:
     """Train one model."""
     from glrnn_hpc import config, layout
+    from glrnn_hpc.models.registry import run_config
 
     if wandb not in (None, "offline", "online", "disabled"):
         raise ConfigError(f"--wandb: {wandb!r} is not one of offline, online, disabled.")
@@ -34,7 +35,7 @@ def train(
         if not key or not equals:
             raise ConfigError(f"--set {setting}: KEY=VALUE is needed, such as --set epochs=20.")
         keys[key] = config.parse_yaml(value, f"--set {setting}")
-    full = config.parse(config.RunConfig, keys)
+    full = run_config(keys)
     config.log_defaults(full, keys)
 
     import_keras()

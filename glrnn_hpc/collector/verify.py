@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,14 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glrnn_hpc import layout
-from glrnn_hpc.config import RUN_KEYS, SPLIT_SEED, RunConfig, parse
+from glrnn_hpc.config import RUN_KEYS, SPLIT_SEED, RunConfig
 from glrnn_hpc.data.shared import DemData
 from glrnn_hpc.errors import DataError, GlrnnError, ModelError, RecordError
+from glrnn_hpc.models.registry import recorded_config
 from glrnn_hpc.predict import predict_sequences
 from glrnn_hpc.preprocessor.base import PreparedData, Preprocessor
 from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
 from glrnn_hpc.preprocessor.from_file import FilePreprocessor, preprocessor_of_file
 from glrnn_hpc.preprocessor.splits import scaling_of
+from glrnn_hpc.records.train_stats import TrainStats
 from glrnn_hpc.records.trial_result import TrialResult, read_trial_result
 from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of
 from glrnn_hpc.sequences import Scaling, Sequences
@@ -74,7 +76,7 @@ class Verified:
     metrics: dict[str, float]
     model: keras.Model
     config: RunConfig
-    stats: dict[str, Any]
+    stats: TrainStats
     data: PreparedData | FitData
     recomputed: dict[str, float]
 
@@ -108,15 +110,14 @@ def verify(study: SweepStudy, slot: Slot, source: DemData | None) -> Verified:
     if not folder.metrics.exists():
         raise ModelError(f"{folder.metrics}: is missing.")
     config, stats = artifact.load_description(folder)
-    run_config = parse(RunConfig, config, str(folder.config))
-    _check_config(folder, run_config, slot.params)
+    _check_config(folder, config, slot.params)
     model = artifact.load_model(artifact.find_model(folder.root), config, stats)
     _check_outputs(folder, model, stats)
-    data = _prepare(study, result.point, run_config, stats, source)
+    data = _prepare(study, result.point, config, stats, source)
     _check_statistics(folder, stats, data.train_stats)
-    recomputed = evaluate.split_losses(model, data, run_config)
+    recomputed = evaluate.split_losses(model, data, config)
     _compare_metrics(metrics, recomputed)
-    return Verified(folder, result, metrics, model, run_config, stats, data, recomputed)
+    return Verified(folder, result, metrics, model, config, stats, data, recomputed)
 
 
 def split_metrics(verified: Verified) -> dict[str, evaluate.PredictionMetrics]:
@@ -181,14 +182,14 @@ def _check_study(
 
 def _check_config(folder: layout.TrialFolder, config: RunConfig, point: dict[str, Any]) -> None:
     """Refuse a configuration that was changed after the training; not every key changes the losses."""
-    swept = {key: value for key, value in point.items() if key in RUN_KEYS}
-    of_study = parse(RunConfig, {**config.as_dict(), **swept}, str(folder.config)).as_dict()
+    swept = {key: value for key, value in point.items() if key in RUN_KEYS | config.as_dict().keys()}
+    of_study = recorded_config({**config.as_dict(), **swept}, str(folder.config)).as_dict()
     for key, value in config.as_dict().items():
         if value != of_study[key]:
             raise ModelError(f"{folder.config.name} has {key} {value}, the study {of_study[key]}")
 
 
-def _check_outputs(folder: layout.TrialFolder, model: keras.Model, stats: dict[str, Any]) -> None:
+def _check_outputs(folder: layout.TrialFolder, model: keras.Model, stats: TrainStats) -> None:
     size = model.outputs[0].shape[-1]
     if size not in (None, stats["num_labels"]):
         raise ModelError(
@@ -197,7 +198,7 @@ def _check_outputs(folder: layout.TrialFolder, model: keras.Model, stats: dict[s
 
 
 def _prepare(
-    study: SweepStudy, point: dict[str, Any], config: RunConfig, stats: dict[str, Any], source: DemData | None
+    study: SweepStudy, point: dict[str, Any], config: RunConfig, stats: TrainStats, source: DemData | None
 ) -> PreparedData | FitData:
     seed = stats.get("split_seed", SPLIT_SEED)
     if not isinstance(seed, int):
@@ -216,13 +217,13 @@ def _prepare(
         raise DataError(f"the sweep's own preprocessor failed: {type(error).__name__}: {error}") from error
 
 
-def _check_data(preprocessor: Preprocessor, stats: dict[str, Any]) -> None:
+def _check_data(preprocessor: Preprocessor, stats: TrainStats) -> None:
     """Refuse changed data before a model is evaluated on them in vain."""
     if isinstance(preprocessor, FilePreprocessor) and "fingerprint" in stats:
         check_fingerprint(preprocessor.config.raw_data, preprocessor.fingerprint(), stats["fingerprint"])
 
 
-def _check_statistics(folder: layout.TrialFolder, kept: dict[str, Any], given: dict[str, Any]) -> None:
+def _check_statistics(folder: layout.TrialFolder, kept: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Refuse data of another scale or order; standardised by their own mean and std they give the logged losses."""
     for name in ("input_names", "param_names", "label_names"):
         if name in kept and name in given and list(kept[name]) != list(given[name]):

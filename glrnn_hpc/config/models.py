@@ -55,8 +55,9 @@ class PreprocessingConfig(Keys):
 class TrainingConfig(Keys):
     """The network and how it is trained."""
 
-    lstm_units: Count = Field(200, description="units of the LSTM")
-    dense_units: Count = Field(200, description="units of the dense layer after the LSTM")
+    network: str | None = Field(None, description="lstm, gru, or module:function of a user's own; lstm if left out")
+    lstm_units: Count = Field(200, description="units of the LSTM, or of the GRU")
+    dense_units: Count = Field(200, description="units of the dense layer after it")
     patience: Count = Field(5, description="epochs without a better val_loss before training stops")
     epochs: Count = Field(100, description="epochs at most")
     learning_rate: Positive = Field(1e-3, description="of Adam")
@@ -95,7 +96,9 @@ class TrainingConfig(Keys):
         return {"learning_rate": self.learning_rate, **given}
 
 
-ADAM_KEYS = frozenset(name for name, field in TrainingConfig.model_fields.items() if field.default is None)
+ADAM_KEYS = frozenset(name for name, field in TrainingConfig.model_fields.items() if field.default is None) - {
+    "network"
+}
 
 
 class RunConfig(PreprocessingConfig, TrainingConfig):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from glrnn_hpc.doctor.probe import RankRecord
+from glrnn_hpc.records.json_types import JsonObject
 
 Status = Literal["ok", "warning", "problem"]
 
@@ -59,7 +60,7 @@ class Report:
         """Return how many checks have a status."""
         return sum(check.status == status for check in self.checks)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return the content of `--json`."""
         return {
             "checks": [

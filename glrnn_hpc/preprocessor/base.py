@@ -13,6 +13,7 @@ from glrnn_hpc.batches import window_dataset
 from glrnn_hpc.config import (
     SPLIT_SEED,
 )
+from glrnn_hpc.records.train_stats import TrainStats
 from glrnn_hpc.sequences import Sequences
 
 Array = NDArray[Any]
@@ -26,12 +27,12 @@ class PreparedData:
     ----------
     splits : dict of str to Sequences
         Raw inputs and parameters, labels scaled where the configuration says so.
-    train_stats : dict
+    train_stats : TrainStats
         What `Preprocessor.prepare_datasets` returns.
     """
 
     splits: dict[str, Sequences]
-    train_stats: dict[str, Any]
+    train_stats: TrainStats
     window_size: int
     window_step: int
 
@@ -57,7 +58,7 @@ class Preprocessor(ABC):
         cls.draws_from_global_seeds = not is_seed_free
 
     @abstractmethod
-    def prepare_datasets(self, seed: int = SPLIT_SEED) -> tuple[dict[str, tf.data.Dataset], dict[str, Any]]:
+    def prepare_datasets(self, seed: int = SPLIT_SEED) -> tuple[dict[str, tf.data.Dataset], TrainStats]:
         """Return the data sets `train`, `val` (windows) and `test` (whole sequences), unbatched, and `train_stats`.
 
         Elements are ``({'inputs', 'params'}, labels)``. `train_stats` holds at least `sequence_length`,
@@ -83,7 +84,7 @@ class ArrayPreprocessor(Preprocessor):
     def prepare_arrays(self, seed: int = SPLIT_SEED) -> PreparedData:
         """Return the splits as whole sequences."""
 
-    def prepare_datasets(self, seed: int = SPLIT_SEED) -> tuple[dict[str, tf.data.Dataset], dict[str, Any]]:
+    def prepare_datasets(self, seed: int = SPLIT_SEED) -> tuple[dict[str, tf.data.Dataset], TrainStats]:
         """Return the data sets `train`, `val` (windows) and `test` (whole sequences), unbatched, and `train_stats`."""
         prepared = self.prepare_arrays(seed)
         datasets = {

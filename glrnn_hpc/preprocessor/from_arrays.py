@@ -20,6 +20,8 @@ from glrnn_hpc.config import (
 from glrnn_hpc.data.shared import Block, block_of
 from glrnn_hpc.errors import ConfigError, DataError
 from glrnn_hpc.experiments.arrays import ArraysInMemory
+from glrnn_hpc.models.registry import KEY as NETWORK
+from glrnn_hpc.models.registry import is_built_in
 from glrnn_hpc.preprocessor.base import ArrayPreprocessor, PreparedData, sequence_dataset
 from glrnn_hpc.preprocessor.splits import split_and_scale
 from glrnn_hpc.sequences import Sequences
@@ -81,7 +83,7 @@ class PreprocessorLSTM(ArrayPreprocessor, is_seed_free=True):
         """
         own, keys = cls.get_default_config(), without_always(keys, "preprocessor")
         for key in keys:
-            if key not in own and key not in RUN_KEYS:
+            if key not in own and key not in RUN_KEYS and is_built_in(keys.get(NETWORK)):
                 raise unknown_key(str(key), [*own, *RUN_KEYS])
         for key in ("input_data", "param_data", "output_data", "train_frac", "val_frac", "window_size"):
             if key not in keys:

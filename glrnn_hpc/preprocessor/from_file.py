@@ -25,6 +25,8 @@ from glrnn_hpc.data.shared import Block, DemData, GroupArrays, read_data
 from glrnn_hpc.errors import ConfigError, DataError
 from glrnn_hpc.experiments.base import Group
 from glrnn_hpc.experiments.registry import experiment_named, experiment_of
+from glrnn_hpc.models.registry import KEY as NETWORK
+from glrnn_hpc.models.registry import is_built_in
 from glrnn_hpc.preprocessor.base import ArrayPreprocessor, PreparedData, sequence_dataset
 from glrnn_hpc.preprocessor.splits import split_and_scale
 from glrnn_hpc.references import import_reference
@@ -58,7 +60,7 @@ class FilePreprocessor(ArrayPreprocessor, is_seed_free=True):
     def __init__(self, source: DemData | None = None, **config: Any) -> None:
         config = without_always(config, "preprocessor")
         for key in config:
-            if key not in RUN_KEYS:
+            if key not in RUN_KEYS and is_built_in(config.get(NETWORK)):  # the network may have keys of its own
                 raise unknown_key(key, RUN_KEYS)
         known = {key: value for key, value in config.items() if key in PREPROCESSING_KEYS}
         self.config = parse(PreprocessingConfig, known, "preprocessor")
@@ -84,7 +86,7 @@ class FilePreprocessor(ArrayPreprocessor, is_seed_free=True):
             If a window is not shorter than the sequences.
         """
         block, rows, params = self._merged()
-        names: dict[str, Any] = {f"{kind}_names": names for kind, names in self.column_names().items()}
+        names: dict[str, list[str] | str] = {f"{kind}_names": names for kind, names in self.column_names().items()}
         names["fingerprint"] = self.fingerprint()
         return split_and_scale(block, rows, params, self.config, names, seed)
 

@@ -15,8 +15,8 @@ from glrnn_hpc.config import (
     split_sizes,
 )
 from glrnn_hpc.data.shared import Block, Moments
-from glrnn_hpc.errors import ModelError
 from glrnn_hpc.preprocessor.base import PreparedData
+from glrnn_hpc.records.train_stats import TrainStats, columns_in
 from glrnn_hpc.sequences import Scaling, Sequences
 
 Array = NDArray[Any]
@@ -38,7 +38,7 @@ def split_ids(n: int, train_frac: float, val_frac: float, seed: int) -> dict[str
 
 
 def split_and_scale(
-    block: Block, rows: Array, params: Array, config: PreprocessingConfig, names: dict[str, Any], seed: int
+    block: Block, rows: Array, params: Array, config: PreprocessingConfig, names: Mapping[str, Any], seed: int
 ) -> PreparedData:
     """Split by whole sequences and take statistics of the training split, without its padding.
 
@@ -60,14 +60,14 @@ def split_and_scale(
     sequences = Sequences(block.inputs, block.outputs, rows, params, config.pad_length)
     windows.n_windows(sequences.n_steps, config.window_size, config.window_step)
     ids = split_ids(len(rows), config.train_frac, config.val_frac, seed)
-    stats: dict[str, Any] = {
+    stats: TrainStats = {
         "sequence_length": sequences.n_steps,
         "num_input_features": block.inputs.shape[2],
         "num_params": params.shape[1],
         "num_labels": block.outputs.shape[2],
         "split_seed": seed,
-        **names,
     }
+    stats.update(names)  # type: ignore[typeddict-item]
     train = np.sort(ids["train"])
     stats["mean"], stats["std"] = block.output_moments.merged(rows[train])
     stats["inputs_mean"], stats["inputs_std"] = block.input_moments.merged(rows[train])
@@ -89,17 +89,5 @@ def scaling_of(stats: Mapping[str, Any], prefix: str = "") -> Scaling:
     ModelError
         If `train_stats` does not have their mean and std, as finite numbers.
     """
-    mean, std = (_finite(stats, f"{prefix}{name}") for name in ("mean", "std"))
+    mean, std = (columns_in(stats, f"{prefix}{name}") for name in ("mean", "std"))
     return Scaling(mean, std)
-
-
-def _finite(stats: Mapping[str, Any], name: str) -> Any:
-    if name not in stats:
-        raise ModelError(f"train_stats has no {name}, which the configuration asks for; it has {', '.join(stats)}.")
-    try:
-        values = np.asarray(stats[name], "float64")
-    except (TypeError, ValueError):
-        values = np.array(np.nan)
-    if not np.isfinite(values).all():
-        raise ModelError(f"train_stats: {name} must be finite numbers, it is {stats[name]!r}.")
-    return values

@@ -15,7 +15,7 @@ from glrnn_hpc.records.json_types import ParameterValue
 from glrnn_hpc.search.goal import Goal
 from glrnn_hpc.search.parameter import Parameter
 
-#: Finished trials below which the measure tells chance more than anything else.
+#: Finished trials below which the measure shows chance more than anything else.
 LEAST_TRIALS = 10
 
 #: Trials that count as good at least; a tenth of them if that is more.

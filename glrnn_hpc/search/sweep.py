@@ -12,6 +12,7 @@ from glrnn_hpc import config
 from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.experiments import registry
 from glrnn_hpc.experiments.base import Experiment
+from glrnn_hpc.models import registry as networks
 from glrnn_hpc.records.json_types import ParameterValue
 from glrnn_hpc.references import import_reference
 from glrnn_hpc.search import sweep_keys
@@ -89,11 +90,14 @@ def _log_surprises(spec: SweepSpec) -> None:
 
 def trial_config(spec: SweepSpec, point: Mapping[str, Any]) -> config.RunConfig:
     """Return the full configuration of a trial: the constants of the sweep and its `point`."""
-    keys = {key: value for key, value in {**spec.constants, **point}.items() if key in config.RUN_KEYS}
+    given = {**spec.constants, **point}
+    where, directory = f"parameters.{networks.KEY}", spec.directory or None
+    known = networks.run_keys(given.get(networks.KEY), where, directory=directory)
+    keys = {key: value for key, value in given.items() if key in known}
     own = preprocessor_of(spec)
     if own is not None:
         keys.setdefault("raw_data", own.__name__)
-    return config.parse(config.RunConfig, keys, "parameters")
+    return networks.run_config(keys, "parameters", directory=directory)
 
 
 def group_choices(spec: SweepSpec) -> tuple[Any, Any]:
@@ -172,7 +176,7 @@ def _parameters(content: Mapping[str, object], directory: str) -> tuple[Paramete
             f"parameters: a mapping of keys of the training configuration is needed, {parameters!r} was given."
         )
     leaves = list(_leaves("parameters", parameters))
-    known = config.RUN_KEYS | {PREPROCESSOR}
+    known = _known_keys(leaves, directory) | {PREPROCESSOR}
     for _, name, mapping in leaves:
         if name == registry.KEY:
             named = Parameter.from_config(name, mapping)
@@ -199,6 +203,16 @@ def _parameters(content: Mapping[str, object], directory: str) -> tuple[Paramete
         if name == "ranks_per_trial" and not parameter.is_constant:
             raise ConfigError(f"{where}: one number for the whole sweep is needed: the ranks are split once.")
     return tuple(parameters_by_name.values())
+
+
+def _known_keys(leaves: Sequence[tuple[str, str, object]], directory: str) -> frozenset[str]:
+    """Return the keys of a training with one of the networks that the sweep names."""
+    where = f"parameters.{networks.KEY}"
+    names: Sequence[object] = [None]
+    for _, name, mapping in leaves:
+        if name == networks.KEY:
+            names = Parameter.from_config(name, mapping).values or names
+    return frozenset().union(*(networks.run_keys(name, where, directory=directory) for name in names))
 
 
 def _leaves(where: str, parameters: Mapping[str, object]) -> Iterator[tuple[str, str, object]]:

@@ -1,7 +1,8 @@
-"""The files of a trained model: write them so that they are whole, read them without trusting them."""
+"""Files of a trained model: written so that they are whole, checked when they are read."""
 
 from __future__ import annotations
 
+import logging
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -9,24 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from glrnn_hpc import layout
-from glrnn_hpc.config import RUN_KEYS, RunConfig, dump_yaml, load_yaml, parse
-from glrnn_hpc.errors import ModelError, RecordError
-from glrnn_hpc.models.lstm import rnn_model
+from glrnn_hpc.config import RUN_KEYS, RunConfig, dump_yaml, load_yaml
+from glrnn_hpc.errors import ConfigError, ModelError
+from glrnn_hpc.models.registry import KEY as NETWORK
+from glrnn_hpc.models.registry import build_network, import_network, is_built_in, recorded_config
+from glrnn_hpc.records.train_stats import TrainStats, read_train_stats, write_train_stats
 
-_SHAPES = ("num_input_features", "num_params", "num_labels")
+logger = logging.getLogger(__name__)
 
 
-def save_description(folder: layout.RunFolder, config: dict[str, Any], train_stats: dict[str, Any]) -> None:
+def save_description(folder: layout.RunFolder, config: RunConfig, train_stats: TrainStats) -> None:
     """Write `config.yaml` and `train_stats.json`."""
-    layout.write_text(folder.config, dump_yaml(config))
-    layout.write_json(folder.train_stats, {key: plain(value) for key, value in train_stats.items()})
+    layout.write_text(folder.config, dump_yaml(config.as_dict()))
+    write_train_stats(folder.train_stats, train_stats)
 
 
-def load_description(folder: layout.RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read `config.yaml`, with defaults where it has no value, and `train_stats.json` as plain dicts.
+def load_description(folder: layout.RunFolder) -> tuple[RunConfig, TrainStats]:
+    """Read `config.yaml`, with defaults where it has no value, and `train_stats.json`; no code of a user's own runs.
 
     Raises
     ------
@@ -47,12 +49,8 @@ def load_description(folder: layout.RunFolder) -> tuple[dict[str, Any], dict[str
                 f"{layout.GRAINLEARNING_STATS}, one of {', '.join(layout.GRAINLEARNING_CONFIGS)} and one of "
                 f"{', '.join(layout.GRAINLEARNING_MODELS)}; {state}."
             )
-    try:
-        stats: dict[str, Any] = layout.read_json(folder.train_stats)
-    except RecordError as error:
-        raise ModelError(str(error)) from error
-    check_stats(folder.train_stats, stats)
-    return parse(RunConfig, without_wandb(load_yaml(folder.config)), str(folder.config)).as_dict(), stats
+    stats = read_train_stats(folder.train_stats)
+    return recorded_config(without_wandb(load_yaml(folder.config)), str(folder.config)), stats
 
 
 def save_model(model: keras.Model, path: Path) -> None:
@@ -64,17 +62,39 @@ def save_model(model: keras.Model, path: Path) -> None:
             model.save(partial)
 
 
-def load_model(path: Path, config: dict[str, Any], train_stats: dict[str, Any]) -> keras.Model:
+def load_model(path: Path, config: RunConfig, train_stats: TrainStats, *, may_run_own_code: bool = True) -> keras.Model:
     """Read a whole model, or build it from its description and read its weights.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    config : RunConfig
+        Names the network. A user's own is imported: its weights need it, and a whole model may have layers of its own.
+    train_stats : TrainStats
+        Shapes of the network.
+    may_run_own_code : bool
+        Whether the files are the user's own, so that they may name code to be imported.
 
     Raises
     ------
     ModelError
-        If the file is broken or does not fit the description.
+        If the file is broken or does not fit the description, or its network may not be imported.
+    ConfigError
+        If the network cannot be imported.
     """
+    is_weights = path.name == layout.MODEL_WEIGHTS
+    if not is_built_in(config.network):
+        if is_weights and not may_run_own_code:
+            raise ModelError(
+                f"{path}: needs the network {config.network}, but a name in files that were downloaded decides of no "
+                f"code that runs here; if it is yours, give {path.parent} as the model's folder."
+            )
+        if may_run_own_code:
+            _import_own_network(config, is_needed=is_weights)
     try:
-        if path.name == layout.MODEL_WEIGHTS:
-            model = rnn_model(train_stats, **config)
+        if is_weights:
+            model = build_network(config, train_stats)
             with warnings.catch_warnings():
                 # Keras warns of its own attributes before it names the layer that does not fit.
                 warnings.simplefilter("ignore")
@@ -87,6 +107,15 @@ def load_model(path: Path, config: dict[str, Any], train_stats: dict[str, Any]) 
         raise ModelError(f"{path}: cannot be loaded as the model of its folder: {reason}") from error
     _check_shapes(path, model, config, train_stats)
     return model
+
+
+def _import_own_network(config: RunConfig, *, is_needed: bool) -> None:
+    try:
+        import_network(config.network)
+    except ConfigError as error:
+        if is_needed:
+            raise
+        logger.info("the model is loaded without the code of its network: %s", error)
 
 
 def find_model(folder: Path) -> Path:
@@ -103,25 +132,9 @@ def find_model(folder: Path) -> Path:
     raise ModelError(f"{folder}: holds neither {layout.MODEL_WHOLE} nor {layout.MODEL_WEIGHTS}.")
 
 
-def check_stats(path: Path, stats: Any) -> None:
-    """Refuse statistics that do not tell the shapes of the network.
-
-    Raises
-    ------
-    ModelError
-        If one of them is missing or no whole number from 1.
-    """
-    if not isinstance(stats, dict):
-        raise ModelError(f"{path}: is broken: a mapping is needed, this is a {type(stats).__name__}.")
-    for name in _SHAPES:
-        value = stats.get(name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ModelError(f"{path}: is broken: {name} must be a whole number from 1, it is {value!r}.")
-
-
-def _check_shapes(path: Path, model: keras.Model, config: Mapping[str, Any], stats: Mapping[str, Any]) -> None:
+def _check_shapes(path: Path, model: keras.Model, config: RunConfig, stats: TrainStats) -> None:
     """Refuse a model that was not made for its description; a model of the user's own may leave sizes open."""
-    described = {"inputs": (config["window_size"], stats["num_input_features"]), "params": (stats["num_params"],)}
+    described = {"inputs": (config.window_size, stats["num_input_features"]), "params": (stats["num_params"],)}
     for tensor in model.inputs:
         shape, expected = tuple(tensor.shape[1:]), described.get(tensor.name, ())
         if any(size not in (None, wanted) for size, wanted in zip(shape, expected, strict=False)):
@@ -142,9 +155,4 @@ def without_wandb(config: Mapping[str, Any]) -> dict[str, Any]:
     if "preprocessor" not in values:
         return values
     # A sweep with a preprocessor of the user's own: the run also shows that one's keys.
-    return {key: value for key, value in values.items() if key in RUN_KEYS}
-
-
-def plain(value: Any) -> Any:
-    """Return lists and numbers of Python for those of NumPy."""
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    return {key: value for key, value in values.items() if key in RUN_KEYS or not is_built_in(values.get(NETWORK))}

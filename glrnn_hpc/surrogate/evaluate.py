@@ -39,12 +39,12 @@ def split_losses(
         `val_loss` (MSE), `val_mae`, `test_loss` and `test_mae` in the units of the training's labels.
     """
     model.compile(loss="mse", metrics=["mae"], jit_compile=False)
-    found: dict[str, float] = {}
+    losses: dict[str, float] = {}
     for split in splits:
         batches = getattr(data, split) if isinstance(data, FitData) else Feed(config).ordered(data, split)
         values = model.evaluate(batches, verbose=0, return_dict=True)
-        found |= {f"{split}_{name}": float(values[name]) for name in ("loss", "mae")}
-    return found
+        losses |= {f"{split}_{name}": float(values[name]) for name in ("loss", "mae")}
+    return losses
 
 
 def prepared_for(preprocessor: Preprocessor, config: RunConfig, split_seed: int = SPLIT_SEED) -> PreparedData | FitData:

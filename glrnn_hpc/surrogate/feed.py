@@ -15,6 +15,7 @@ from glrnn_hpc.config import RunConfig
 from glrnn_hpc.gather import DeviceCopies, Gather
 from glrnn_hpc.preprocessor.base import PreparedData, Preprocessor, gives_arrays
 from glrnn_hpc.preprocessor.splits import scaling_of
+from glrnn_hpc.records.train_stats import TrainStats
 from glrnn_hpc.sequences import Sequences
 
 #: Names of the elements in GrainLearning's older data sets.
@@ -31,7 +32,7 @@ class FitData:
         Elements ``({'inputs', 'params'}, labels)``, with weights for ranks that train together.
     n_batches : int
         Batches of an epoch.
-    train_stats : dict
+    train_stats : TrainStats
         What `Preprocessor.prepare_datasets` returns.
     make_on_device : callable or None
         With it the elements are places of windows, and it makes a batch of them, on the device of the model.
@@ -41,7 +42,7 @@ class FitData:
     n_batches: int
     val: tf.data.Dataset
     test: tf.data.Dataset
-    train_stats: dict[str, Any]
+    train_stats: TrainStats
     make_on_device: Callable[..., Any] | None = None
 
 
@@ -97,7 +98,7 @@ class Feed:
             sequences = replace(sequences, input_scaling=inputs, param_scaling=params)
         return Gather(sequences, prepared.window_size, prepared.window_step, self.copies)
 
-    def _from_datasets(self, datasets: dict[str, tf.data.Dataset], stats: dict[str, Any], first_epoch: int) -> FitData:
+    def _from_datasets(self, datasets: dict[str, tf.data.Dataset], stats: TrainStats, first_epoch: int) -> FitData:
         config = self.config
         train, val = (_counted(datasets[split].map(rename_elements)) for split in ("train", "val"))
         n_windows = int(train.cardinality())
@@ -129,7 +130,7 @@ def rename_elements(inputs: dict[str, Any], labels: Any) -> tuple[dict[str, Any]
     return {_OLD_NAMES.get(name, name): value for name, value in inputs.items()}, labels
 
 
-def _scaler(stats: dict[str, Any]) -> Any:
+def _scaler(stats: TrainStats) -> Any:
     scalings = {name: scaling_of(stats, f"{name}_") for name in ("inputs", "params")}
 
     @tf.autograph.experimental.do_not_convert

@@ -1,4 +1,4 @@
-"""Fast ways to run a trained network; each gives what Keras gives, up to rounding."""
+"""Fast kernel of the LSTM for many sets of parameters under one load: Keras' results, up to rounding."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from glrnn_hpc.models.lstm import rnn_model
+from glrnn_hpc.config import RunConfig
+from glrnn_hpc.models.registry import build_network
 
 #: Rows of the hidden state at a time: its matrix, and that of the four gates, then stay in the caches of a core.
 _ROWS = 1600
@@ -35,9 +36,9 @@ def one_load_kernel(model: keras.Model, window_size: int) -> Callable[[Any, Any]
     callable or None
         From load ``(T, n_inputs)`` and params ``(n, n_params)``, scaled as the network needs them, to the tensor
         ``(n, T - window_size, n_labels)``, float32: as the network gives it for the windows that end at steps
-        ``window_size .. T-1``. None for a network that is not the one of `models.rnn_model`: Keras must run it.
+        ``window_size .. T-1``. None for a network that is not the LSTM of `models.lstm`: Keras must run it.
     """
-    if not _is_ours(model, window_size):
+    if not _is_lstm(model, window_size):
         return None
     state_h, state_c, lstm, dense, response = (
         [tf.constant(value) for value in model.get_layer(name).get_weights()]
@@ -87,8 +88,8 @@ def one_load_kernel(model: keras.Model, window_size: int) -> Callable[[Any, Any]
     return tf.function(call, input_signature=signature, autograph=False)
 
 
-def _is_ours(model: keras.Model, window_size: int) -> bool:
-    """Return whether a model has the layers of `models.rnn_model`, connected in the same way, in float32."""
+def _is_lstm(model: keras.Model, window_size: int) -> bool:
+    """Return whether a model has the layers of `models.lstm`, connected in the same way, in float32."""
     try:
         shapes = {tensor.name: tensor.shape for tensor in model.inputs}
         sizes = {
@@ -97,8 +98,8 @@ def _is_ours(model: keras.Model, window_size: int) -> bool:
             "num_labels": int(model.outputs[0].shape[-1]),
         }
         units = {"lstm_units": model.get_layer("lstm").units, "dense_units": model.get_layer("dense").units}
-        ours = rnn_model(sizes, window_size=window_size, **units)
-        return _structure(model) == _structure(ours)
+        config = RunConfig(raw_data="none", network="lstm", window_size=window_size, **units)
+        return _structure(model) == _structure(build_network(config, sizes))
     except (KeyError, ValueError, TypeError, AttributeError, IndexError):
         return False
 

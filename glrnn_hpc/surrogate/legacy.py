@@ -1,4 +1,4 @@
-"""Models that GrainLearning trained: find them in their folders, and say what they are in our words."""
+"""Models that GrainLearning trained: their files, read under our names."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from glrnn_hpc.experiments.triaxial import TRIAXIAL
 from glrnn_hpc.layout import GRAINLEARNING_CONFIGS as CONFIGS
 from glrnn_hpc.layout import GRAINLEARNING_MODELS as MODELS
 from glrnn_hpc.layout import GRAINLEARNING_STATS as STATS
-from glrnn_hpc.models.lstm import rnn_model
+from glrnn_hpc.models.registry import KEY as NETWORK
+from glrnn_hpc.models.registry import build_network
 from glrnn_hpc.preprocessor.splits import scaling_of
+from glrnn_hpc.records.train_stats import checked_train_stats, plain
 from glrnn_hpc.surrogate import artifact
 from glrnn_hpc.surrogate.keras_weights import read_weights
 
@@ -31,6 +33,9 @@ _SHAPES = {"num_input_features": "num_load_features", "num_params": "num_contact
 #: What GrainLearning's PreprocessorLSTM is given in place of a file.
 _ARRAYS = ("input_data", "param_data", "output_data")
 _NO_FILE = "arrays in memory"
+
+#: Its network is always the LSTM.
+_KEYS = RUN_KEYS - {NETWORK}
 
 _DEFAULT_WINDOW = RunConfig.model_fields["window_size"].default
 
@@ -85,14 +90,14 @@ def load(folder: Path) -> tuple[keras.Model, dict[str, Any], dict[str, Any]]:
     if config["standardize_outputs"]:
         _check_scaling(stats_file, stats)
     stats |= _column_names(stats, config)
-    model = rnn_model(stats, **config)
+    model = build_network(parsed, stats)
     for name, values in weights.items():
         layer = model.get_layer(name)
         expected = [tuple(variable.shape) for variable in layer.weights]
-        found = [value.shape for value in values]
-        if found != expected:
+        shapes = [value.shape for value in values]
+        if shapes != expected:
             raise ModelError(
-                f"{model_file}: the weights of {name} have the shapes {found}, but {config_file.name} and "
+                f"{model_file}: the weights of {name} have the shapes {shapes}, but {config_file.name} and "
                 f"{stats_file.name} describe {expected}."
             )
         layer.set_weights(values)
@@ -114,8 +119,8 @@ def _known(path: Path) -> dict[str, Any]:
     """Return the keys of GrainLearning's configuration that are ours too."""
     given = _mapping(path) if path.suffix == ".npy" else artifact.without_wandb(load_yaml(path))
     given = without_always(given, str(path))
-    known = {key: value for key, value in given.items() if key in RUN_KEYS}
-    ignored = [str(key) for key in given if key not in RUN_KEYS and key not in _ARRAYS]
+    known = {key: value for key, value in given.items() if key in _KEYS}
+    ignored = [str(key) for key in given if key not in _KEYS and key not in _ARRAYS]
     if ignored:
         logger.info("%s: these keys mean nothing here and are ignored: %s", path, ", ".join(ignored))
     if "raw_data" not in known:
@@ -130,8 +135,7 @@ def _train_stats(path: Path) -> dict[str, Any]:
     for name, old in _SHAPES.items():
         if name not in stats and old in stats:
             stats[name] = stats.pop(old)
-    artifact.check_stats(path, stats)
-    return stats
+    return dict(checked_train_stats(stats, path))
 
 
 def _check_scaling(path: Path, stats: Mapping[str, Any]) -> None:
@@ -166,4 +170,4 @@ def _mapping(path: Path) -> dict[str, Any]:
     mapping = content.item() if content.shape == () else content
     if not isinstance(mapping, dict):
         raise ModelError(f"{path}: a mapping is needed, it holds a {type(mapping).__name__}.")
-    return {key: artifact.plain(value) for key, value in mapping.items()}
+    return {key: plain(value) for key, value in mapping.items()}

@@ -1,7 +1,8 @@
-"""Models that are ready to train; a worker keeps them, as tracing one anew takes longer than many an epoch."""
+"""Cache of compiled models: a worker uses a model again, because tracing a new one takes longer than many an epoch."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -10,17 +11,16 @@ import keras
 
 from glrnn_hpc.config import RunConfig
 from glrnn_hpc.data.ranks import Ranks
-from glrnn_hpc.models.lstm import rnn_model
+from glrnn_hpc.models.registry import build_network, network_arguments
+from glrnn_hpc.models.structure import structure_of
 from glrnn_hpc.surrogate.data_parallel import DataParallel
 
-#: Kept at a time: those of the commonest sweeps over a network's size.
+#: Models in the cache: enough for the commonest sweeps over a network's size.
 _CAPACITY = 8
-
-_SHAPES = ("num_input_features", "num_params", "num_labels")
 
 
 class Compiled:
-    """A compiled model and what lets a group of ranks train it.
+    """Compiled model, with what lets a group of ranks train it.
 
     Parameters
     ----------
@@ -53,46 +53,57 @@ class Compiled:
         self._untrained = [variable.numpy() for variable in optimizer.variables]
         self.data_parallel = None if is_alone else DataParallel(model, self.group)
 
-    def renew(self, weights: list[Any], learning_rate: float) -> None:
-        """Make it as good as new: other weights, an optimizer that has not seen a batch."""
-        self.model.set_weights(weights)
+    def renew(self, model: keras.Model, learning_rate: float) -> None:
+        """Take over the variables of a new model, and an optimizer that has not seen a batch."""
+        # Not the weights alone: a layer that draws numbers has the state of its generator among the variables.
+        for variable, other in zip(self.model.variables, model.variables, strict=True):
+            variable.assign(other)
         optimizer = self.model.optimizer
         for variable, value in zip(optimizer.variables, self._untrained, strict=True):
             variable.assign(value)
         optimizer.learning_rate = learning_rate
 
 
-class CompiledModels:
-    """The models of the trainings before, for those that have the same shapes; they train as new ones would."""
+class ModelCache:
+    """Compiled models of earlier trainings, for those that compute the same; they train as new ones would."""
 
     def __init__(self, group: Ranks | None = None) -> None:
         self._group = group
-        self._kept: dict[tuple[Any, ...], Compiled] = {}
+        self._models: dict[str, Compiled] = {}
 
     @contextmanager
     def fresh(self, train_stats: Mapping[str, Any], config: RunConfig) -> Iterator[Compiled]:
-        """Lend a model of `models.rnn_model` with the initial weights of the configuration's seed.
+        """Give the network of the configuration with the initial weights of its seed.
 
-        It is kept for the next training only if the block ends without an exception: Keras leaves its iterators in a
-        model whose training was broken off.
+        It returns to the cache only if the block ends without an exception: Keras leaves its iterators in a model whose
+        training was broken off.
         """
-        new = rnn_model(train_stats, **config.as_dict())
-        key = _key(train_stats, config)
-        compiled = self._kept.pop(key, None)
+        new = build_network(config, train_stats)
+        key = cache_key(new, config, train_stats)
+        compiled = None if key is None else self._models.pop(key, None)
         if compiled is None:
             compiled = Compiled(new, config, self._group)
         else:
-            compiled.renew(new.get_weights(), config.learning_rate)
+            compiled.renew(new, config.learning_rate)
         yield compiled
         # A moving average of the weights begins with those that the optimizer was built with.
-        if not config.adam_arguments().get("use_ema"):
-            self._kept[key] = compiled
-        while len(self._kept) > _CAPACITY:
-            del self._kept[next(iter(self._kept))]
+        if key is not None and not compiled.model.optimizer.use_ema:
+            self._models[key] = compiled
+        while len(self._models) > _CAPACITY:
+            del self._models[next(iter(self._models))]
 
 
-def _key(train_stats: Mapping[str, Any], config: RunConfig) -> tuple[Any, ...]:
-    """Return what is a constant of a traced model."""
-    shapes = tuple(int(train_stats[name]) for name in _SHAPES)
-    constants = {name: value for name, value in config.adam_arguments().items() if name != "learning_rate"}
-    return (*shapes, config.window_size, config.lstm_units, config.dense_units, *sorted(constants.items()))
+def cache_key(model: keras.Model, config: RunConfig, train_stats: Mapping[str, Any]) -> str | None:
+    """Return a text that decides the traced computation of a model; None for a model that cannot be used again.
+
+    It holds the structure of the built model, what its network was built from (a layer of a user's own may hold a
+    number that its configuration does not show), and all constants of the optimizer. Initial weights and the learning
+    rate are variables of a traced model.
+    """
+    structure = structure_of(model)
+    if structure is None:
+        return None
+    optimizer = keras.optimizers.Adam(**config.adam_arguments()).get_config()
+    # Keras counts up the names of optimizers.
+    del optimizer["learning_rate"], optimizer["name"]
+    return json.dumps([structure, network_arguments(config, train_stats), optimizer], sort_keys=True, default=str)

@@ -25,7 +25,7 @@ from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of, trial_co
 from glrnn_hpc.study.liveness import Watchdog
 from glrnn_hpc.study.study import Claim, SweepStudy
 from glrnn_hpc.surrogate.data_parallel import EndedByOtherRank
-from glrnn_hpc.surrogate.model_cache import CompiledModels
+from glrnn_hpc.surrogate.model_cache import ModelCache
 from glrnn_hpc.tracking.trial_tracker import TrialTracker
 from glrnn_hpc.train import Outcome, run_training
 from glrnn_hpc.versions import Software
@@ -73,7 +73,7 @@ class Trainer:
         self._watchdog = watchdog
         self._timeline = timeline
         self._tracker = tracker or TrialTracker(study.folder, watchdog.progress)
-        self._models = CompiledModels(group)
+        self._models = ModelCache(group)
         self._copies = copies_on_gpu()
 
     def __call__(self, claim: Claim, guard: Guard) -> TrialOutcome:

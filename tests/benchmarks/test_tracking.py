@@ -34,7 +34,7 @@ def run(root: Path, mode: str) -> list[Counter[str]]:
         if line["trial"] is not None:
             trials.append(seconds)
             seconds = Counter()
-    # A trial's end is told after its line was written: it is in the next one.
+    # A trial's end is logged after its line was written: it is in the next one.
     trials[-1]["track"] += seconds["track"]
     if mode == "offline":
         assert all(offline_runs(folder.trial(number))[-1].state == "finished" for number in range(N_TRIALS))
@@ -54,7 +54,7 @@ def test_the_cost_of_tracking(tmp_path: Path):
         for place in range(N_TRIALS):
             told, plain = found["offline"][place], found["disabled"][place]
             rows.append((place, seconds_of(plain), seconds_of(told), told["track"]))
-            # What is told to W&B, and what comes of it elsewhere in the rank: imports at the same time.
+            # Time of the calls, and of what follows elsewhere in the rank: imports at the same time.
             rows[-1] += (told["read"] - plain["read"],)
     lines = [
         f"{N_PAIRS} pairs of sweeps of two equal trials (LSTM 50, window 10, batches of 256, {EPOCHS} epochs) on one",

@@ -1,4 +1,4 @@
-"""What the collector proves, exports and refuses."""
+"""Collection of the best trial: verification, export, refusals, comparison of sweeps."""
 
 from __future__ import annotations
 
@@ -120,38 +120,47 @@ def test_the_best_are_verified_on_both_splits_and_the_data_are_read_once(whole: 
 def test_the_export_says_where_it_comes_from_and_for_what_it_holds(whole: layout.SweepFolder, tmp_path: Path):
     data = whole.root.parent / "a.hdf5"
     found = collect(whole.root, top=1)
-    told = layout.read_json(whole.best.provenance)
-    assert (told["format"], told["trial"], told["seed"], told["split_seed"]) == (1, found["best"]["number"], 42, 42)
-    assert told["sweep"] == {
+    provenance = layout.read_json(whole.best.provenance)
+    assert (provenance["format"], provenance["trial"], provenance["seed"], provenance["split_seed"]) == (
+        1,
+        found["best"]["number"],
+        42,
+        42,
+    )
+    assert provenance["sweep"] == {
         **{"name": "rates", "folder": str(whole.root), "method": "grid", "metric": "val_loss", "goal": "minimize"},
         **{"seed": 42, "n_trials": len(RATES)},
     }
-    assert told["data"]["sha256"] == hashlib.sha256(data.read_bytes()).hexdigest()
-    assert told["data"]["groups"] == ["0.2e6/drained"]
-    assert told["data"]["sequences"] == {"train": 14, "val": 3, "test": 3}
+    assert provenance["data"]["sha256"] == hashlib.sha256(data.read_bytes()).hexdigest()
+    assert provenance["data"]["groups"] == ["0.2e6/drained"]
+    assert provenance["data"]["sequences"] == {"train": 14, "val": 3, "test": 3}
     model, stats, _ = predict.get_pretrained_model(whole.best.root)
-    assert told["data"]["fingerprint"] == stats["fingerprint"]
-    assert (told["model"]["file"], told["model"]["weights"]) == ("model-best.keras", model.count_params())
-    assert told["versions"]["keras"].startswith("3.")
-    assert told["trained_on"]["job"] == "debug-000"
-    assert told["trained_with"] == layout.read_json(whole.trial(told["trial"]).result)["software"] == software()
+    assert provenance["data"]["fingerprint"] == stats["fingerprint"]
+    assert (provenance["model"]["file"], provenance["model"]["weights"]) == ("model-best.keras", model.count_params())
+    assert provenance["versions"]["keras"].startswith("3.")
+    assert provenance["trained_on"]["job"] == "debug-000"
+    assert (
+        provenance["trained_with"]
+        == layout.read_json(whole.trial(provenance["trial"]).result)["software"]
+        == software()
+    )
     # Ranges of the training split, in the order and the units of the model's columns.
     block = shared.read_data(data).groups["0.2e6/drained"]
     train = split_ids(N_SAMPLES, 0.7, 0.15, 42)["train"]
-    assert [row["name"] for row in told["parameters"]] == ["E", "v", "pressure", "experiment_type"]
-    assert [row["min"] for row in told["parameters"]] == pytest.approx([*block.params[train].min(axis=0), 0.2, 1])
-    assert [row["max"] for row in told["parameters"]] == stats["params_max"]
-    assert [row["max"] for row in told["load_features"]] == pytest.approx(block.inputs[train].max(axis=(0, 1)))
-    labels = {row["name"]: row for row in told["labels"]}
+    assert [row["name"] for row in provenance["parameters"]] == ["E", "v", "pressure", "experiment_type"]
+    assert [row["min"] for row in provenance["parameters"]] == pytest.approx([*block.params[train].min(axis=0), 0.2, 1])
+    assert [row["max"] for row in provenance["parameters"]] == stats["params_max"]
+    assert [row["max"] for row in provenance["load_features"]] == pytest.approx(block.inputs[train].max(axis=(0, 1)))
+    labels = {row["name"]: row for row in provenance["labels"]}
     assert {name: row["unit"] for name, row in labels.items()} == {"e": None, "p": "MPa", "constant": None}
     assert labels["p"]["min"] == pytest.approx(block.outputs[train][..., 1].min())
     assert (labels["constant"]["min"], labels["constant"]["max"]) == (7, 7)
     # The errors are those that `glrnn predict` finds.
     expected = predict.predict_file(whole.best.root, data, tmp_path / "p.hdf5")
     for name, values in expected["metrics"].items():
-        assert {kind: told["errors"]["test"][name][kind] for kind in values} == pytest.approx(values, rel=1e-5)
-    assert told["mse_standardised"]["test"] == pytest.approx(expected["mse_standardised"], rel=1e-5)
-    for name, values in told["errors"]["val"].items():
+        assert {kind: provenance["errors"]["test"][name][kind] for kind in values} == pytest.approx(values, rel=1e-5)
+    assert provenance["mse_standardised"]["test"] == pytest.approx(expected["mse_standardised"], rel=1e-5)
+    for name, values in provenance["errors"]["val"].items():
         divisor = stats["std"][stats["label_names"].index(name)] or 1.0  # that of a constant
         assert values["mae_standardised"] == pytest.approx(values["mae"] / divisor)
     assert {path.name for path in whole.best.root.iterdir()} == {
@@ -245,7 +254,7 @@ def test_what_does_not_show_in_the_losses_and_what_is_no_number_refuse_a_trial(c
         (lambda content: content["metrics"].update(val_loss=0.0), r"has val_loss 0\.0, the study [0-9]"),
     ],
 )
-def test_a_result_that_is_not_what_the_study_was_told_is_refused(
+def test_a_result_that_differs_from_the_value_in_the_study_is_refused(
     edit: Callable[[dict[str, Any]], Any], message: str, copied: layout.SweepFolder
 ):
     for number in ranking_of(copied):
@@ -401,7 +410,7 @@ def test_a_metric_that_shall_be_large_ranks_the_other_way_round(whole: layout.Sw
     assert layout.read_json(sweep.best.provenance)["trial"] == found["best"]["number"]
 
 
-def test_failures_and_cost_are_told_while_the_sweep_goes_on(copied: layout.SweepFolder):
+def test_failures_and_cost_are_reported_while_the_sweep_goes_on(copied: layout.SweepFolder):
     seen = SweepStudy(copied)
     seen.add_slots(7)
     seen.change_state(lambda state: replace(state, state="running"))

@@ -1,4 +1,4 @@
-"""What a site needs to start workers by Slurm: one YAML file."""
+"""Profile of a site: the settings with which Slurm starts workers there, in one YAML file."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from glrnn_hpc.config import Count, Keys, load_yaml, not_a_bool, parse
 from glrnn_hpc.errors import ConfigError
 
-#: Given by the sweep or by this package; another value under `sbatch` would break what they do.
-_OURS = frozenset(
+#: Set by the sweep or by this package; another value under `sbatch` would break what they do.
+_SET_ELSEWHERE = frozenset(
     {"array", "output", "error", "open-mode", "signal", "requeue", "no-requeue", "job-name", "nodes", "ntasks"}
     | {"ntasks-per-node"}
 )
@@ -69,21 +69,21 @@ class Profile(Keys):
 
     @field_validator("sbatch")
     @classmethod
-    def _check_options(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _check_options(cls, value: dict[str, str | int | bool]) -> dict[str, str | int | bool]:
         for key in value:
             option = key.replace("_", "-")
             if not re.fullmatch("[a-z][a-z-]+", option):
                 raise ValueError(
                     f"{key!r} is no option of sbatch; it is written without dashes in front, like mail-type"
                 )
-            if option in _OURS | {name.replace("_", "-") for name in cls.model_fields}:
+            if option in _SET_ELSEWHERE | {name.replace("_", "-") for name in cls.model_fields}:
                 raise ValueError(f"{key} is set elsewhere: by a key of the profile, or by the sweep")
             if option in _NOT_SUBMITTING:
                 raise ValueError(f"with {key} sbatch would not submit jobs as `glrnn` needs it; leave it out")
         return value
 
     @model_validator(mode="after")
-    def _check_notice(self) -> Profile:
+    def _check_signal_time(self) -> Profile:
         if self.signal_seconds >= 60 * self.time:
             raise ValueError(
                 f"signal_seconds={self.signal_seconds} is all of time={self.time} (minutes): ranks would be told to "
@@ -113,8 +113,8 @@ class Profile(Keys):
         lines = "\n".join([*self.setup_lines(), self.python_command()])
         done = subprocess.run(["/bin/bash", "-n"], input=lines, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            said = " ".join(done.stderr.replace("/bin/bash: ", "").split())
-            raise ConfigError(f"profile: bash cannot read what modules, setup and python are together: {said}")
+            message = " ".join(done.stderr.replace("/bin/bash: ", "").split())
+            raise ConfigError(f"profile: bash cannot read what modules, setup and python are together: {message}")
 
     def sbatch_options(self) -> dict[str, str | int | bool]:
         """Return the other options of sbatch; one that is false is none."""

@@ -67,7 +67,7 @@ def train(config: RunConfig, folder: Path, **other: Any) -> Outcome:
 
 def weights_of(folder: Path, config: RunConfig) -> list[np.ndarray]:
     stats = json.loads((folder / "train_stats.json").read_text())
-    return load_model(find_model(folder / "generation"), config.as_dict(), stats).get_weights()
+    return load_model(find_model(folder / "generation"), config, stats).get_weights()
 
 
 def assert_same(one: Path, other: Path, config: RunConfig, outcomes: tuple[Outcome, Outcome]) -> None:

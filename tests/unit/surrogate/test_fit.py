@@ -18,8 +18,11 @@ from glrnn_hpc.preprocessor.base import Preprocessor
 from glrnn_hpc.preprocessor.from_arrays import PreprocessorLSTM
 from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.preprocessor.splits import scaling_of
+from glrnn_hpc.records.train_stats import TrainStats
 from glrnn_hpc.surrogate import artifact
 from glrnn_hpc.surrogate.feed import Feed, FitData
+
+STATS: TrainStats = {"num_input_features": 3, "num_params": 4, "num_labels": 2}
 
 
 def configured(preprocessor: Preprocessor, config: dict[str, Any]):
@@ -130,7 +133,7 @@ def test_a_broken_whole_model_is_refused(tmp_path: Path):
     path = tmp_path / layout.MODEL_WHOLE
     path.write_bytes(b"PK\x03\x04 half of a model")
     with pytest.raises(ModelError, match="model-best.keras: cannot be loaded"):
-        artifact.load_model(path, {}, {})
+        artifact.load_model(path, RunConfig(raw_data="x.hdf5"), STATS)
 
 
 def test_a_configuration_in_the_form_of_wandb_is_unpacked(tmp_path: Path):
@@ -139,8 +142,8 @@ def test_a_configuration_in_the_form_of_wandb_is_unpacked(tmp_path: Path):
         folder.config,
         "wandb_version: 1\n_wandb:\n  value: {}\nraw_data:\n  value: x.hdf5\nepochs:\n  desc: null\n  value: 3\n",
     )
-    layout.write_json(folder.train_stats, {"num_input_features": 3, "num_params": 4, "num_labels": 2})
-    assert artifact.load_description(folder)[0] == {**RunConfig(raw_data="x.hdf5").as_dict(), "epochs": 3}
+    layout.write_json(folder.train_stats, STATS)
+    assert artifact.load_description(folder)[0] == RunConfig(raw_data="x.hdf5", epochs=3)
     with folder.config.open("a") as file:
         file.write("smoothing:\n  value: 3\n")
     with pytest.raises(ConfigError, match="smoothing: unknown key"):
@@ -148,7 +151,7 @@ def test_a_configuration_in_the_form_of_wandb_is_unpacked(tmp_path: Path):
     # The keys of a preprocessor of the user's own are known to it alone.
     with folder.config.open("a") as file:
         file.write("preprocessor:\n  value: my_data:Mine\n")
-    assert artifact.load_description(folder)[0] == {**RunConfig(raw_data="x.hdf5").as_dict(), "epochs": 3}
+    assert artifact.load_description(folder)[0] == RunConfig(raw_data="x.hdf5", epochs=3)
 
 
 @pytest.mark.parametrize(
@@ -169,16 +172,15 @@ def test_broken_statistics_of_a_model_are_named(stats: object, message: str, tmp
 
 @pytest.mark.parametrize("weights_only", [False, True])
 def test_a_model_of_another_description_is_refused(weights_only: bool, tmp_path: Path):
-    stats = {"num_input_features": 3, "num_params": 4, "num_labels": 2}
-    config = {"window_size": 5, "lstm_units": 2, "dense_units": 2}
+    config = RunConfig(raw_data="x.hdf5", window_size=5, lstm_units=2, dense_units=2)
     path = layout.RunFolder(tmp_path).model(weights_only=weights_only)
-    artifact.save_model(rnn_model(stats, **config), path)
-    artifact.load_model(path, config, stats)
+    artifact.save_model(rnn_model(STATS, **config.as_dict()), path)
+    artifact.load_model(path, config, STATS)
     with pytest.raises(ModelError, match=r"cannot be loaded|takes params of shape \(4,\).* describes \(5,\)"):
-        artifact.load_model(path, config, {**stats, "num_params": 5})
+        artifact.load_model(path, config, {**STATS, "num_params": 5})
     if not weights_only:
         with pytest.raises(ModelError, match=r"takes inputs of shape \(5, 3\), but its folder describes \(6, 3\)"):
-            artifact.load_model(path, {**config, "window_size": 6}, stats)
+            artifact.load_model(path, config.model_copy(update={"window_size": 6}), STATS)
 
 
 def test_a_network_that_does_not_fit_into_memory_is_one_message(tiny, tmp_path: Path):

@@ -46,7 +46,7 @@ def log_of(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, train.Outcome]:
-    """Return the folder of a training that was told to W&B offline, and what came of it."""
+    """Return the folder of a training that was logged to W&B offline, and its outcome."""
     out = tmp_path_factory.mktemp("trained") / "out"
     config = {"raw_data": str(write_steps(out.parent / "a.hdf5")), "window_size": 3, "lstm_units": 4}
     config |= {"dense_units": 4, "batch_size": 32, "epochs": 3}
