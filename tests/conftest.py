@@ -93,6 +93,14 @@ def real_file() -> Path:
 
 
 @pytest.fixture
+def sleeping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the workers that this test starts sleep for a tenth of a second per epoch in place of training."""
+    paths = [str(SLEEPERS), str(DATA.parents[1]), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    monkeypatch.setenv("SLEEPERS_EPOCH", "0.1")
+
+
+@pytest.fixture
 def anew() -> Iterator[None]:
     """Let W&B's client read the environment in this test, and again after it: it keeps what it has read."""
     import wandb

@@ -125,6 +125,10 @@ def test_run_sweep_comes_back_and_goes_on_with_the_same_trials(happens: Callable
     }
     assert cut_off
     site.assert_they_went_on_from_their_checkpoints(cut_off)
+    if happens is tell_to_leave:
+        released = re.findall(r"trial (\d+) is released after epoch (\d+)", log)
+        went_on = re.findall(r"trials/(\d+): goes on after epoch (\d+)", log)
+        assert sorted(released) == sorted(went_on), "no epoch is trained twice but the one that was broken off"
 
 
 def test_a_cancelled_run_sweep_stays_away_until_its_folder_is_submitted(site: Site):

@@ -29,6 +29,7 @@ from glrnn_hpc.summary.status import summarize
 from glrnn_hpc.worker import preemption
 from tests.conftest import write_steps
 from tests.losses import losses_of
+from tests.sleepers.trainer import HURRY
 from tests.sweep.sweeps import owners, spec_of
 
 
@@ -56,9 +57,10 @@ def test_a_cluster_that_is_none_and_a_profile_that_nobody_reads_are_refused(tmp_
         resume_sweep(tmp_path / "out", cluster="slrum")
 
 
+@pytest.mark.usefixtures("sleeping")
 def test_a_killed_launcher_loses_nothing_and_resume_completes_the_sweep(tmp_path: Path):
     data = write_steps(tmp_path / "a.hdf5")
-    (tmp_path / "s.yaml").write_text(config.dump_yaml(spec_of(data, epochs=40, patience=40).as_dict()))
+    (tmp_path / "s.yaml").write_text(config.dump_yaml(spec_of(data, epochs=20).as_dict()))
     folder = layout.SweepFolder(tmp_path / "sweep")
     command = [sys.executable, "-m", "glrnn_hpc", "sweep", "s.yaml", "--out", "sweep", "--ranks-per-worker", "2"]
     launcher = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -71,9 +73,10 @@ def test_a_killed_launcher_loses_nothing_and_resume_completes_the_sweep(tmp_path
     assert len(owners(folder)) == 6
 
 
+@pytest.mark.usefixtures("sleeping")
 def test_killed_workers_are_replaced_and_their_trials_adopted(tmp_path: Path):
     data = write_steps(tmp_path / "a.hdf5")
-    (tmp_path / "s.yaml").write_text(config.dump_yaml(spec_of(data, epochs=60, patience=60).as_dict()))
+    (tmp_path / "s.yaml").write_text(config.dump_yaml(spec_of(data, epochs=20).as_dict()))
     folder = layout.SweepFolder(tmp_path / "sweep")
     started = glrnn("sweep", "s.yaml", "--out", "sweep", "--ranks-per-worker", 2, "--no-wait", cwd=tmp_path)
     assert started.returncode == 0, started.stderr
@@ -94,9 +97,10 @@ def test_killed_workers_are_replaced_and_their_trials_adopted(tmp_path: Path):
     assert len(folder.all_workers()) == 2
 
 
+@pytest.mark.usefixtures("sleeping")
 def test_a_cancelled_sweep_gives_its_trials_back_and_resume_goes_on_with_them(tmp_path: Path):
     data = write_steps(tmp_path / "a.hdf5")
-    (tmp_path / "s.yaml").write_text(config.dump_yaml(spec_of(data, 3, epochs=150, patience=150).as_dict()))
+    (tmp_path / "s.yaml").write_text(config.dump_yaml(spec_of(data, 3, epochs=150).as_dict()))
     folder = layout.SweepFolder(tmp_path / "sweep")
     start = ["sweep", "s.yaml", "--out", "sweep", "--ranks-per-worker", 2, "--heartbeat", "0.2", "--no-wait"]
     assert glrnn(*start, cwd=tmp_path).returncode == 0
@@ -109,6 +113,7 @@ def test_a_cancelled_sweep_gives_its_trials_back_and_resume_goes_on_with_them(tm
     assert summary["trials"] == {"finished": 0, "pruned": 0, "failed": 0, "running": 0, "waiting": 3}
     done = max(row["epochs"] for row in summary["table"])
     assert 0 < done < 150
+    (tmp_path / HURRY).touch()
     resumed = glrnn("resume", "sweep", "--trials", 4, "--json", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     after = json.loads(resumed.stdout)
@@ -121,6 +126,7 @@ def test_a_cancelled_sweep_gives_its_trials_back_and_resume_goes_on_with_them(tm
     assert (fewer.returncode, "has 4 trials already" in fewer.stderr) == (2, True)
 
 
+@pytest.mark.usefixtures("sleeping")
 def test_a_sweep_that_reached_its_target_goes_on_when_more_trials_are_asked_for(tmp_path: Path):
     spec = spec_of(write_steps(tmp_path / "a.hdf5"), 3)
     spec = load_sweep({**spec.as_dict(), "metric": {"name": "val_loss", "goal": "minimize", "target": 1e9}})
@@ -225,9 +231,10 @@ def test_a_preprocessor_of_the_users_own_is_searched_trained_and_verified(tmp_pa
     assert told["data"]["path"] == str(tmp_path / "a.hdf5")
 
 
+@pytest.mark.usefixtures("sleeping")
 def test_status_can_be_watched_until_the_sweep_ends(tmp_path: Path):
     data = write_steps(tmp_path / "a.hdf5")
-    (tmp_path / "s.yaml").write_text(config.dump_yaml(spec_of(data, 4, epochs=20, patience=20).as_dict()))
+    (tmp_path / "s.yaml").write_text(config.dump_yaml(spec_of(data, 4, epochs=30).as_dict()))
     start = ["sweep", "s.yaml", "--out", "sweep", "--ranks-per-worker", 1, "--no-wait"]
     assert glrnn(*start, cwd=tmp_path).returncode == 0
     watched = glrnn("status", "sweep", "--watch", "--seconds", "0.3", "--json", cwd=tmp_path)
@@ -244,6 +251,7 @@ def test_status_can_be_watched_until_the_sweep_ends(tmp_path: Path):
     assert all(seconds >= 0 for seconds in left)
 
 
+@pytest.mark.usefixtures("sleeping")
 def test_a_worker_that_dies_is_started_again_by_its_launcher_but_not_for_ever(tmp_path: Path):
     data = write_steps(tmp_path / "a.hdf5")
     killed: list[int] = []
@@ -257,7 +265,7 @@ def test_a_worker_that_dies_is_started_again_by_its_launcher_but_not_for_ever(tm
                     os.kill(pid, signal.SIGKILL)
 
     with pytest.raises(SweepError, match=r"every worker has ended, but trials are left.*glrnn resume"):
-        run_sweep(spec_of(data, 1), tmp_path / "sweep", ranks_per_worker=1, report=kill)
+        run_sweep(spec_of(data, 1, epochs=300), tmp_path / "sweep", ranks_per_worker=1, report=kill)
     assert len(killed) == 1 + local.MAX_RESTARTS
 
 
@@ -316,6 +324,7 @@ def test_a_worker_that_cannot_reach_its_study_may_be_started_again(tmp_path: Pat
     assert "study.journal: is damaged and cannot be read" in lost.stderr
 
 
+@pytest.mark.usefixtures("sleeping")
 def test_without_workers_there_is_a_folder_for_those_that_a_script_starts(tmp_path: Path):
     write_steps(tmp_path / "a.hdf5")
     (tmp_path / "s.yaml").write_text(config.dump_yaml(spec_of(tmp_path / "a.hdf5", 2).as_dict()))
@@ -393,6 +402,7 @@ def test_ranks_train_a_trial_together_and_one_killed_in_a_collective_ends_its_wo
     assert summary["seconds"]["fit"] > 0
 
 
+@pytest.mark.usefixtures("sleeping")
 def test_a_sweep_whose_node_died_goes_on_on_another_one(tmp_path: Path):
     timing = Timing(heartbeat=0.3, dead_after=1.0)
     folder = run_sweep(spec_of(write_steps(tmp_path / "a.hdf5"), 2), tmp_path / "sweep", ranks_per_worker=1)
