@@ -1,4 +1,4 @@
-"""The ranks of this job: the one owner of mpi4py, and the same interface where there is no MPI."""
+"""Ranks of a job: the only module that imports mpi4py, with one interface with and without MPI."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from glrnn_hpc.errors import GlrnnError, LaunchError
 #: Set by MPICH's and Slurm's PMI, by PMIx, and by Open MPI; SLURM_JOB_ID alone says nothing about MPI.
 _SIGNS_OF_MPI = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
 
-#: What TensorFlow wants of memory that it is to use in place.
+#: Alignment [bytes] of memory that TensorFlow uses in place.
 ALIGNMENT = 64
 
-#: Where MPI libraries keep the memory that ranks share.
+#: File system in which MPI libraries keep the memory that ranks share.
 _SHARED_MEMORY = "/dev/shm"
 
-#: Between two looks of a rank that waits for work.
+#: Pause of a rank that waits for work, between two tests.
 _IDLE_SECONDS = 0.02
 
 Array = NDArray[Any]
@@ -61,7 +61,7 @@ class Ranks:
     def bcast_idle(self, value: Any, tick: Callable[[], None] = lambda: None) -> Any:
         """Like `bcast`, but the ranks that wait for rank 0 sleep, as it may have nothing for them for long. Collective.
 
-        MPI waits by asking again and again, which would take the CPU from the ranks that work. `tick` is called all
+        MPI polls without a pause, which would take the CPU from the ranks that work. `tick` is called all
         the time while waiting.
         """
         if self._comm is None:
@@ -106,11 +106,11 @@ class Ranks:
         LaunchError
             The same on the other ranks, if that error is none of the user's.
         """
-        for rank, found in enumerate(self.allgather(_portable(error))):
-            if found is None:
+        for rank, portable in enumerate(self.allgather(_portable(error))):
+            if portable is None:
                 continue
             # Its own error comes with its traceback.
-            agreed: Any = error if rank == self.rank else found
+            agreed: Any = error if rank == self.rank else portable
             agreed.is_agreed = True
             raise agreed
 
@@ -262,7 +262,7 @@ def _check_free(n_bytes: int) -> None:
 
 
 def slab(n: int, rank: int, size: int) -> slice:
-    """Return which of `n` samples a rank reads: contiguous parts that differ by one at most."""
+    """Return the part of `n` samples that a rank reads: contiguous parts that differ by one at most."""
     return slice(n * rank // size, n * (rank + 1) // size)
 
 

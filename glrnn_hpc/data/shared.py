@@ -41,7 +41,7 @@ _VALUES_PER_SUM = 2**13
 
 
 @dataclass(frozen=True)
-class Moments:
+class SequenceMoments:
     """Mean and squared deviations of each sequence over its steps; those of any selection follow from them.
 
     Attributes
@@ -77,7 +77,7 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Block:
+class StackedGroups:
     """Raw read-only arrays of groups of the same shape, one group after the other; a trial picks rows of it.
 
     Attributes
@@ -88,20 +88,20 @@ class Block:
         Contact parameters.
     outputs : ndarray, shape (n_samples, n_steps, n_outputs), float32
         Macroscopic response, in the units of the experiment.
-    input_moments, output_moments : Moments
+    input_moments, output_moments : SequenceMoments
         Of each sequence.
     """
 
     inputs: Array
     params: Array
     outputs: Array
-    input_moments: Moments
-    output_moments: Moments
+    input_moments: SequenceMoments
+    output_moments: SequenceMoments
 
 
 @dataclass(frozen=True)
 class GroupArrays:
-    """Arrays of one group: views of its block, shapes and units as there."""
+    """Arrays of one group: views of its stack, shapes and units as there."""
 
     shape: GroupShape
     inputs: Array
@@ -117,26 +117,26 @@ class DemData:
     ----------
     schema : Schema
         Of the file.
-    places : mapping of str to tuple
-        Group name to its block and its rows there.
+    locations : mapping of str to tuple
+        Group name to its stack and its rows there.
     """
 
     schema: Schema
-    places: Mapping[str, tuple[Block, slice]]
+    locations: Mapping[str, tuple[StackedGroups, slice]]
 
     @property
     def groups(self) -> dict[str, GroupArrays]:
         """The data of each group by its name."""
         shapes = {shape.name: shape for shape in self.schema.groups}
         return {
-            name: GroupArrays(shapes[name], block.inputs[rows], block.params[rows], block.outputs[rows])
-            for name, (block, rows) in self.places.items()
+            name: GroupArrays(shapes[name], stack.inputs[rows], stack.params[rows], stack.outputs[rows])
+            for name, (stack, rows) in self.locations.items()
         }
 
-    def rows(self, names: Sequence[str]) -> tuple[Block, Array]:
-        """Return the block of groups of the same shape, and their rows in the order of `names`."""
-        places = [self.places[name] for name in names]
-        return places[0][0], np.concatenate([np.arange(rows.start, rows.stop) for _, rows in places])
+    def rows(self, names: Sequence[str]) -> tuple[StackedGroups, Array]:
+        """Return the stack of groups of the same shape, and their rows in the order of `names`."""
+        locations = [self.locations[name] for name in names]
+        return locations[0][0], np.concatenate([np.arange(rows.start, rows.stop) for _, rows in locations])
 
 
 def read_data(
@@ -183,26 +183,26 @@ def read_data(
         alike.setdefault((shape.n_steps, shape.n_inputs, shape.n_params, shape.n_outputs), []).append(shape)
     file = node.agreed(lambda: open_together(copy or schema.path, node))
     try:
-        places = {}
+        locations = {}
         for shapes in alike.values():
-            places.update(_read_block(file, schema, shapes, node))
+            locations.update(_read_stack(file, schema, shapes, node))
     finally:
         file.close()
     node.agreed(lambda: _check_unchanged(schema.path, before))
     node.sync()
-    return DemData(schema, {shape.name: places[shape.name] for shape in chosen})
+    return DemData(schema, {shape.name: locations[shape.name] for shape in chosen})
 
 
-def block_of(inputs: Array, params: Array, outputs: Array) -> Block:
-    """Make a block of arrays in memory, shapes (n, T, x), (n, c) and (n, T, y)."""
+def stack_arrays(inputs: Array, params: Array, outputs: Array) -> StackedGroups:
+    """Make a stack of arrays in memory, shapes (n, T, x), (n, c) and (n, T, y)."""
     arrays = [np.asarray(array, dtype="float32") for array in (inputs, params, outputs)]
     moments = []
     for sequences in (arrays[0], arrays[2]):
         n, n_steps, n_columns = sequences.shape
         mean, m2 = np.empty((n, n_columns)), np.empty((n, n_columns))
         take_moments(sequences, mean, m2)
-        moments.append(Moments(mean, m2, n_steps))
-    return Block(arrays[0], arrays[1], arrays[2], *moments)
+        moments.append(SequenceMoments(mean, m2, n_steps))
+    return StackedGroups(arrays[0], arrays[1], arrays[2], *moments)
 
 
 def take_moments(sequences: Array, mean: Array, m2: Array) -> None:
@@ -244,9 +244,9 @@ def _sum_over_steps(values: Array) -> Array:
     return total
 
 
-def _read_block(
+def _read_stack(
     file: h5py.File, schema: Schema, shapes: Sequence[GroupShape], node: Ranks
-) -> dict[str, tuple[Block, slice]]:
+) -> dict[str, tuple[StackedGroups, slice]]:
     first = shapes[0]
     n = sum(shape.n_samples for shape in shapes)
     sizes = {
@@ -258,19 +258,19 @@ def _read_block(
     node.check_room(n * per_sample)
     arrays = {name: node.allocate((n, *size), "float32") for name, size in sizes.items()}
     moments = {name: node.allocate((2, n, sizes[name][1]), "float64") for name in ("inputs", "outputs")}
-    places, start = {}, 0
+    locations, start = {}, 0
     for shape in shapes:
-        places[shape.name] = slice(start, start + shape.n_samples)
+        locations[shape.name] = slice(start, start + shape.n_samples)
         for name, array in arrays.items():
-            rows = places[shape.name]
+            rows = locations[shape.name]
             mean_m2 = moments[name][:, rows] if name in moments else None
             dataset = node.agreed(partial(find_dataset, file, f"{shape.name}/{name}"))
             _read_part(dataset, schema, array[rows], mean_m2, node)
         start += shape.n_samples
     inputs, params, outputs = (_sealed(arrays[name]) for name in ("inputs", "contact_params", "outputs"))
-    of_inputs, of_outputs = (Moments(mean, m2, first.n_steps) for mean, m2 in map(_sealed, moments.values()))
-    block = Block(inputs, params, outputs, of_inputs, of_outputs)
-    return {name: (block, rows) for name, rows in places.items()}
+    of_inputs, of_outputs = (SequenceMoments(mean, m2, first.n_steps) for mean, m2 in map(_sealed, moments.values()))
+    stack = StackedGroups(inputs, params, outputs, of_inputs, of_outputs)
+    return {name: (stack, rows) for name, rows in locations.items()}
 
 
 def _read_part(dataset: h5py.Dataset, schema: Schema, rows: Array, moments: Array | None, node: Ranks) -> None:

@@ -1,4 +1,4 @@
-"""A copy of the data on a node's own disk, for as long as they are read."""
+"""Copy of the data on a node's own disk, kept as long as they are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read object arrays from .npy files without running what is in them."""
+"""Reader of object arrays in .npy files that runs no code from them."""
 
 from __future__ import annotations
 

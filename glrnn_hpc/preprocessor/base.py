@@ -38,7 +38,7 @@ class PreparedData:
 
 
 class Preprocessor(ABC):
-    """What `train` needs to know of an experiment; subclass it for another one than triaxial compression.
+    """Data sets of a training; subclass it for data that do not lie in a file of sequences.
 
     Attributes
     ----------

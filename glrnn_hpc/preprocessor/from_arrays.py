@@ -17,7 +17,7 @@ from glrnn_hpc.config import (
     unknown_key,
     without_always,
 )
-from glrnn_hpc.data.shared import Block, block_of
+from glrnn_hpc.data.shared import StackedGroups, stack_arrays
 from glrnn_hpc.errors import ConfigError, DataError
 from glrnn_hpc.experiments.arrays import ArraysInMemory
 from glrnn_hpc.models.registry import KEY as NETWORK
@@ -99,14 +99,14 @@ class PreprocessorLSTM(ArrayPreprocessor, is_seed_free=True):
 
     def prepare_arrays(self, seed: int = SPLIT_SEED) -> PreparedData:
         """Return the splits as whole sequences."""
-        block = self._block()
-        return split_and_scale(block, np.arange(len(self._params)), block.params, self.config, {}, seed)
+        stack = self._stack()
+        return split_and_scale(stack, np.arange(len(self._params)), stack.params, self.config, {}, seed)
 
     def prepare_single_dataset(self) -> tf.data.Dataset:
         """Return all whole sequences, unbatched and padded, with labels in original units."""
-        block = self._block()
+        stack = self._stack()
         rows = np.arange(len(self._params))
-        sequences = Sequences(block.inputs, block.outputs, rows, block.params, self.config.pad_length)
+        sequences = Sequences(stack.inputs, stack.outputs, rows, stack.params, self.config.pad_length)
         return sequence_dataset(*sequences.arrays())
 
     def prepare_input_data(self, param_data: Array) -> tf.data.Dataset:
@@ -116,5 +116,5 @@ class PreprocessorLSTM(ArrayPreprocessor, is_seed_free=True):
         inputs, params, _ = Sequences(load, load, rows, params, self.config.pad_length).arrays()
         return sequence_dataset(inputs, params, inputs)
 
-    def _block(self) -> Block:
-        return block_of(np.repeat(self._load[None], len(self._params), axis=0), self._params, self._outputs)
+    def _stack(self) -> StackedGroups:
+        return stack_arrays(np.repeat(self._load[None], len(self._params), axis=0), self._params, self._outputs)

@@ -21,7 +21,7 @@ from glrnn_hpc.config import (
     without_always,
 )
 from glrnn_hpc.data.hdf5 import GroupShape, Schema, check_same_shapes, select_groups
-from glrnn_hpc.data.shared import Block, DemData, GroupArrays, read_data
+from glrnn_hpc.data.shared import DemData, GroupArrays, StackedGroups, read_data
 from glrnn_hpc.errors import ConfigError, DataError
 from glrnn_hpc.experiments.base import Group
 from glrnn_hpc.experiments.registry import experiment_named, experiment_of
@@ -85,10 +85,10 @@ class FilePreprocessor(ArrayPreprocessor, is_seed_free=True):
         WindowError
             If a window is not shorter than the sequences.
         """
-        block, rows, params = self._merged()
+        stack, rows, params = self._merged()
         names: dict[str, list[str] | str] = {f"{kind}_names": names for kind, names in self.column_names().items()}
         names["fingerprint"] = self.fingerprint()
-        return split_and_scale(block, rows, params, self.config, names, seed)
+        return split_and_scale(stack, rows, params, self.config, names, seed)
 
     def prepare_single_dataset(self) -> tf.data.Dataset:
         """Return all whole sequences, unbatched, padded as in training, with labels in original units."""
@@ -96,8 +96,8 @@ class FilePreprocessor(ArrayPreprocessor, is_seed_free=True):
 
     def all_sequences(self) -> Sequences:
         """Return all whole sequences, padded as in training, with labels in original units."""
-        block, rows, params = self._merged()
-        return Sequences(block.inputs, block.outputs, rows, params, self.config.pad_length)
+        stack, rows, params = self._merged()
+        return Sequences(stack.inputs, stack.outputs, rows, params, self.config.pad_length)
 
     def groups(self) -> tuple[GroupShape, ...]:
         """Return the merged groups in their order."""
@@ -126,14 +126,14 @@ class FilePreprocessor(ArrayPreprocessor, is_seed_free=True):
         params = [*schema.contact_params, *(parameter.name for parameter in self._appended)]
         return {"input": list(schema.inputs_of(self.groups()[0])), "param": params, "label": list(schema.outputs)}
 
-    def _merged(self) -> tuple[Block, Array, Array]:
-        """Return the block of the chosen groups, their rows in the merged order, and their extended parameters."""
+    def _merged(self) -> tuple[StackedGroups, Array, Array]:
+        """Return the stack of the chosen groups, their rows in the merged order, and their extended parameters."""
         data = self.source()
         shapes = self.groups()
         check_same_shapes(data.schema, shapes)
-        block, rows = data.rows([shape.name for shape in shapes])
+        stack, rows = data.rows([shape.name for shape in shapes])
         params = np.concatenate([self._extended(data.groups[shape.name], data.schema) for shape in shapes])
-        return block, rows, params.astype("float32")
+        return stack, rows, params.astype("float32")
 
     def _extended(self, arrays: GroupArrays, schema: Schema) -> Array:
         """Return the parameters of a group, (n_samples, n_params), with those that are appended."""

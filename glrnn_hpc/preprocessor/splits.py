@@ -14,7 +14,7 @@ from glrnn_hpc.config import (
     PreprocessingConfig,
     split_sizes,
 )
-from glrnn_hpc.data.shared import Block, Moments
+from glrnn_hpc.data.shared import SequenceMoments, StackedGroups
 from glrnn_hpc.preprocessor.base import PreparedData
 from glrnn_hpc.records.train_stats import TrainStats, columns_in
 from glrnn_hpc.sequences import Scaling, Sequences
@@ -38,16 +38,16 @@ def split_ids(n: int, train_frac: float, val_frac: float, seed: int) -> dict[str
 
 
 def split_and_scale(
-    block: Block, rows: Array, params: Array, config: PreprocessingConfig, names: Mapping[str, Any], seed: int
+    stack: StackedGroups, rows: Array, params: Array, config: PreprocessingConfig, names: Mapping[str, Any], seed: int
 ) -> PreparedData:
     """Split by whole sequences and take statistics of the training split, without its padding.
 
     Parameters
     ----------
-    block : Block
+    stack : StackedGroups
         The data; nothing of them is copied.
     rows : ndarray, shape (n,)
-        Which rows of the block, in the merged order.
+        Rows of the stack, in the merged order.
     params : ndarray, shape (n, n_params), float32
         Their extended parameters.
     config : PreprocessingConfig
@@ -57,22 +57,23 @@ def split_and_scale(
     seed : int
         Of the split.
     """
-    sequences = Sequences(block.inputs, block.outputs, rows, params, config.pad_length)
+    sequences = Sequences(stack.inputs, stack.outputs, rows, params, config.pad_length)
     windows.n_windows(sequences.n_steps, config.window_size, config.window_step)
     ids = split_ids(len(rows), config.train_frac, config.val_frac, seed)
     stats: TrainStats = {
         "sequence_length": sequences.n_steps,
-        "num_input_features": block.inputs.shape[2],
+        "num_input_features": stack.inputs.shape[2],
         "num_params": params.shape[1],
-        "num_labels": block.outputs.shape[2],
+        "num_labels": stack.outputs.shape[2],
         "split_seed": seed,
     }
     stats.update(names)  # type: ignore[typeddict-item]
     train = np.sort(ids["train"])
-    stats["mean"], stats["std"] = block.output_moments.merged(rows[train])
-    stats["inputs_mean"], stats["inputs_std"] = block.input_moments.merged(rows[train])
+    stats["mean"], stats["std"] = stack.output_moments.merged(rows[train])
+    stats["inputs_mean"], stats["inputs_std"] = stack.input_moments.merged(rows[train])
     values = params[train].astype("float64")
-    stats["params_mean"], stats["params_std"] = Moments(values, np.zeros_like(values), 1).merged(np.arange(len(train)))
+    of_params = SequenceMoments(values, np.zeros_like(values), 1)
+    stats["params_mean"], stats["params_std"] = of_params.merged(np.arange(len(train)))
     # Beyond them a surrogate extrapolates.
     stats["params_min"], stats["params_max"] = values.min(axis=0), values.max(axis=0)
     if config.standardize_outputs:

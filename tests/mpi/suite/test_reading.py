@@ -39,9 +39,9 @@ def write(path: Path, layout: str, dtype: str = "float64", sizes: dict[str, int]
 def fingerprint(data: DemData) -> dict[str, str]:
     """Return hashes of all arrays of each group and of the moments."""
     found = {}
-    for name, (block, rows) in data.places.items():
-        arrays = [block.inputs[rows], block.params[rows], block.outputs[rows]]
-        for moments in (block.input_moments, block.output_moments):
+    for name, (stack, rows) in data.locations.items():
+        arrays = [stack.inputs[rows], stack.params[rows], stack.outputs[rows]]
+        for moments in (stack.input_moments, stack.output_moments):
             arrays += [moments.mean[rows], moments.m2[rows]]
         found[name] = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
     return found
@@ -90,9 +90,9 @@ def test_moments_are_those_of_the_sequences(world: ranks.Ranks, node, folder: Pa
         write(path, "contiguous")
     world.barrier()
     data = read_data(path, node=node)
-    block, rows = data.rows(["0.5e6/drained", "1.0e6/drained"])
-    values = block.outputs[rows].astype("float64")
-    mean, std = block.output_moments.merged(np.random.default_rng(0).permutation(rows))
+    stack, rows = data.rows(["0.5e6/drained", "1.0e6/drained"])
+    values = stack.outputs[rows].astype("float64")
+    mean, std = stack.output_moments.merged(np.random.default_rng(0).permutation(rows))
     np.testing.assert_allclose(mean, values.mean(axis=(0, 1)), rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(std, values.std(axis=(0, 1)), rtol=1e-12)
     assert len(set(world.allgather((mean.tobytes(), std.tobytes())))) == 1

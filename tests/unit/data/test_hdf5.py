@@ -265,7 +265,7 @@ def test_a_group_without_samples_is_written_and_read(tmp_path: Path) -> None:
 
 def test_moments_of_a_selection_have_the_same_bits_in_any_order() -> None:
     values = np.random.default_rng(0).normal(size=(50, 7, 3))
-    moments = shared.block_of(values, np.zeros((50, 1)), values).output_moments
+    moments = shared.stack_arrays(values, np.zeros((50, 1)), values).output_moments
     rows = np.arange(3, 50)
     expected = [values.tobytes() for values in moments.merged(rows)]
     for seed in range(5):
@@ -275,9 +275,9 @@ def test_moments_of_a_selection_have_the_same_bits_in_any_order() -> None:
 
 def test_moments_of_long_sequences_have_the_same_bits_for_any_number_of_threads() -> None:
     program = (
-        "import hashlib, numpy as np; from glrnn_hpc.data.shared import block_of; rng = np.random.default_rng(0);"
-        "block = block_of(rng.normal(size=(2, 20000, 10)), np.zeros((2, 1)), rng.normal(size=(2, 20000, 50)));"
-        "every = (block.input_moments, block.output_moments);"
+        "import hashlib, numpy as np; from glrnn_hpc.data.shared import stack_arrays; rng = np.random.default_rng(0);"
+        "stack = stack_arrays(rng.normal(size=(2, 20000, 10)), np.zeros((2, 1)), rng.normal(size=(2, 20000, 50)));"
+        "every = (stack.input_moments, stack.output_moments);"
         "print(hashlib.sha256(b''.join(each.mean.tobytes() + each.m2.tobytes() for each in every)).hexdigest())"
     )
     found = set()
