@@ -11,8 +11,8 @@ MPIO := .venv-mpio
 OPENWANDB := .venv-openwandb
 PACKAGES := postgresql openmpi-bin libopenmpi-dev libhdf5-openmpi-dev slurmctld slurmd slurm-client chromium
 OUT := runs/main
-TRAINING := calibration surrogate tracking test_docs.py test_grainlearning_scripts.py test_imports.py test_train_predict.py \
-  test_wheel.py
+TRAINING := surrogate tracking calibration/test_calibrate.py calibration/test_surrogate.py models/test_own_network.py \
+  test_docs.py test_grainlearning_scripts.py test_imports.py test_train_predict.py test_wheel.py
 BIN := $(CURDIR)/$(VENV)/bin
 SOURCES := $(shell find glrnn_hpc jobs slurm sweeps -type f ! -name '*.pyc')
 # The exact versions have wheels for these two versions of Python; the others use the ranges of pyproject.toml.

@@ -1,4 +1,4 @@
-"""The best model of a sweep: where its files lie, here or on W&B's server, and the data it has never seen."""
+"""Best model of a sweep, here or on W&B's server, and the data that its training has never seen."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class BestRun:
     folder : RunFolder
         Its files.
     trial : BestTrial or None
-        What the sweep's folder tells of it; None if it comes from W&B's server.
+        The trial in the sweep's folder; None if the run comes from W&B's server.
     """
 
     name: str
@@ -79,7 +79,7 @@ def _require_model(sweep: str, folder: layout.RunFolder) -> None:
 
 
 def unseen_data(best: BestRun, stats: Mapping[str, Any], config: Mapping[str, Any]) -> tf.data.Dataset | None:
-    """Return the test split of the training; None with a warning where it cannot be told any more."""
+    """Return the test split of the training; None with a warning where it is not known any more."""
     try:
         return _preprocessor(best, stats, config).prepare_datasets(stats.get("split_seed", SPLIT_SEED))[0]["test"]
     except (DataError, FileNotFoundError) as error:
@@ -92,7 +92,7 @@ def _preprocessor(best: BestRun, stats: Mapping[str, Any], config: Mapping[str, 
         own: Preprocessor = build_preprocessor(best.trial.spec, best.trial.point)
         return own
     if best.trial is None and PREPROCESSOR in load_yaml(best.folder.config):
-        # A name in what was downloaded decides of no code that runs here.
+        # Code that a downloaded file names must not run here.
         raise DataError("its sweep has a preprocessor of its own; prepare the data with it yourself.")
     if best.trial is None and not is_built_in(config.get(EXPERIMENT)):
         raise DataError("its sweep has an experiment of its own; prepare the data with it yourself.")

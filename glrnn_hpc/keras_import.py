@@ -1,4 +1,4 @@
-"""Import Keras alone: without what it takes along where that is installed, and no rank needs."""
+"""Import of Keras without the packages that it takes along and no rank needs."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def _maps() -> str:
 
 
 def _status(folder: Path) -> tuple[str, list[str]] | None:
-    """Return a process's command and what /proc tells after it; None if there is no such process."""
+    """Return a process's command and the fields after it in /proc; None if there is no such process."""
     try:
         # The command's name stands in parentheses and may itself hold blanks and parentheses.
         before, _, after = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")

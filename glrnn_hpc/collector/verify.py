@@ -20,6 +20,7 @@ from glrnn_hpc.preprocessor.base import PreparedData, Preprocessor
 from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
 from glrnn_hpc.preprocessor.from_file import FilePreprocessor, preprocessor_of_file
 from glrnn_hpc.preprocessor.splits import scaling_of
+from glrnn_hpc.records.json_types import Point
 from glrnn_hpc.records.train_stats import TrainStats
 from glrnn_hpc.records.trial_result import TrialResult, read_trial_result
 from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of
@@ -180,7 +181,7 @@ def _check_study(
             raise ModelError(f"{folder.result.name} has {name} {value}, the study {expected[name]}")
 
 
-def _check_config(folder: layout.TrialFolder, config: RunConfig, point: dict[str, Any]) -> None:
+def _check_config(folder: layout.TrialFolder, config: RunConfig, point: Point) -> None:
     """Refuse a configuration that was changed after the training; not every key changes the losses."""
     swept = {key: value for key, value in point.items() if key in RUN_KEYS | config.as_dict().keys()}
     of_study = recorded_config({**config.as_dict(), **swept}, str(folder.config)).as_dict()
@@ -198,7 +199,7 @@ def _check_outputs(folder: layout.TrialFolder, model: keras.Model, stats: TrainS
 
 
 def _prepare(
-    study: SweepStudy, point: dict[str, Any], config: RunConfig, stats: TrainStats, source: DemData | None
+    study: SweepStudy, point: Point, config: RunConfig, stats: TrainStats, source: DemData | None
 ) -> PreparedData | FitData:
     seed = stats.get("split_seed", SPLIT_SEED)
     if not isinstance(seed, int):

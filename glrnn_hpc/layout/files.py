@@ -99,7 +99,7 @@ def publish_once(path: Path, content: Any) -> bool:
         try:
             os.link(partial, path)
         except FileExistsError:
-            # A file server whose answer was lost is asked again, and then finds the link that it made itself.
+            # If the answer of a file server is lost, the request is repeated, and meets the link that it made itself.
             return path.samefile(partial)
         return True
     finally:
@@ -167,7 +167,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _partial(path: Path) -> Path:
-    # The name tells its writer, so that what a killed process left behind can be told from what is being written.
+    # The name holds the writer, so that leftovers of killed processes are distinguished from files in progress.
     return path.with_name(f".{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}.{path.name}")
 
 

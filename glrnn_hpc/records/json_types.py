@@ -11,7 +11,7 @@ from glrnn_hpc.errors import RecordError
 
 JsonValue: TypeAlias = "str | int | float | bool | None | list[JsonValue] | dict[str, JsonValue]"
 
-#: What a JSON file holds before it is checked; records alone look into it.
+#: Content of a JSON file before it is checked; only records read its keys.
 JsonObject: TypeAlias = dict[str, Any]
 
 #: Value of a parameter of a sweep, in the units of the configuration.

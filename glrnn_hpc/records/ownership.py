@@ -22,7 +22,7 @@ class Owner:
     rank : int
         Its number in the worker's world.
     process : Process
-        What tells whether it still runs, seen from the same host.
+        Its process, by which other ranks of the host see whether it still runs.
     """
 
     job: str

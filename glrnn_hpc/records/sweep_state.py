@@ -46,7 +46,7 @@ class LaunchPlan:
     profile : dict
         Of the site, as its launcher writes it.
     jobs : str
-        What the names of the sweep's jobs begin with.
+        Beginning of the names of the sweep's jobs.
     collect : bool
         Whether the best model is exported when the workers have ended.
     timing : Timing
@@ -115,7 +115,7 @@ def read_sweep_state(folder: layout.SweepFolder) -> SweepState:
     Raises
     ------
     RecordError
-        If the file is broken: it does not tell the state, or when the sweep was made.
+        If the file is broken, such as without the state or the time when the sweep was made.
     """
     path = folder.state
     content = layout.read_record(path, "state", "created")

@@ -41,7 +41,7 @@ class TrialRow(TypedDict, total=False):
     started : float or None
         When its last owner began [s since 1970], if it has a result.
     seconds : float or None
-        How long its last owner trained, so far or in all.
+        Duration of its last owner's training, so far or in all.
     epochs_per_minute, eta_seconds : float or None
         Of a running trial: its speed, and the time until its last epoch if it does not stop early.
     error : str or None
@@ -72,7 +72,7 @@ class SweepSummary(TypedDict):
     state, reason : str
         Of the sweep, and why it ended; None while it runs.
     metric : str
-        What is optimised.
+        Name of the metric that is optimised.
     trials : dict
         Number of trials in each state; a released trial counts as waiting.
     retried : int

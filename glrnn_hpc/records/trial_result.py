@@ -21,7 +21,7 @@ from glrnn_hpc.versions import Software
 
 FinalState = Literal["finished", "pruned", "failed"]
 
-#: How a rank can leave a trial without a result of its own: for the next owner, or to one that has adopted it.
+#: Ends of a trial at a rank without a result: it waits for the next owner, or has been adopted by one.
 Unfinished = Literal["released", "abandoned"]
 
 
@@ -68,7 +68,7 @@ class TrialResult(TrialOutcome):
     started : float
         When that owner began [s since 1970].
     seconds : float
-        How long that owner trained.
+        Duration of that owner's training.
     version : str
         Of the form of the record.
     """
@@ -96,7 +96,7 @@ class TrialResult(TrialOutcome):
         return without_missing(asdict(self))
 
 
-#: How a trial ended at one rank.
+#: End of a trial at one rank.
 TrialEnding = TrialResult | Unfinished
 
 

@@ -16,7 +16,7 @@ from glrnn_hpc.records.json_types import VERSION, JsonObject, version_of
 
 @dataclass(frozen=True)
 class Devices:
-    """What a rank computes on.
+    """Devices of a rank.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Devices:
 
 @dataclass(frozen=True)
 class Utilisation:
-    """How a rank spent the time since its last line.
+    """Time of a rank since its last line.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Utilisation:
     spans : tuple of (str, float)
         Kinds and their seconds in their order, the last one until `ended`; empty in lines that hold none.
     devices : Devices or None
-        What the rank computed on, once that is known.
+        Of the rank, once they are chosen.
     version : str
         Of the form of the line.
     """
@@ -96,7 +96,7 @@ def read_utilisation(folder: layout.SweepFolder) -> Iterator[tuple[str, Utilisat
 
 
 def _parse(text: str) -> Utilisation | None:
-    """Return what a line tells; None if the death of its writer has torn it."""
+    """Return the content of a line; None if the death of its writer has torn it."""
     with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
         content: JsonObject = json.loads(text)
         line = Utilisation(

@@ -30,7 +30,7 @@ def is_alive(folder: layout.WorkerFolder) -> bool:
 
 
 def is_elsewhere(folder: layout.WorkerFolder) -> bool:
-    """Whether all processes of a worker are on other hosts, so that its heartbeat alone tells whether it lives."""
+    """Whether all processes of a worker are on other hosts, so that only its heartbeat shows whether it lives."""
     processes = _processes(folder)
     return bool(processes) and not any(each.is_here() for each in processes)
 
@@ -130,7 +130,7 @@ class Watchdog(threading.Thread):
 
 
 class Observer:
-    """Observer of heartbeats, which tells dead owners of trials from living ones.
+    """Observer of heartbeats: which owners of trials are dead.
 
     A worker is dead when its heartbeat file has not changed for `dead_after` seconds of this process's own monotonic
     clock: the clocks of two hosts are never compared.

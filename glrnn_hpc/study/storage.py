@@ -17,12 +17,12 @@ from glrnn_hpc import layout
 from glrnn_hpc.errors import StorageError, SweepError
 from glrnn_hpc.records.json_types import JsonObject
 
-#: How often a read is repeated that met a line while it was cut; the next one waits for the lock.
+#: Reads without the lock: one may meet a line while it is cut, and is repeated.
 _READS = 3
 
 
 class TailLock(JournalFileOpenLock):
-    """The lock file of a journal, which a suspended holder notices to have lost.
+    """Lock file of a journal; a suspended holder notices that it has lost it.
 
     Optuna takes the lock away from a holder that shows no sign of life for `grace_period` seconds, and the holder
     would later release that of its successor.

@@ -87,8 +87,8 @@ def load_model(path: Path, config: RunConfig, train_stats: TrainStats, *, may_ru
     if not is_built_in(config.network):
         if is_weights and not may_run_own_code:
             raise ModelError(
-                f"{path}: needs the network {config.network}, but a name in files that were downloaded decides of no "
-                f"code that runs here; if it is yours, give {path.parent} as the model's folder."
+                f"{path}: needs the network {config.network}, but code that a downloaded file "
+                f"names is not run; if it is yours, give {path.parent} as the model's folder."
             )
         if may_run_own_code:
             _import_own_network(config, is_needed=is_weights)

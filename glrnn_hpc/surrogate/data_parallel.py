@@ -146,6 +146,8 @@ class DataParallel:
 
 
 class _StopBroadcast(keras.callbacks.Callback):
+    """Broadcast of rank 0's decision to stop; means of the loss begin anew with each epoch and evaluation."""
+
     def __init__(self, data_parallel: DataParallel) -> None:
         super().__init__()
         self._data_parallel = data_parallel

@@ -1,4 +1,4 @@
-"""Evaluate a trained model: its losses as the training logged them, and its errors per label in original units."""
+"""Evaluation of a trained model: its losses as the training logged them, and its errors per label in original units."""
 
 from __future__ import annotations
 

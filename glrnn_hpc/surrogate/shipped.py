@@ -1,4 +1,4 @@
-"""The trained models that come with the package, loaded by name (docs/models.md)."""
+"""Trained models that come with the package, loaded by name (docs/models.md)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from glrnn_hpc.records.utilisation import Devices, Utilisation
 
-#: What a rank does; `fit` and `evaluate` are what the allocation is for.
+#: Kinds of a rank's time; the allocation serves `fit` and `evaluate`.
 KINDS = ("import", "read", "wait", "gap", "trace", "fit", "evaluate", "checkpoint", "track", "idle")
 
 #: Spans of a line: enough to draw it, few enough for a night of thousands of ranks.
@@ -114,7 +114,7 @@ def _append(spans: list[tuple[str, float]], kind: str, seconds: float) -> None:
     at = min(range(len(spans) - 1), key=lambda place: spans[place][1] + spans[place + 1][1])
     (first, one), (second, other) = spans[at : at + 2]
     spans[at : at + 2] = [(first if one >= other else second, one + other)]
-    # What was joined may now be of the kind beside it.
+    # The joined span may now be of the same kind as its neighbour.
     for place in (at, at - 1):
         if 0 <= place < len(spans) - 1 and spans[place][0] == spans[place + 1][0]:
             spans[place : place + 2] = [(spans[place][0], spans[place][1] + spans[place + 1][1])]

@@ -110,7 +110,7 @@ def work_on_trials(
     owner : Owner
         This rank.
     timing : Timing
-        How often to look at others.
+        Intervals at which other workers are observed.
     train : callable
         Trains a claimed trial and returns its outcome; calls the guard between steps.
     watchdog : Watchdog

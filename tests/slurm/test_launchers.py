@@ -89,7 +89,7 @@ def test_workers_need_no_launcher_and_resume_brings_those_that_are_missing(place
     assert all(others <= by_job[job] for job in by_job if others & by_job[job]), "the other worker went on"
 
 
-def test_cancel_gives_the_trials_back_and_resume_goes_on_with_them(place: Place):
+def test_cancel_releases_the_trials_and_resume_goes_on_with_them(place: Place):
     place.start(4, 300, "--no-wait")
     numbers = {number for number, _ in place.site.until(place.site.training)}
     place.site.glrnn("cancel", "sweep")

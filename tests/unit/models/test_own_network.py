@@ -194,7 +194,9 @@ def test_files_that_were_downloaded_run_no_code(tmp_path: Path):
     sys.modules.pop("my_networks")
     read, stats = artifact.load_description(folder)
     assert read.as_dict() == own.as_dict()
-    with pytest.raises(ModelError, match="needs the network my_networks:convolution, but a name in files that were"):
+    with pytest.raises(
+        ModelError, match="needs the network my_networks:convolution, but code that a downloaded file names"
+    ):
         artifact.load_model(path, read, stats, may_run_own_code=False)
     assert "my_networks" not in sys.modules
     artifact.load_model(path, read, stats)

@@ -155,9 +155,9 @@ def test_a_folder_that_exists_is_taken_before_a_shipped_model_of_its_name(
 
 def test_a_shipped_model_stands_in_for_the_dem_code_by_its_name() -> None:
     surrogate = Surrogate("dem-drained")
-    assert surrogate.trained.folder == shipped.FOLDER / "dem-drained"
-    assert surrogate.trained.param_ranges["pressure"] == pytest.approx((0.2, 1.0))
-    assert set(surrogate.trained.label_errors) == {"e", "p", "q", "f0", "a_c", "a_n", "a_t"}
+    assert surrogate.domain.folder == shipped.FOLDER / "dem-drained"
+    assert surrogate.domain.param_ranges["pressure"] == pytest.approx((0.2, 1.0))
+    assert set(surrogate.domain.label_errors) == {"e", "p", "q", "f0", "a_c", "a_n", "a_t"}
     with pytest.raises(ModelError, match="drained: there is no such folder.*Shipped models: dem-all"):
         Surrogate("drained")
 
