@@ -18,7 +18,7 @@ from glrnn_hpc.config.keys import (
     parse,
     without_always,
 )
-from glrnn_hpc.config.models import (
+from glrnn_hpc.config.run_config import (
     ADAM_KEYS,
     PREPROCESSING_KEYS,
     RUN_KEYS,

@@ -1,4 +1,4 @@
-"""Reader of object arrays in .npy files that runs no code from them."""
+"""Unpickler for object arrays in .npy files: the list of what they may contain; nothing in them is run."""
 
 from __future__ import annotations
 

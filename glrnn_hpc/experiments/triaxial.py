@@ -1,4 +1,4 @@
-"""Triaxial compression: drained or undrained, under a confining pressure."""
+"""Triaxial compression: its columns, groups and parameters, and the relations of its strains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys of a training: what selects and prepares the data, the network, and the optimizer."""
+"""Keys of a training with their defaults and units: what selects and prepares the data, the network, the optimizer."""
 
 from __future__ import annotations
 
