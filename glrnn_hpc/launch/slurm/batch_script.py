@@ -1,4 +1,4 @@
-"""Work of a Slurm job: the calls that submitit makes in its ranks, and the lines of its batch script that requeue it."""
+"""Work of a Slurm job: calls that submitit makes in its ranks, and the lines of its batch script that requeue it."""
 
 from __future__ import annotations
 
