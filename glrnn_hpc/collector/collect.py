@@ -23,7 +23,8 @@ from glrnn_hpc.records.sweep_summary import SweepSummary
 from glrnn_hpc.search.goal import sign_of
 from glrnn_hpc.search.sweep import experiment_of, group_choices
 from glrnn_hpc.study.ranking import best_first
-from glrnn_hpc.study.study import STATES, Slot, SweepStudy
+from glrnn_hpc.study.slots import STATES, Slot
+from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.summary.cost import cost_of, group_errors
 from glrnn_hpc.summary.status import summarize, utilisation_of
 

@@ -25,7 +25,8 @@ from glrnn_hpc.records.train_stats import TrainStats
 from glrnn_hpc.records.trial_result import TrialResult, read_trial_result
 from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of
 from glrnn_hpc.sequences import Scaling, Sequences
-from glrnn_hpc.study.study import Slot, SweepStudy
+from glrnn_hpc.study.slots import Slot
+from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.surrogate import artifact, evaluate
 from glrnn_hpc.surrogate.feed import FitData
 

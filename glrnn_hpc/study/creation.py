@@ -14,7 +14,7 @@ from glrnn_hpc.records.sweep_state import LaunchPlan, SweepState
 from glrnn_hpc.records.tracking_settings import TrackingSettings
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.study import storage
-from glrnn_hpc.study.study import waiting_slot
+from glrnn_hpc.study.slots import waiting_slot
 
 
 def create(

@@ -13,7 +13,8 @@ from glrnn_hpc.records.json_types import Point
 from glrnn_hpc.records.provenance import Provenance, read_provenance
 from glrnn_hpc.search.goal import Goal, sign_of
 from glrnn_hpc.search.spec import SweepSpec
-from glrnn_hpc.study.study import Slot, SweepStudy
+from glrnn_hpc.study.slots import Slot
+from glrnn_hpc.study.study import SweepStudy
 
 
 @dataclass(frozen=True)

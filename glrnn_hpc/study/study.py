@@ -7,7 +7,7 @@ import functools
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
@@ -23,24 +23,22 @@ from glrnn_hpc.records.trial_result import TrialOutcome, TrialResult, read_trial
 from glrnn_hpc.search import goal, hyperband, samplers
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import leases, storage
+from glrnn_hpc.study.slots import (
+    FINAL_STATES,
+    IMPUTED,
+    INDEX,
+    POINT,
+    RELEASED,
+    REPEATS,
+    Slot,
+    slot_of,
+    waiting_slot,
+    waiting_trial,
+)
 
 logger = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-STATES = ("finished", "pruned", "failed", "running", "waiting")
-_STATE_NAMES = {
-    TrialState.COMPLETE: "finished",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
-}
-_FINAL = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-
-# Attributes of a trial in the study: the number of its point, the point itself, the generation that was released, the
-# failed trial that it repeats, and whether its value was imputed.
-_INDEX, _POINT, _RELEASED, _REPEATS, _IMPUTED = "index", "point", "released", "repeats", "imputed"
 
 #: First waiting trials that a rank chooses from after another rank was faster.
 _N_CANDIDATES = 16
@@ -50,31 +48,6 @@ _N_ADDED_AT_ONCE = 100
 
 #: Owners that may die of a trial, one after the other, before it counts as failed.
 _MOST_DEATHS = 5
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One trial of the sweep as the study knows it.
-
-    Attributes
-    ----------
-    number : int
-        Its number, the name of its folder.
-    state : str
-        finished, pruned, failed, running or waiting; a failed trial that another one repeats is retried.
-    params : dict
-        Its point in the units of the configuration; empty before it is claimed.
-    value : float or None
-        The metric of a finished trial.
-    is_released : bool
-        Whether a running trial was released before its end and waits to be adopted.
-    """
-
-    number: int
-    state: str
-    params: Point
-    value: float | None
-    is_released: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,7 +99,7 @@ class SweepStudy:
     def slots(self) -> list[Slot]:
         """Return all trials in the order of their numbers."""
         trials = self._trials()
-        repeated = {trial.user_attrs[_REPEATS] for trial in trials if _REPEATS in trial.user_attrs}
+        repeated = {trial.user_attrs[REPEATS] for trial in trials if REPEATS in trial.user_attrs}
         return [self._slot(trial, is_repeated=trial.number in repeated) for trial in trials]
 
     @_with_storage_errors
@@ -161,7 +134,7 @@ class SweepStudy:
     def adopt_released(self, owner: Owner) -> Claim | None:
         """Adopt a running trial that its owner released; None if there is none."""
         # By the study alone: before each claim, thousands of ranks would look at thousands of files.
-        released = [trial for trial in self._trials(TrialState.RUNNING) if _RELEASED in trial.user_attrs]
+        released = [trial for trial in self._trials(TrialState.RUNNING) if RELEASED in trial.user_attrs]
         return self._adopt(released, owner, lambda _: False)
 
     @_with_storage_errors
@@ -177,7 +150,7 @@ class SweepStudy:
             folder = self.folder.trial(trial.number)
             generation = folder.newest_generation()
             holder = leases.owner_of(folder, generation)
-            is_released_now = trial.user_attrs.get(_RELEASED) == generation
+            is_released_now = trial.user_attrs.get(RELEASED) == generation
             if not (is_released_now or holder is None or is_dead(holder)):
                 continue
             if folder.result.exists():
@@ -210,7 +183,7 @@ class SweepStudy:
     @_with_storage_errors
     def release(self, claim: Claim) -> None:
         """Release a trial before its end, so that another rank adopts it without waiting for this one's death."""
-        self._set(self._id(claim.number), _RELEASED, claim.lease.generation)
+        self._set(self._id(claim.number), RELEASED, claim.lease.generation)
 
     @_with_storage_errors
     def report(self, number: int, epoch: int, value: float) -> bool:
@@ -234,10 +207,10 @@ class SweepStudy:
         return result
 
     def _set_final(self, number: int, result: TrialResult) -> None:
-        state = _FINAL[result.state]
+        state = FINAL_STATES[result.state]
         value = result.value if state is TrialState.COMPLETE else None
         if state is TrialState.FAIL and (imputed := self._imputed()) is not None:
-            self._set(self._id(number), _IMPUTED, True)
+            self._set(self._id(number), IMPUTED, True)
             state, value = TrialState.COMPLETE, imputed
         values = None if value is None else [value]
         try:
@@ -303,7 +276,7 @@ class SweepStudy:
             return None
         for trial in self._trials(TrialState.COMPLETE):
             value = trial.value
-            if value is None or _IMPUTED in trial.user_attrs:
+            if value is None or IMPUTED in trial.user_attrs:
                 continue
             if goal.is_reached(value, target, self.spec.goal):
                 return trial
@@ -316,7 +289,7 @@ class SweepStudy:
         while True:
             # In parts, as a lock that is held for long is taken for that of a dead process.
             with self._exclusive():
-                n_present = sum(_REPEATS not in trial.user_attrs for trial in self._trials())
+                n_present = sum(REPEATS not in trial.user_attrs for trial in self._trials())
                 part = range(n_present, min(n_trials, n_present + _N_ADDED_AT_ONCE))
                 for index in part:
                     self._study.add_trial(waiting_slot(index))
@@ -331,36 +304,21 @@ class SweepStudy:
             trials = {trial.number: trial for trial in self._trials()}
             failed = [slot for slot in self.slots() if slot.state == "failed"]
             for slot in failed:
-                index = trials[slot.number].user_attrs[_INDEX]
-                self._study.add_trial(_waiting({_INDEX: index, _POINT: slot.params, _REPEATS: slot.number}))
+                index = trials[slot.number].user_attrs[INDEX]
+                self._study.add_trial(waiting_trial({INDEX: index, POINT: slot.params, REPEATS: slot.number}))
             return [slot.number for slot in failed]
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=states or None)
 
     def _slot(self, trial: FrozenTrial, *, is_repeated: bool) -> Slot:
-        attributes = trial.user_attrs
-        is_imputed = attributes.get(_IMPUTED, False)
-        state = "failed" if is_imputed else _STATE_NAMES[trial.state]
-        value = trial.value if trial.values and not is_imputed else None
-        is_released = (
-            trial.state is TrialState.RUNNING
-            and _RELEASED in attributes
-            and attributes[_RELEASED] == self.folder.trial(trial.number).newest_generation()
-        )
-        return Slot(
-            trial.number,
-            "retried" if is_repeated and state == "failed" else state,
-            attributes.get(_POINT, {}),
-            value,
-            is_released,
-        )
+        return slot_of(trial, self.folder.trial(trial.number), is_repeated=is_repeated)
 
     def _point(self, trial: FrozenTrial) -> Point:
         """Return the point of a claimed trial; the first claimant draws it and the study keeps it."""
-        point: Point | None = self._storage.get_trial(trial._trial_id).user_attrs.get(_POINT)
+        point: Point | None = self._storage.get_trial(trial._trial_id).user_attrs.get(POINT)
         if point is None:
-            index = trial.user_attrs[_INDEX]
+            index = trial.user_attrs[INDEX]
             if self.spec.method == "bayes":
                 sampler = samplers.make_sampler(self.spec, index, self.spec.sampler)
                 # A new study object: an old one keeps the trials that its sampler has seen first.
@@ -368,7 +326,7 @@ class SweepStudy:
                 point = samplers.suggest(optuna.Trial(study, trial._trial_id), self.spec.searched)
             else:
                 point = samplers.point_of(self.spec, index)
-            self._set(trial._trial_id, _POINT, point)
+            self._set(trial._trial_id, POINT, point)
         return point
 
     def _imputed(self) -> float | None:
@@ -392,12 +350,3 @@ class SweepStudy:
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
-
-
-def waiting_slot(index: int) -> FrozenTrial:
-    """Return a trial that waits to be claimed; its point is that of `index` in the order of the search."""
-    return _waiting({_INDEX: index})
-
-
-def _waiting(attributes: Mapping[str, int | Point]) -> FrozenTrial:
-    return optuna.create_trial(state=TrialState.WAITING, user_attrs=dict(attributes))

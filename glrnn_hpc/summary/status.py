@@ -20,7 +20,8 @@ from glrnn_hpc.search.goal import best_of
 from glrnn_hpc.search.sweep import trial_config
 from glrnn_hpc.study import leases
 from glrnn_hpc.study.ranking import best_first
-from glrnn_hpc.study.study import STATES, Slot, SweepStudy
+from glrnn_hpc.study.slots import STATES, Slot
+from glrnn_hpc.study.study import SweepStudy
 
 logger = logging.getLogger(__name__)
 
