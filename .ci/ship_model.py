@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from glrnn_hpc import layout
+from glrnn_hpc.models.registry import recorded_config
 from glrnn_hpc.predict import get_pretrained_model
 from glrnn_hpc.records.provenance import ModelFile, Provenance, read_provenance, write_provenance
 from glrnn_hpc.surrogate import artifact, shipped
@@ -38,16 +39,19 @@ def main(best: str, name: str) -> None:
     source, target = layout.RunFolder(Path(best)), layout.RunFolder(shipped.FOLDER / name)
     provenance = without_machine(read_provenance(source.provenance))
     model, stats, config = get_pretrained_model(source.root)
-    layout.remove_folder(target.root)
-    target.root.mkdir(parents=True)
     ranges = {f"params_{end}": [getattr(column, end) for column in provenance.parameters] for end in ("min", "max")}
-    artifact.save_description(target, {**config, "raw_data": DATA, "save_weights_only": True}, {**stats, **ranges})
-    file = target.model(weights_only=True)
+    shipped_config = recorded_config({**config, "raw_data": DATA, "save_weights_only": True})
+    # Beside the earlier one, which stays until this one is whole.
+    partial = layout.RunFolder(layout.partial_folder(target.root))
+    partial.root.mkdir(parents=True)
+    artifact.save_description(partial, shipped_config, {**stats, **ranges})
+    file = partial.model(weights_only=True)
     artifact.save_model(model, file)
     described = ModelFile(file=file.name, sha256=sha256(file), weights=model.count_params())
-    write_provenance(target.provenance, provenance.model_copy(update={"model": described}))
+    write_provenance(partial.provenance, provenance.model_copy(update={"model": described}))
+    layout.replace_folder(partial.root, target.root)
     total = sum(path.stat().st_size for path in shipped.FOLDER.rglob("*") if path.is_file())
-    sys.stdout.write(f"{target.root.relative_to(ROOT)}; all shipped models together {total / 1e6:.2f} MB\n")
+    sys.stdout.write(f"{target.root}; all shipped models together {total / 1e6:.2f} MB\n")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from glrnn_hpc.config import SPLIT_SEED
 from glrnn_hpc.data.hdf5 import GroupShape, write_file
 from glrnn_hpc.data.shared import DemData
 from glrnn_hpc.errors import ConfigError, DataError, ModelError, WindowError
+from glrnn_hpc.experiments.triaxial import TRIAXIAL
 from glrnn_hpc.gather import take_windows
 from glrnn_hpc.preprocessor.base import sequence_dataset
 from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
@@ -28,6 +29,9 @@ from glrnn_hpc.surrogate import artifact, evaluate, legacy, shipped
 from glrnn_hpc.surrogate.feed import rename_elements
 
 Array = NDArray[Any]
+
+#: Units of the responses of triaxial compressions; other experiments tell their own (`Experiment.units`).
+LABEL_UNITS = dict(TRIAXIAL.units())
 
 #: Windows that the network sees at once; bounds the memory of a prediction.
 _WINDOWS_PER_CALL = 8192

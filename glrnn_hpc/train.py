@@ -25,6 +25,7 @@ from glrnn_hpc.config import (
 )
 from glrnn_hpc.data.ranks import Ranks
 from glrnn_hpc.errors import ConfigError, OutOfMemory
+from glrnn_hpc.experiments import registry as experiments
 from glrnn_hpc.gather import DeviceCopies, copies_on_gpu
 from glrnn_hpc.models import registry as networks
 from glrnn_hpc.preprocessor.base import Preprocessor
@@ -40,6 +41,9 @@ from glrnn_hpc.tracking.run import tracked_run
 logger = logging.getLogger(__name__)
 
 OUTPUTS = "outputs"
+
+#: Keys that name code; in an open run of W&B they may be words of the user's own.
+_REFERENCES = frozenset({networks.KEY, experiments.KEY})
 
 
 @dataclass(frozen=True)
@@ -232,9 +236,12 @@ def train_tracked(
     """Train with a W&B run; the files go to `out`, else to the run's own folder, else to `outputs/`."""
     with tracked_run(_keys_of_training(preprocessor, config), mode, out) as run:
         decided = _leaves(run.config, _known_keys(preprocessor, {}))
-        known = _known_keys(preprocessor, decided)
         if not (run.is_ours or run.is_of_agent):
-            decided = {key: value for key, value in decided.items() if key in known}  # others are the user's own
+            # The other keys of an open run are the user's own, and so are these common words unless they were given.
+            words = _REFERENCES - set(config or {})
+            decided = {key: value for key, value in decided.items() if key not in words}
+            known = _known_keys(preprocessor, decided)
+            decided = {key: value for key, value in decided.items() if key in known}
         run_config = full_config(preprocessor, decided)
         run.update_config(run_config.as_dict())
         root = out or run.folder or Path(OUTPUTS)
@@ -283,6 +290,7 @@ def full_config(preprocessor: Preprocessor, config: Mapping[str, Any] | None) ->
                 f"config.{key}: {given[key]!r} was given, but the preprocessor was made with {value!r}; "
                 "give both the same."
             )
+    _check_experiment(given.get(experiments.KEY), preprocessor)
     full = networks.run_config({**given, **decided})
     if full.ranks_per_trial != 1:
         raise ConfigError(
@@ -291,6 +299,19 @@ def full_config(preprocessor: Preprocessor, config: Mapping[str, Any] | None) ->
         )
     log_defaults(full, {**given, **decided})
     return full
+
+
+def _check_experiment(given: object, preprocessor: Preprocessor) -> None:
+    """Refuse an experiment that is unknown, or is not the one whose data the preprocessor prepares."""
+    if given is None:
+        return
+    experiments.experiment_named(given, f"config.{experiments.KEY}")
+    own = getattr(preprocessor, "config", None)
+    if isinstance(own, PreprocessingConfig) and given != (own.experiment or experiments.DEFAULT.name):
+        raise ConfigError(
+            f"config.{experiments.KEY}: {given!r} was given, but the preprocessor was made with "
+            f"{own.experiment or experiments.DEFAULT.name!r}; give both the same."
+        )
 
 
 def _keys_of_training(preprocessor: Preprocessor, config: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -315,7 +336,7 @@ def _leaves(config: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
     """Put the keys of nested groups, as a W&B sweep may have them, among the others."""
     leaves: dict[str, Any] = {}
     for key, value in config.items():
-        # A group may be called `network`, too.
-        is_group = isinstance(value, Mapping) and (key not in known or key == networks.KEY)
+        # A group may be called `network` or `experiment`, too.
+        is_group = isinstance(value, Mapping) and (key not in known or key in _REFERENCES)
         leaves |= _leaves(value, known) if is_group else {key: value}
     return leaves

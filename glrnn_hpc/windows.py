@@ -15,7 +15,7 @@ Array = NDArray[Any]
 #: What this module held in version 0.1.0, and where that is now.
 _MOVED = {
     **dict.fromkeys(("Scaling", "Sequences"), "sequences"),
-    **dict.fromkeys(("DeviceCopies", "Gather", "as_tensor", "copies_on_gpu", "take_windows"), "gather"),
+    **dict.fromkeys(("ALIGNMENT", "DeviceCopies", "Gather", "as_tensor", "copies_on_gpu", "take_windows"), "gather"),
 }
 
 

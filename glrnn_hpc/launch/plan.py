@@ -83,7 +83,9 @@ def resumed_plan(
     )
     launcher = launcher_class(plan.cluster, plan.directory)
     if profile is not None and not launcher.takes_profile:
-        raise ConfigError("--profile: belongs to --cluster slurm, and this sweep runs on this machine; give both.")
+        raise ConfigError(
+            f"--profile: belongs to --cluster slurm, and this sweep runs with --cluster {plan.cluster}; give both."
+        )
     site = parse(Profile, plan.profile, "profile")
     check_ranks(plan.ranks_per_worker, spec.ranks_per_trial, launcher.nodes_per_worker(site))
     return dataclasses.replace(plan, workers_per_node=launcher.workers_per_node(plan.workers))

@@ -94,8 +94,8 @@ class PreprocessorLSTM(ArrayPreprocessor, is_seed_free=True):
     def get_default_config(cls) -> dict[str, Any]:
         """Return the arguments and their defaults; the arrays have none."""
         arrays = {"input_data": None, "param_data": None, "output_data": None}
-        numbers = {"train_frac": 0.7, "val_frac": 0.15, "window_size": 10, "window_step": 1}
-        return {**arrays, **numbers, "standardize_outputs": True}
+        shared = ("train_frac", "val_frac", "window_size", "window_step", "standardize_outputs")
+        return {**arrays, **{key: PreprocessingConfig.model_fields[key].default for key in shared}}
 
     def prepare_arrays(self, seed: int = SPLIT_SEED) -> PreparedData:
         """Return the splits as whole sequences."""

@@ -73,7 +73,7 @@ class FilePreprocessor(ArrayPreprocessor, is_seed_free=True):
     @classmethod
     def get_default_config(cls) -> dict[str, Any]:
         """Return the keys of this preprocessor and their defaults; `raw_data` has none and must be given."""
-        return PreprocessingConfig(raw_data="data/sequences.hdf5").model_dump()
+        return PreprocessingConfig(raw_data="data/sequences.hdf5").as_dict()
 
     def prepare_arrays(self, seed: int = SPLIT_SEED) -> PreparedData:
         """Return the splits as whole sequences.

@@ -80,13 +80,19 @@ class EarlyTerminate:
         return {"type": "hyperband", **known, "eta": self.eta, "strict": self.strict}
 
     def bands(self) -> list[int]:
-        """Return the epochs, counted from 1, at which trials are compared, in ascending order."""
+        """Return the epochs, counted from 1, at which trials are compared, in ascending order.
+
+        Raises
+        ------
+        ConfigError
+            If neither `min_iter` nor `max_iter` is given.
+        """
         if self.max_iter is not None:
             powers = range(1, (self.s or 0) + 1)
             epochs = {int(self.max_iter * self.eta**-k + 1e-9) for k in powers}
             return sorted(epoch for epoch in epochs if epoch >= 1)
         if self.min_iter is None:
-            return []
+            raise ConfigError("early_terminate.min_iter: give min_iter, or max_iter and s.")
         # With an eta near 1 several powers fall on one epoch.
         bands, k = set[int](), 0
         while (epoch := int(self.min_iter * self.eta**k)) <= _LAST_BAND:

@@ -90,11 +90,11 @@ def _log_surprises(spec: SweepSpec) -> None:
 
 def trial_config(spec: SweepSpec, point: Mapping[str, Any]) -> config.RunConfig:
     """Return the full configuration of a trial: the constants of the sweep and its `point`."""
-    given = {**spec.constants, **point}
+    own = preprocessor_of(spec)
+    given = {key: value for key, value in {**spec.constants, **point}.items() if key not in _claimed_words(own)}
     where, directory = f"parameters.{networks.KEY}", spec.directory or None
     known = networks.run_keys(given.get(networks.KEY), where, directory=directory)
     keys = {key: value for key, value in given.items() if key in known}
-    own = preprocessor_of(spec)
     if own is not None:
         keys.setdefault("raw_data", own.__name__)
     return networks.run_config(keys, "parameters", directory=directory)
@@ -115,7 +115,9 @@ def experiment_of(spec: SweepSpec) -> Experiment:
     ConfigError
         If there is none of that name, or a user's own cannot be imported or lacks a part.
     """
-    return registry.experiment_of(spec.constants, "parameters", directory=spec.directory or None)
+    claimed = _claimed_words(preprocessor_of(spec))
+    named = {key: value for key, value in spec.constants.items() if key not in claimed}
+    return registry.experiment_of(named, "parameters", directory=spec.directory or None)
 
 
 def preprocessor_of(spec: SweepSpec) -> type[Any] | None:
@@ -152,6 +154,11 @@ def build_preprocessor(spec: SweepSpec, point: Mapping[str, Any], source: Any = 
     return own(**keys)
 
 
+def _claimed_words(own: type[Any] | None) -> frozenset[str]:
+    """Return which of the keys that name code are keys of the user's own preprocessor, and mean what it says."""
+    return frozenset() if own is None else frozenset({registry.KEY, networks.KEY} & set(own.get_default_config()))
+
+
 def _union(choices: Sequence[ParameterValue]) -> ParameterValue:
     names: list[ParameterValue] = []
     for choice in choices:
@@ -176,19 +183,22 @@ def _parameters(content: Mapping[str, object], directory: str) -> tuple[Paramete
             f"parameters: a mapping of keys of the training configuration is needed, {parameters!r} was given."
         )
     leaves = list(_leaves("parameters", parameters))
-    known = _known_keys(leaves, directory) | {PREPROCESSOR}
+    own: type[Any] | None = None
     for _, name, mapping in leaves:
-        if name == registry.KEY:
+        if name == PREPROCESSOR:
+            reference = Parameter.from_config(name, mapping)
+            if not reference.is_constant:
+                raise ConfigError(f"parameters.{PREPROCESSOR}: one class for the whole sweep is needed.")
+            own = _import_preprocessor(reference.values[0], directory)
+    claimed = _claimed_words(own)
+    known = _known_keys([leaf for leaf in leaves if leaf[1] not in claimed], directory) | {PREPROCESSOR}
+    known |= set() if own is None else set(own.get_default_config())
+    for _, name, mapping in leaves:
+        if name == registry.KEY and name not in claimed:
             named = Parameter.from_config(name, mapping)
             if not named.is_constant:
                 raise ConfigError(f"parameters.{registry.KEY}: one experiment for the whole sweep is needed.")
             registry.experiment_named(named.values[0], f"parameters.{registry.KEY}", directory=directory)
-    for _, name, mapping in leaves:
-        if name == PREPROCESSOR:
-            own = Parameter.from_config(name, mapping)
-            if not own.is_constant:
-                raise ConfigError(f"parameters.{PREPROCESSOR}: one class for the whole sweep is needed.")
-            known |= set(_import_preprocessor(own.values[0], directory).get_default_config())
     parameters_by_name: dict[str, Parameter] = {}
     for where, name, mapping in leaves:
         if name in config.ALWAYS and name not in known:

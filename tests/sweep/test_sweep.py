@@ -51,7 +51,9 @@ def test_a_cluster_that_is_none_and_a_profile_that_nobody_reads_are_refused(tmp_
         run_sweep(spec, tmp_path / "out", cluster="Slurm")
     assert not (tmp_path / "out").exists()
     run_sweep(spec, tmp_path / "out", n_workers=0)
-    with pytest.raises(ConfigError, match="--profile: belongs to --cluster slurm, and this sweep runs on this machine"):
+    with pytest.raises(
+        ConfigError, match="--profile: belongs to --cluster slurm, and this sweep runs with --cluster local"
+    ):
         resume_sweep(tmp_path / "out", profile=Profile())
     with pytest.raises(ConfigError, match="--cluster: 'slrum' is not one of"):
         resume_sweep(tmp_path / "out", cluster="slrum")

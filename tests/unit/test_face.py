@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from importlib import metadata
@@ -52,3 +53,28 @@ def test_an_unknown_name_is_an_attribute_error_and_modules_are_still_imported():
     from glrnn_hpc import layout
 
     assert layout.SweepFolder
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        (
+            "preprocessor",
+            "Preprocessor ArrayPreprocessor PreprocessorTriaxialCompression PreprocessorLSTM PreparedData",
+        ),
+        ("models", "rnn_model rnn_model_for_triax"),
+        ("train", "train train_without_wandb get_default_config"),
+        ("predict", "get_pretrained_model predict_macroscopics predict_batch get_best_run_from_sweep LABEL_UNITS"),
+        ("windows", "ALIGNMENT Scaling Sequences DeviceCopies Gather as_tensor take_windows make_windows n_windows"),
+        ("results.calibration", "calibrate surrogate_callback"),
+        ("results.collector", "collect"),
+        ("results.curves", "check_figure plot_predictions draw_predictions draw_errors error_band"),
+        ("launch", "run_sweep resume_sweep cancel_sweep"),
+        ("launch.profile", "Profile load_profile"),
+        ("launch.batch", "work collect_best"),
+        ("worker.loop", "run"),
+    ],
+)
+def test_import_paths_of_version_0_1_0_still_hold_their_names(module: str, names: str):
+    loaded = importlib.import_module(f"glrnn_hpc.{module}")
+    assert [name for name in names.split() if not hasattr(loaded, name)] == []

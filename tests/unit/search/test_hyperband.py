@@ -185,3 +185,8 @@ def test_the_cutoff_of_a_band_is_the_value_that_must_not_be_worse(goal, sign):
         for history in reached:
             is_worse = min(history) > cutoff if goal == "minimize" else max(history) < cutoff
             assert hyperband.should_stop(history, reached, settings, goal) is is_worse
+
+
+def test_bands_need_a_first_or_a_last_epoch():
+    with pytest.raises(ConfigError, match="early_terminate.min_iter: give min_iter, or max_iter and s"):
+        hyperband.bands({"type": "hyperband"})

@@ -187,6 +187,19 @@ def test_a_preprocessor_of_the_users_own_brings_its_keys(tmp_path: Path, monkeyp
         load_sweep(sweep(parameters={**keys, "preprocessor": {"values": ["my_own_data:Own", "b:C"]}}))
 
 
+def test_keys_of_the_users_own_preprocessor_may_be_called_experiment_and_network(tmp_path: Path, monkeypatch):
+    (tmp_path / "my_shear_data.py").write_text(
+        OWN.replace('{"folder": "here", "smoothing": 3}', '{"experiment": "shear", "network": "pores"}')
+        .replace("folder, smoothing", "experiment, network")
+        .replace("self.experiment, self.network = experiment, network", "self.names = experiment, network")
+    )
+    monkeypatch.chdir(tmp_path)
+    keys = {"preprocessor": "my_shear_data:Own", "network": {"values": ["pores", "chains"]}, "experiment": "shear"}
+    spec = load_sweep(sweep(parameters=keys))
+    assert trial_config(spec, {"network": "chains"}).as_dict().keys().isdisjoint({"network", "experiment"})
+    assert build_preprocessor(spec, {"network": "chains"}).names == ("shear", "chains")
+
+
 #: What is wrong with a sweep file, and what the message must say.
 WRONG: list[tuple[Any, str]] = [
     (sweep(method="bayess"), "method: 'bayess' is not one of grid, random, bayes; did you mean bayes?"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -173,3 +174,30 @@ def test_an_unknown_name_lists_the_shipped_models(real_file: Path, tmp_path: Pat
 def test_a_path_below_a_shipped_model_is_no_name(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="none/dem-all: there is no such folder"):
         predict.get_pretrained_model(tmp_path / "none" / "dem-all")
+
+
+def test_the_script_that_ships_a_model_writes_one_that_predicts_the_same_and_keeps_an_earlier_one_until_then(
+    real_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specification = importlib.util.spec_from_file_location("ship_model", ROOT / ".ci" / "ship_model.py")
+    assert specification and specification.loader
+    script = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(script)
+    original = shipped.FOLDER / "dem-drained"
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "earlier").touch()
+    with monkeypatch.context() as broken, pytest.raises(OSError, match="disk"):
+        broken.setattr(script, "write_provenance", lambda *_: (_ for _ in ()).throw(OSError("disk")))
+        script.main(str(original), "copy")
+    assert [path.name for path in (tmp_path / "copy").iterdir()] == ["earlier"]
+    script.main(str(original), "copy")
+    assert not (tmp_path / "copy" / "earlier").exists()
+    (model, stats, config), (copy, *_) = predict.get_pretrained_model(original), predict.get_pretrained_model("copy")
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), copy.get_weights(), strict=True))
+    written = layout.read_json(layout.RunFolder(tmp_path / "copy").provenance)
+    assert (
+        written["model"]["sha256"]
+        == hashlib.sha256((tmp_path / "copy" / "model-best.weights.h5").read_bytes()).hexdigest()
+    )
+    assert (written["host"], written["trained_on"]) == (None, None)

@@ -122,7 +122,7 @@ def test_an_open_run_is_used_and_left_open(tmp_path: Path):
 
 
 def test_steps_and_keys_of_the_users_own_in_an_open_run_stay(tiny, tmp_path: Path):
-    with open_run(tmp_path, remark="mine", patience=3) as opened:
+    with open_run(tmp_path, remark="mine", patience=3, network="resnet", experiment="night-3") as opened:
         opened.log({"before": 1.0})
         opened.log({"before": 2.0})
         config = tiny(epochs=1)
@@ -132,6 +132,8 @@ def test_steps_and_keys_of_the_users_own_in_an_open_run_stay(tiny, tmp_path: Pat
     assert [row.get("before") for row in rows[:2]] == [1.0, 2.0]
     assert [row.get("epoch") for row in rows[2:]] == [1, 1]
     assert (run.config["remark"], run.config["patience"]) == ("mine", 3)
+    # Common words of the user's own name neither a network nor an experiment, unless they are given to the training.
+    assert (run.config["network"], run.config["experiment"]) == ("resnet", "night-3")
 
 
 # W&B's client leaves the agent's file open.
