@@ -60,7 +60,7 @@ def test_an_unknown_name_is_an_attribute_error_and_modules_are_still_imported():
     [
         (
             "preprocessor",
-            "Preprocessor ArrayPreprocessor PreprocessorTriaxialCompression PreprocessorLSTM PreparedData",
+            "Preprocessor PreprocessorTriaxialCompression PreprocessorLSTM PreparedData",
         ),
         ("models", "rnn_model rnn_model_for_triax"),
         ("train", "train train_without_wandb get_default_config"),

@@ -17,8 +17,9 @@ def preprocessor(tiny: Callable[..., dict[str, Any]]) -> PreprocessorTriaxialCom
     return PreprocessorTriaxialCompression(**tiny())
 
 
-def test_the_default_experiment_may_be_named_and_leaves_no_key(preprocessor: PreprocessorTriaxialCompression):
-    assert "experiment" not in train.full_config(preprocessor, {"experiment": "triaxial"}).as_dict()
+def test_the_default_experiment_may_be_named_and_is_no_key_otherwise(preprocessor: PreprocessorTriaxialCompression):
+    assert train.full_config(preprocessor, {"experiment": "triaxial"}).experiment == "triaxial"
+    assert "experiment" not in train.full_config(preprocessor, {}).as_dict()
     assert "experiment" not in preprocessor.get_default_config()
 
 

@@ -180,24 +180,27 @@ def test_the_script_that_ships_a_model_writes_one_that_predicts_the_same_and_kee
     real_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     specification = importlib.util.spec_from_file_location("ship_model", ROOT / ".ci" / "ship_model.py")
-    assert specification and specification.loader
+    assert specification is not None
+    assert specification.loader is not None
     script = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(script)
-    original = shipped.FOLDER / "dem-drained"
+    original, copy = shipped.FOLDER / "dem-drained", tmp_path / "copy"
     monkeypatch.setattr(shipped, "FOLDER", tmp_path)
-    (tmp_path / "copy").mkdir()
-    (tmp_path / "copy" / "earlier").touch()
-    with monkeypatch.context() as broken, pytest.raises(OSError, match="disk"):
-        broken.setattr(script, "write_provenance", lambda *_: (_ for _ in ()).throw(OSError("disk")))
-        script.main(str(original), "copy")
-    assert [path.name for path in (tmp_path / "copy").iterdir()] == ["earlier"]
+    copy.mkdir()
+    (copy / "earlier").touch()
+
+    def full_disk(*_: Any) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(script, "write_provenance", full_disk)
+        with pytest.raises(OSError, match="no space left"):
+            script.main(str(original), "copy")
+    assert [path.name for path in copy.iterdir()] == ["earlier"]
     script.main(str(original), "copy")
-    assert not (tmp_path / "copy" / "earlier").exists()
-    (model, stats, config), (copy, *_) = predict.get_pretrained_model(original), predict.get_pretrained_model("copy")
-    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), copy.get_weights(), strict=True))
-    written = layout.read_json(layout.RunFolder(tmp_path / "copy").provenance)
-    assert (
-        written["model"]["sha256"]
-        == hashlib.sha256((tmp_path / "copy" / "model-best.weights.h5").read_bytes()).hexdigest()
-    )
+    assert not (copy / "earlier").exists()
+    weights = [predict.get_pretrained_model(folder)[0].get_weights() for folder in (original, copy)]
+    assert all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
+    written = layout.read_json(layout.RunFolder(copy).provenance)
+    assert written["model"]["sha256"] == hashlib.sha256((copy / "model-best.weights.h5").read_bytes()).hexdigest()
     assert (written["host"], written["trained_on"]) == (None, None)
