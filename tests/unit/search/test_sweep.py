@@ -189,9 +189,12 @@ def test_a_preprocessor_of_the_users_own_brings_its_keys(tmp_path: Path, monkeyp
 
 def test_keys_of_the_users_own_preprocessor_may_be_called_experiment_and_network(tmp_path: Path, monkeypatch):
     (tmp_path / "my_shear_data.py").write_text(
-        OWN.replace('{"folder": "here", "smoothing": 3}', '{"experiment": "shear", "network": "pores"}')
-        .replace("folder, smoothing", "experiment, network")
-        .replace("self.experiment, self.network = experiment, network", "self.names = experiment, network")
+        "class Own:\n"
+        "    @classmethod\n"
+        "    def get_default_config(cls):\n"
+        "        return {'experiment': 'shear', 'network': 'pores'}\n"
+        "    def __init__(self, experiment, network):\n"
+        "        self.names = experiment, network\n"
     )
     monkeypatch.chdir(tmp_path)
     keys = {"preprocessor": "my_shear_data:Own", "network": {"values": ["pores", "chains"]}, "experiment": "shear"}
