@@ -300,8 +300,8 @@ def _compiled(model: keras.Model, window_size: int, n_inputs: int, n_params: int
 
     def call(sequences: Any, params: Any, index: Any) -> Any:
         sequence, last = index[:, 0], index[:, 1]
-        seen = take_windows(sequences, sequence, last, window_size)
-        return model({"inputs": seen, "params": tf.gather(params, sequence)}, training=False)
+        windows_of_call = take_windows(sequences, sequence, last, window_size)
+        return model({"inputs": windows_of_call, "params": tf.gather(params, sequence)}, training=False)
 
     return tf.function(call, input_signature=signature, autograph=False)
 
@@ -318,11 +318,11 @@ def _check_target(out: Path, model_dir: Path, data_path: Path) -> None:
 def _check_names(preprocessor: FilePreprocessor, stats: Mapping[str, Any]) -> None:
     """Refuse data whose columns are not those of the training, in the same order."""
     for kind, given in preprocessor.column_names().items():
-        trained = stats.get(f"{kind}_names")
-        if trained is not None and list(trained) != given:
+        training_names = stats.get(f"{kind}_names")
+        if training_names is not None and list(training_names) != given:
             hint = " `glrnn parse --inputs` chooses the columns." if kind == "input" else ""
             raise ModelError(
-                f"the model was trained with the {kind} columns {', '.join(trained)}; "
+                f"the model was trained with the {kind} columns {', '.join(training_names)}; "
                 f"{preprocessor.config.raw_data} has {', '.join(given)}.{hint}"
             )
     _check_size("labels", len(preprocessor.column_names()["label"]), shape_in(stats, "num_labels"))

@@ -164,7 +164,7 @@ def has_mpio() -> bool:
     return bool(h5py.get_config().mpi)
 
 
-def open_together(path: Path, node: Ranks) -> h5py.File:
+def open_collectively(path: Path, node: Ranks) -> h5py.File:
     """Open a file for the ranks of a node: by MPI-IO where h5py can, else each rank for itself. Collective.
 
     Raises

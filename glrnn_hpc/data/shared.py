@@ -18,7 +18,7 @@ from glrnn_hpc.data.hdf5 import (
     GroupShape,
     Schema,
     find_dataset,
-    open_together,
+    open_collectively,
     read_schema,
     read_slab,
     select_groups,
@@ -181,7 +181,7 @@ def read_data(
     alike: dict[tuple[int, ...], list[GroupShape]] = {}
     for shape in chosen:
         alike.setdefault((shape.n_steps, shape.n_inputs, shape.n_params, shape.n_outputs), []).append(shape)
-    file = node.agreed(lambda: open_together(copy or schema.path, node))
+    file = node.agreed(lambda: open_collectively(copy or schema.path, node))
     try:
         locations = {}
         for shapes in alike.values():

@@ -154,9 +154,9 @@ def _check_cpus(records: Sequence[RankRecord], request: RankRequest) -> Iterator
         return
     for host, sets in sorted(on_host.items()):
         wanted = request.cpus_per_rank * len(sets)
-        fewest, together = min(map(len, sets)), len(set.union(*sets))
-        text = f"{host}: {fewest} for each rank, {together} for all {len(sets)}"
-        if fewest < request.cpus_per_rank or together < wanted:
+        fewest, n_distinct = min(map(len, sets)), len(set.union(*sets))
+        text = f"{host}: {fewest} for each rank, {n_distinct} for all {len(sets)}"
+        if fewest < request.cpus_per_rank or n_distinct < wanted:
             yield Check(
                 "CPUs",
                 "warning",

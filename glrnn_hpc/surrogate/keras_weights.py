@@ -131,15 +131,15 @@ def _from_saved_model(folder: Path) -> Layers:
 
 def _names(path: Path, layers: Mapping[str, Mapping[str, Array]]) -> dict[str, str]:
     """Return the name in the file of each layer of ours."""
-    found = {name: weights for name, weights in layers.items() if weights}
-    recurrent = [name for name, weights in found.items() if "recurrent_kernel" in weights]
+    weighted = {name: weights for name, weights in layers.items() if weights}
+    recurrent = [name for name, weights in weighted.items() if "recurrent_kernel" in weights]
     # By their place, not by their names: Keras numbers through a whole session, so that they may be dense_9, dense_10.
-    dense = [name for name in found if name not in (*recurrent, *_STATES)]
-    if not set(_STATES) <= set(found) or len(recurrent) != 1 or len(dense) != 2:
+    dense = [name for name in weighted if name not in (*recurrent, *_STATES)]
+    if not set(_STATES) <= set(weighted) or len(recurrent) != 1 or len(dense) != 2:
         raise ModelError(
             f"{path}: holds another network than GrainLearning's rnn_model makes, and only that one can be rebuilt: "
             "needed are Dense layers state_h and state_c, one LSTM and two more Dense layers; "
-            f"it has {', '.join(found) or 'none with weights'}."
+            f"it has {', '.join(weighted) or 'none with weights'}."
         )
     return {"state_h": "state_h", "state_c": "state_c", "lstm": recurrent[0], "dense": dense[0], "response": dense[1]}
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from glrnn_hpc.data import ranks, shared
-from glrnn_hpc.data.hdf5 import open_together
+from glrnn_hpc.data.hdf5 import open_collectively
 from glrnn_hpc.data.shared import DemData, read_data
 from glrnn_hpc.errors import DataError, LaunchError
 
@@ -137,14 +137,14 @@ def test_a_file_that_is_cut_off_while_it_is_read_is_an_error_of_all(
     world.barrier()
 
     def open_and_cut(*arguments: Any) -> h5py.File:
-        file = open_together(*arguments)
+        file = open_collectively(*arguments)
         node.barrier()
         if node.rank == 0:
             os.truncate(path, path.stat().st_size // 2)
         node.barrier()
         return file
 
-    monkeypatch.setattr(shared, "open_together", open_and_cut)
+    monkeypatch.setattr(shared, "open_collectively", open_and_cut)
     with pytest.raises(DataError, match=message) as caught:
         read_data(path, node=node)
     assert caught.value.is_agreed
