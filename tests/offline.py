@@ -1,4 +1,4 @@
-"""What an offline run of W&B holds, read back from the client's log."""
+"""Content of an offline run of W&B, read back from the client's log."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import RecordError
@@ -29,6 +30,11 @@ class Lease:
     def n_epochs(self) -> int:
         """Return how many epochs of the trial are done, those of earlier generations too."""
         return read_metrics(self.folder.generation(self.generation).metrics).n_epochs
+
+    def earlier_checkpoints(self) -> list[Path]:
+        """Return the files of the checkpoints that earlier generations completed, the newest first."""
+        files = [self.folder.checkpoint_file(number) for number in range(self.generation - 1, 0, -1)]
+        return [file for file in files if file.exists()]
 
     def discard(self) -> None:
         """Remove what this generation wrote, if another one has a result: nobody will go on from it."""

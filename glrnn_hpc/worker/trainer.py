@@ -83,8 +83,7 @@ class Trainer:
         trial, generation = claim.lease.folder, claim.lease.generation
         with self._timeline.during("track"):
             self._tracker.begin(claim.number, generation, claim.point, trial_config(spec, claim.point).as_dict())
-        files = [trial.checkpoint_file(number) for number in range(generation - 1, 0, -1)]
-        assignment = _Assignment(claim.number, generation, claim.point, [file for file in files if file.exists()])
+        assignment = _Assignment(claim.number, generation, claim.point, claim.lease.earlier_checkpoints())
         self._group.bcast_idle(assignment)
         epoch_log = EpochLog(self._tracker, self._timeline, trial.generation(generation).metrics)
         outcome = self._train(assignment, [GuardCallback(guard), pruning, epoch_log])

@@ -1,4 +1,4 @@
-"""Is the best model of a sweep better than the network of GrainLearning's documentation, with as many epochs?"""
+"""Best model of a sweep against the network of GrainLearning's documentation, with as many epochs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast is a calibration beside GrainLearning's own loop, and how near does it come to the truth?"""
+"""Speed of a calibration beside GrainLearning's own loop, and its distance from the truth."""
 
 from __future__ import annotations
 

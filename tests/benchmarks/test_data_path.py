@@ -1,4 +1,4 @@
-"""What does it cost to go from a file to the first batch, in time and memory, here and with GrainLearning?"""
+"""Cost of the way from a file to the first batch, in time and memory, here and with GrainLearning."""
 
 from __future__ import annotations
 

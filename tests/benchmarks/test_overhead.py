@@ -1,4 +1,4 @@
-"""What Slurm and the start of the ranks cost: from submission to the first step, from the last result to the end."""
+"""Cost of Slurm and of the start of the ranks: from submission to the first step, from the last result to the end."""
 
 from __future__ import annotations
 

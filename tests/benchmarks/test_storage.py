@@ -1,4 +1,4 @@
-"""How many operations a second does a study take from many processes at once?"""
+"""Operations a second that a study takes from many processes at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What it costs to tell W&B of the trials of a sweep, offline: pairs with and without, one after the other."""
+"""Cost of logging the trials of a sweep to W&B, offline: pairs with and without, one after the other."""
 
 from __future__ import annotations
 

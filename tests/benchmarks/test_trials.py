@@ -1,4 +1,4 @@
-"""How much of a rank's time is training, and how long is it between two trials?"""
+"""Part of a rank's time that is training, and the time between two trials."""
 
 from __future__ import annotations
 

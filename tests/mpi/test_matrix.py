@@ -1,7 +1,7 @@
-"""The suite of this folder on 1, 2 and 4 ranks, with the two stacks of MPI and HDF5 that clusters have.
+"""Suite of this folder on 1, 2 and 4 ranks, with the two stacks of MPI and HDF5 that clusters have.
 
 Each cell is there for a claim of its own: one rank works without others; four ranks are more than there is to read, and
-read serially; two ranks read by MPI-IO. tests/slurm/test_ranks.py reads by MPI-IO on four ranks, started by srun.
+read serially; two ranks read by MPI-IO. tests/slurm/test_ranks.py runs the suite on four ranks of srun, by MPI-IO.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 #: OpenMPI of the system and an h5py that was built with it; `make test` makes it.
 MPIO = REPOSITORY / ".venv-mpio/bin/python"
+#: Variables that give each rank one thread.
+THREADS = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 
 
 def command(stack: str, n_ranks: int) -> list[str]:
@@ -34,8 +36,7 @@ def environment() -> dict[str, str]:
     consent = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     # More ranks than cores: those that wait must let the others work.
     consent["OMPI_MCA_mpi_yield_when_idle"] = "1"
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
-    return {**os.environ, **consent, **threads, "PYTHONPATH": str(REPOSITORY)}
+    return {**os.environ, **consent, **THREADS, "PYTHONPATH": str(REPOSITORY)}
 
 
 @pytest.mark.parametrize(("stack", "n_ranks"), [("mpich", 1), ("mpich", 4), ("openmpi", 2)])

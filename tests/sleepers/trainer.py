@@ -11,6 +11,7 @@ from glrnn_hpc import layout
 from glrnn_hpc.data.ranks import Ranks
 from glrnn_hpc.records.trial_result import TrialEnding, TrialOutcome
 from glrnn_hpc.search.sweep import trial_config
+from glrnn_hpc.study.leases import Lease
 from glrnn_hpc.study.liveness import Watchdog
 from glrnn_hpc.study.study import Claim, SweepStudy
 from glrnn_hpc.worker.timeline import Timeline
@@ -50,8 +51,9 @@ class Trainer:
     def __call__(self, claim: Claim, guard: Guard) -> TrialOutcome:
         trial, generation = claim.lease.folder, claim.lease.generation
         epochs = trial_config(self._study.spec, claim.point).epochs
-        done = self._go_on(trial, generation)
+        done = self._go_on(claim.lease)
         if done:
+            # The line of `train.run_training`: tests compare it with the epoch after which a trial was released.
             logger.info("%s: goes on after epoch %d", trial.root, done)
         self._timeline.begin("fit")
         for epoch in range(done + 1, epochs + 1):
@@ -73,12 +75,11 @@ class Trainer:
     def dismiss(self) -> None:
         """Dismiss nobody."""
 
-    def _go_on(self, trial: layout.TrialFolder, generation: int) -> int:
+    def _go_on(self, lease: Lease) -> int:
         """Begin the metrics of a generation with the epochs of the newest checkpoint; return how many these are."""
-        files = [trial.checkpoint_file(earlier) for earlier in range(generation - 1, 0, -1)]
-        done = next((int(layout.read_json(file)["epochs"]) for file in files if file.exists()), 0)
+        done = next((int(layout.read_json(file)["epochs"]) for file in lease.earlier_checkpoints()), 0)
         rows = ["epoch,val_loss", *(f"{epoch},0" for epoch in range(1, done + 1))]
-        trial.generation(generation).metrics.write_text("\n".join(rows) + "\n", encoding="utf-8")
+        lease.folder.generation(lease.generation).metrics.write_text("\n".join(rows) + "\n", encoding="utf-8")
         return done
 
     def _sleep(self, guard: Guard) -> None:

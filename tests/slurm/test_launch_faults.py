@@ -1,4 +1,4 @@
-"""What goes wrong between the login node and the first line of a worker."""
+"""Faults between the login node and the first line of a worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every launcher does, wherever its workers run: one contract for this machine and for Slurm."""
+"""Contract of every launcher, wherever its workers run: on this machine and on Slurm."""
 
 from __future__ import annotations
 

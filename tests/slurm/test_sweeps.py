@@ -34,7 +34,7 @@ def test_the_example_on_three_nodes_and_six_ranks_each_with_a_gpu_of_its_own(sit
     assert best["trial"] == found["best"]["number"], "the job after the workers exported it"
 
 
-def test_ranks_that_are_told_to_leave_give_their_trials_back_and_go_on_later(sleeping: Site):
+def test_ranks_that_are_told_to_leave_release_their_trials_and_go_on_later(sleeping: Site):
     site = sleeping
     site.start(3, 600, n_workers=1, n_ranks=2)
     site.until(lambda: len(site.training()) == 2)

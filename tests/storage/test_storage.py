@@ -1,4 +1,4 @@
-"""What every storage of a study must do, and what the journal file must survive."""
+"""Contract of every storage of a study, and faults that the journal file must survive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a finished sweep leaves: its trials, the best model verified and exported, the best run with its data."""
+"""Results of a finished sweep: its trials, the best model verified and exported, the best run with its data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real sweep that is logged to W&B: trials that finish, are pruned, fail, are given back and are adopted."""
+"""A real sweep that is logged to W&B: trials that finish, are pruned, fail, are released and are adopted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What W&B's server says to the client about runs and sweeps, from what the proxy has recorded."""
+"""Answers of W&B's server to the client about runs and sweeps, as the proxy has recorded them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a rank loads, and what it leaves."""
+"""Libraries that a rank loads, and those that it leaves."""
 
 from __future__ import annotations
 

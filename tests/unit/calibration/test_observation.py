@@ -186,11 +186,3 @@ def test_a_first_row_shortly_after_the_beginning_stands_for_it(tmp_path: Path):
     observation = read_observation(table(tmp_path / "a.dat", np.linspace(0.004, 0.1, 49)), model(), type_code=0.0)
     assert "The first row, at e_z=0.004, stands for the beginning at 0." in observation.notes
     assert observation.values[0, 2] == pytest.approx(0.04)
-
-
-def test_the_error_to_expect_of_a_label_is_in_proportion_to_its_size_here():
-    known = model(mean=[0.6, 3.0, 0.0], std=[0.1, 4.0, 2.0], label_errors={"e": 0.01, "p": 0.5, "q": 0.2})
-    observed = np.array([[10.0, -10.0], [1.0, 1.0]])  # twice the size of p in the training, half that of q
-    np.testing.assert_allclose(known.errors_at(["p", "q"], observed), [1.0, 0.1])
-    partly = model(mean=[0.6, 3.0, 0.0], std=[0.1, 4.0, 2.0], label_errors={"p": 0.5})
-    np.testing.assert_array_equal(partly.errors_at(["p", "q"], observed), [0, 0])
