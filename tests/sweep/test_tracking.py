@@ -105,7 +105,7 @@ def test_each_trial_is_one_run_whoever_trained_it(sweep: layout.SweepFolder, run
 
 def test_the_history_of_each_run_is_that_of_the_trial(sweep: layout.SweepFolder, runs: list[OfflineRun]):
     for number, run in enumerate(runs):
-        rows = read_metrics(sweep.trial(number).metrics).rows
+        rows = [dict(row) for row in read_metrics(sweep.trial(number).metrics).rows]
         if number != 1:
             metrics = layout.read_json(sweep.trial(number).result)["metrics"]
             rows[-1] |= {name: metrics[name] for name in ("test_loss", "test_mae")}
