@@ -1,7 +1,7 @@
 """Suite of this folder on 1, 2 and 4 ranks, with the two stacks of MPI and HDF5 that clusters have.
 
 Each cell is there for a claim of its own: one rank works without others; four ranks are more than there is to read, and
-read serially; two ranks read by MPI-IO. tests/slurm/test_ranks.py runs the suite on four ranks of srun, by MPI-IO.
+read serially; two ranks read by MPI-IO. tests/slurm/test_ranks.py runs it on four ranks of srun, by MPI-IO.
 """
 
 from __future__ import annotations
