@@ -272,7 +272,7 @@ def test_the_command_predicts_with_a_model_of_the_wheel_where_the_data_fit(tmp_p
         assert group["outputs"].shape == (20, 9 - MODELS[name][2], 7)
         assert list(file.attrs["inputs"]) == AXIAL[f"inputs_{name.split('_')[2].partition('+')[0]}"]
     assert glrnn(["predict", folder, str(data), "--out", str(out)]) == 2
-    assert "its test split cannot be told; use --split all" in capsys.readouterr().err
+    assert "Its test split is not known; use --split all" in capsys.readouterr().err
 
 
 def test_inspect_knows_the_names_of_inputs_that_drained_tests_have_of_their_own(tmp_path: Path, capsys):
