@@ -25,6 +25,7 @@ from glrnn_hpc.doctor.probe import RankRecord
 from glrnn_hpc.doctor.report import Check, Report
 from glrnn_hpc.errors import LaunchError
 from glrnn_hpc.launch import local
+from glrnn_hpc.launch.environment import of_local_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -178,6 +179,7 @@ def _run_ranks(mpi_command: Sequence[str], folder: Path) -> str:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [*mpi_command, sys.executable, "-m", "glrnn_hpc.doctor.probe", str(folder)],
+            env=of_local_ranks(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
