@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -354,6 +355,7 @@ def test_debug_does_the_work_in_this_process(tmp_path: Path, capfd: pytest.Captu
     folder = run_sweep(spec, tmp_path / "sweep", cluster="debug", collect=True)
     record = layout.read_json(folder.worker("debug-000").record)
     assert [rank["pid"] for rank in record["ranks"]] == [os.getpid()]
+    assert not {"heartbeat", "watchdog"} & {thread.name for thread in threading.enumerate() if thread.is_alive()}
     assert summarize(folder.root)["trials"]["finished"] == 2
     assert folder.best.provenance.exists()
 
