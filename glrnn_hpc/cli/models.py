@@ -19,16 +19,18 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run; an earlier one is renamed.")],
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key.")] = None,
     wandb: Annotated[
-        str | None, typer.Option(help="offline, online or disabled; default: WANDB_MODE, else offline.")
+        str | None,
+        typer.Option(help="offline, online, disabled or W&B's other modes; default: WANDB_MODE, else offline."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Train one model."""
     from glrnn_hpc import config, layout
     from glrnn_hpc.models.registry import run_config
+    from glrnn_hpc.tracking import names
 
-    if wandb not in (None, "offline", "online", "disabled"):
-        raise ConfigError(f"--wandb: {wandb!r} is not one of offline, online, disabled.")
+    if names.chosen_mode(wandb) != "disabled":
+        names.check_environment()
     keys = config.load_yaml(config_file)
     for setting in settings or []:
         key, equals, value = setting.partition("=")

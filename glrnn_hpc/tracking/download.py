@@ -11,6 +11,7 @@ from typing import Any
 from glrnn_hpc import layout
 from glrnn_hpc.errors import SweepError, TrackingError, one_line
 from glrnn_hpc.search.goal import Order, sign_of
+from glrnn_hpc.tracking import names
 from glrnn_hpc.tracking.bounded_calls import BoundedCalls
 from glrnn_hpc.tracking.server import require_server
 
@@ -40,11 +41,14 @@ def download_best(sweep: str, order: Order | None = None) -> Path:
 
     Raises
     ------
+    ConfigError
+        If W&B's client refuses one of its variables.
     SweepError
         If the server has no such sweep, or no finished run of it with that metric; deleted runs do not count.
     TrackingError
         If the server cannot be reached, there is no key for it, or a file does not arrive.
     """
+    names.check_environment()
     require_server()
     calls = BoundedCalls()
     try:
