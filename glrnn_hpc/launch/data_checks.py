@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from glrnn_hpc.config import RunConfig, split_sizes
-from glrnn_hpc.data.hdf5 import check_same_shapes, read_schema, select_groups
+from glrnn_hpc.data.hdf5 import check_same_shapes, check_values, read_schema, select_groups
 from glrnn_hpc.errors import ConfigError, WindowError
 from glrnn_hpc.search.space import Parameter
 from glrnn_hpc.search.spec import SweepSpec
@@ -20,7 +20,7 @@ def check_data(spec: SweepSpec) -> None:
     Raises
     ------
     DataError, WindowError
-        If the file or a group is missing, merged groups differ, a split is empty, or a window is as long as the
+        If the file, a group or a part of their values is missing, merged groups differ, a split is empty, or a window is as long as the
         sequences.
     """
     schema = read_schema(spec.data_file, experiment_of(spec))
@@ -28,6 +28,7 @@ def check_data(spec: SweepSpec) -> None:
         for experiment_type in _extremes(spec, "experiment_type"):
             groups = select_groups(schema, pressure, experiment_type)
             check_same_shapes(schema, groups)
+            check_values(schema, groups)
             n_sequences = sum(group.n_samples for group in groups)
             for train_frac in _extremes(spec, "train_frac"):
                 for val_frac in _extremes(spec, "val_frac"):
