@@ -9,6 +9,7 @@ JOBS ?= 2
 VENV := .venv
 MPIO := .venv-mpio
 OPENWANDB := .venv-openwandb
+SWEEPS := .venv-sweeps
 PACKAGES := postgresql openmpi-bin libopenmpi-dev libhdf5-openmpi-dev slurmctld slurmd slurm-client chromium
 OUT := runs/main
 TRAINING := surrogate tracking calibration/test_calibrate.py calibration/test_surrogate.py models/test_own_network.py \
@@ -33,11 +34,11 @@ lint: $(VENV)/.installed-dev
 	lint-imports
 
 # The unit tests that need no service and train little: those of $(TRAINING) take minutes of TensorFlow.
-check: lint
+check: lint $(SWEEPS)/.installed
 	python -m pytest tests/unit $(TRAINING:%=--ignore=tests/unit/%) --numprocesses=$(JOBS)
 
 test: lint system-packages
-	$(MAKE) --no-print-directory $(MPIO)/.installed $(OPENWANDB)/.installed
+	$(MAKE) --no-print-directory $(MPIO)/.installed $(OPENWANDB)/.installed $(SWEEPS)/.installed
 	coverage erase
 	coverage run -m pytest --durations=10 --numprocesses=$(JOBS) --no-loadscope-reorder
 	coverage combine --quiet
@@ -48,7 +49,7 @@ test: lint system-packages
 # a browser to look at reports with.
 system-packages:
 	@echo "System packages needed: make, $(PACKAGES), and python3-venv where Python comes without it;" \
-	  "the rest is in $(VENV), $(MPIO) and $(OPENWANDB)."
+	  "the rest is in $(VENV), $(MPIO), $(OPENWANDB) and $(SWEEPS)."
 	@missing=$$(for package in $(PACKAGES); do \
 	  dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q '^install ok installed$$' || echo $$package; done); \
 	[ -z "$$missing" ] || { \
@@ -64,7 +65,7 @@ bench: $(VENV)/.installed-dev
 	python -m pytest tests/benchmarks -s
 
 clean:
-	rm -rf $(VENV) $(MPIO) $(OPENWANDB) build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(MPIO) $(OPENWANDB) $(SWEEPS) build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -103,4 +104,11 @@ $(OPENWANDB)/.installed: $(VENV)/.created .ci/openwandb.txt
 	rm -rf $(OPENWANDB)
 	$(VENV)/bin/python -m venv $(OPENWANDB)
 	$(OPENWANDB)/bin/python -m pip install --quiet --disable-pip-version-check --requirement .ci/openwandb.txt
+	touch $@
+
+# W&B's engine of sweeps, with which the tests compare Hyperband; it asks for an older NumPy than the package needs.
+$(SWEEPS)/.installed: $(VENV)/.created .ci/sweeps.txt
+	rm -rf $(SWEEPS)
+	$(VENV)/bin/python -m venv $(SWEEPS)
+	$(SWEEPS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement .ci/sweeps.txt
 	touch $@

@@ -19,16 +19,18 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run; an earlier one is renamed.")],
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key.")] = None,
     wandb: Annotated[
-        str | None, typer.Option(help="offline, online or disabled; default: WANDB_MODE, else offline.")
+        str | None,
+        typer.Option(help="offline, online, disabled or W&B's other modes; default: WANDB_MODE, else offline."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Train one model."""
     from glrnn_hpc import config, layout
     from glrnn_hpc.models.registry import run_config
+    from glrnn_hpc.tracking import names
 
-    if wandb not in (None, "offline", "online", "disabled"):
-        raise ConfigError(f"--wandb: {wandb!r} is not one of offline, online, disabled.")
+    if names.chosen_mode(wandb) != "disabled":
+        names.check_environment()
     keys = config.load_yaml(config_file)
     for setting in settings or []:
         key, equals, value = setting.partition("=")
@@ -89,9 +91,8 @@ def predict(
         for name, errors in summary["metrics"].items()
     ]
     output: tables.Output = [tables.Table(["label", "unit", "MAE", "RMSE", "R2"], rows)]
-    output.append(
-        f"MSE in standardised units: {summary['mse_standardised']:.4g}, {summary['n_sequences']} sequences ({split})"
-    )
+    scale = "standardised units" if summary["mse_scale"] == "std" else "units of the labels"
+    output.append(f"MSE in {scale}: {summary['mse_standardised']:.4g}, {summary['n_sequences']} sequences ({split})")
     output.append(f"-> {out}")
     if figure is not None:
         plot_predictions(out, figure, summary["metrics"])

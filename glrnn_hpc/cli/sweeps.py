@@ -51,7 +51,8 @@ def sweep(
     ] = 3600,
     collect: Annotated[bool, typer.Option("--collect", help="Export the best model when the workers end.")] = False,
     wandb: Annotated[
-        str | None, typer.Option(help="offline, online or disabled; default: WANDB_MODE, else offline.")
+        str | None,
+        typer.Option(help="offline, online, disabled or W&B's other modes; default: WANDB_MODE, else offline."),
     ] = None,
     wandb_sweep: Annotated[
         str | None, typer.Option(metavar="create|ID", help="Sweep of W&B's server in which the runs arrive.")

@@ -24,6 +24,7 @@ from glrnn_hpc.doctor.checks import RankRequest, check_ranks
 from glrnn_hpc.doctor.probe import RankRecord
 from glrnn_hpc.doctor.report import Check, Report
 from glrnn_hpc.errors import LaunchError
+from glrnn_hpc.import_path import module_command
 from glrnn_hpc.launch import local
 
 logger = logging.getLogger(__name__)
@@ -177,7 +178,7 @@ def _run_ranks(mpi_command: Sequence[str], folder: Path) -> str:
     """Run the probe in ranks until they end or hang; return what they print."""
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [*mpi_command, sys.executable, "-m", "glrnn_hpc.doctor.probe", str(folder)],
+            [*mpi_command, *module_command("glrnn_hpc.doctor.probe"), str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

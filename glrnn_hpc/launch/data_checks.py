@@ -34,13 +34,12 @@ def check_data(spec: SweepSpec) -> None:
                 for val_frac in _extremes(spec, "val_frac"):
                     split_sizes(n_sequences, train_frac, val_frac)
             shortest = min(groups, key=lambda group: group.n_steps)
-            # Sequences are padded by a window, or not at all.
-            is_padded = all(_extremes(spec, "pad_length"))
+            shortest_padding = min(_extremes(spec, "pad_length"))
             for window_size in _extremes(spec, "window_size"):
-                if window_size >= shortest.n_steps + is_padded * window_size:
+                if window_size >= shortest.n_steps + shortest_padding:
                     raise WindowError(
                         f"parameters.window_size: {window_size} does not fit the {shortest.n_steps} steps of "
-                        f"{shortest.name} in {schema.path}; choose at most {shortest.n_steps - 1}."
+                        f"{shortest.name} in {schema.path}; choose at most {shortest.n_steps + shortest_padding - 1}."
                     )
 
 

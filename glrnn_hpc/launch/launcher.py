@@ -4,12 +4,32 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import ClassVar, TypeAlias
 
 from glrnn_hpc import layout
+from glrnn_hpc.import_path import module_command
 from glrnn_hpc.launch.slurm.profile import Profile
 from glrnn_hpc.records.sweep_state import LaunchPlan
 from glrnn_hpc.study.study import SweepStudy
+
+
+def worker_command(root: Path, job: str, n_ranks: int) -> list[str]:
+    """Return the command of a worker, which each of its ranks is one start of.
+
+    Files of the current folder take the place of no library there, as they would with `python -m`.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the sweep.
+    job : str
+        Name of the worker, which no other one has.
+    n_ranks : int
+        Its MPI ranks.
+    """
+    return [*module_command("glrnn_hpc"), "worker", str(root), "--job", job, "--ranks", str(n_ranks)]
+
 
 #: Called with the study about twice a second while a launcher waits.
 OnProgress: TypeAlias = Callable[[SweepStudy], None]
@@ -18,8 +38,9 @@ OnProgress: TypeAlias = Callable[[SweepStudy], None]
 class Launcher(ABC):
     """Launcher of the workers of one sweep; `--cluster module:Class` takes a subclass of the user's own.
 
-    Each worker is one start of `python -m glrnn_hpc worker FOLDER --job NAME --ranks N`, in N MPI ranks; no two workers
-    have the same NAME. Workers end by themselves when the sweep is finished or cancelled.
+    Each worker is one start of `glrnn worker FOLDER --job NAME --ranks N`, in N MPI ranks; no two workers have the same
+    NAME. `worker_command` returns this command as a list. Workers end by themselves when the sweep is finished or
+    cancelled.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from glrnn_hpc import layout, logs, processes
 from glrnn_hpc.errors import WRONG_INPUT, LaunchError, SweepError
-from glrnn_hpc.launch.launcher import Launcher, OnProgress
+from glrnn_hpc.launch.launcher import Launcher, OnProgress, worker_command
 from glrnn_hpc.records.ownership import write_started
 from glrnn_hpc.records.sweep_state import LaunchPlan, read_sweep_state
 from glrnn_hpc.study import liveness
@@ -58,7 +58,7 @@ def command(root: Path, job: str, n_ranks: int) -> list[str]:
     LaunchError
         If more than one rank is wanted and there is no MPI.
     """
-    worker = [sys.executable, "-m", "glrnn_hpc", "worker", str(root), "--job", job, "--ranks", str(n_ranks)]
+    worker = worker_command(root, job, n_ranks)
     if n_ranks == 1:
         return worker
     launcher = mpiexec()

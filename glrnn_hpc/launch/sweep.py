@@ -62,7 +62,7 @@ def run_sweep(
     collect : bool
         Whether the best model is exported when the workers have ended; with slurm by a job of its own.
     wandb : str, optional
-        offline, online or disabled: how the trials are logged to W&B; by default WANDB_MODE, else offline.
+        offline, online, disabled or another mode of W&B, for all trials; by default WANDB_MODE, else offline.
     wandb_sweep : str, optional
         `create`, to make a sweep on W&B's server, or the id of one (ID or entity/project/ID): the runs arrive in it.
     wait : bool

@@ -130,7 +130,11 @@ def draw_learning_curves(trials: Sequence[Trial], spec: SweepSpec) -> CaptionedF
         handles += _draw_bands(axis, trials, spec, spec.early_terminate, last)
         reached = [band for band in spec.early_terminate.bands() if band <= last]
         alt += f"; hyperband compares after the epochs {', '.join(map(str, reached)) or 'beyond those shown'}"
-        caption = "A trial that is worse than the cutoff at a band is stopped; the cutoff falls as trials come in."
+        compared = "value" if spec.early_terminate.strict else "best value so far"
+        caption = (
+            f"A trial whose {compared} is worse than the cutoff at a band is stopped. The cutoff comes from the values "
+            "of all trials at the band; it changes as trials come in."
+        )
     plot_style.legend_below(figure, handles)
     return CaptionedFigure(figure, f"{alt}.", caption)
 
@@ -154,10 +158,9 @@ def _draw_bands(
     above.tick_params(labelsize="small")
     handles = [Line2D([], [], color="0.45", lw=0.9, ls=":", label="band")]
     cutoffs = hyperband.cutoffs([trial.history for trial in trials if trial.history], early_terminate, spec.goal)
-    finite = {band: value for band, value in cutoffs.items() if math.isfinite(value)}
-    if finite:
+    if cutoffs:
         marker = {"color": plot_style.VERMILION, "marker": "_", "ms": 14, "mew": 2.2, "ls": "none"}
-        handles += axis.plot(list(finite), list(finite.values()), zorder=6, label="cutoff by now", **marker)
+        handles += axis.plot(list(cutoffs), list(cutoffs.values()), zorder=6, label="cutoff by now", **marker)
     return handles
 
 

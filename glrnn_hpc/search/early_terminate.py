@@ -13,6 +13,9 @@ _KEYS = ("type", "min_iter", "max_iter", "s", "eta", "strict")
 #: No training has more epochs than this.
 _LAST_BAND = 10**6
 
+#: Multiples of min_iter, as in W&B's engine.
+_MOST_BANDS = 100
+
 #: W&B asks for more than 1; next to it there would be no end of bands.
 _LEAST_ETA = 1.1
 
@@ -30,7 +33,8 @@ class EarlyTerminate:
     eta : float
         Ratio of two bands; the best 1 / eta of the trials at a band go on.
     strict : bool
-        Whether the value at the band is compared, in place of the best value until then.
+        Whether the value at the band is compared, in place of the best value so far. False if it is left out, as W&B's
+        page says; W&B's engine takes true then.
     """
 
     min_iter: int | None = None
@@ -87,18 +91,23 @@ class EarlyTerminate:
         ConfigError
             If neither `min_iter` nor `max_iter` is given.
         """
+        # One division or multiplication after the other, rounded down, as W&B's engine does.
+        bands, band = set[int](), float(self.max_iter or 0)
         if self.max_iter is not None:
-            powers = range(1, (self.s or 0) + 1)
-            epochs = {int(self.max_iter * self.eta**-k + 1e-9) for k in powers}
-            return sorted(epoch for epoch in epochs if epoch >= 1)
+            for _ in range(self.s or 0):
+                band /= self.eta
+                if band < 1:
+                    break
+                bands.add(int(band))
+            return sorted(bands)
         if self.min_iter is None:
             raise ConfigError("early_terminate.min_iter: give min_iter, or max_iter and s.")
-        # With an eta near 1 several powers fall on one epoch.
-        bands, k = set[int](), 0
-        while (epoch := int(self.min_iter * self.eta**k)) <= _LAST_BAND:
-            bands.add(epoch)
-            k += 1
-        return sorted(bands)
+        band = self.min_iter
+        for _ in range(_MOST_BANDS):
+            # With an eta near 1 several bands fall on one epoch.
+            bands.add(int(band))
+            band *= self.eta
+        return sorted(epoch for epoch in bands if epoch <= _LAST_BAND)
 
 
 def _check_values(given: Mapping[str, object]) -> None:

@@ -115,6 +115,7 @@ class Watchdog(threading.Thread):
         super().__init__(name="watchdog", daemon=True)
         self._timeout = timeout
         self._end = end or _end_process
+        self._stopped = threading.Event()
         self._last = time.monotonic()
 
     def progress(self) -> None:
@@ -122,11 +123,16 @@ class Watchdog(threading.Thread):
         self._last = time.monotonic()
 
     def run(self) -> None:
-        """Watch until the process ends."""
+        """Watch until `stop`."""
         while (left := self._last + self._timeout - time.monotonic()) > 0:
-            time.sleep(min(left, 1.0))
+            if self._stopped.wait(min(left, 60.0)):
+                return
         logger.error("no progress for %g s (hang_timeout): this rank ends its worker", self._timeout)
         self._end()
+
+    def stop(self) -> None:
+        """Watch no more: the process may have other work after the trials, as with `--cluster debug`."""
+        self._stopped.set()
 
 
 class Observer:

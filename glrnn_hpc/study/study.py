@@ -186,13 +186,15 @@ class SweepStudy:
         self._set(self._id(claim.number), RELEASED, claim.lease.generation)
 
     @_with_storage_errors
-    def report(self, number: int, epoch: int, value: float) -> bool:
+    def report(self, number: int, at_band: hyperband.BandReport) -> bool:
         """Report the metric of a trial at a band of hyperband; return whether the rule stops the trial."""
         if self.spec.early_terminate is None:
             return False
         pruner = hyperband.HyperbandPruner(self.spec.early_terminate, self.spec.goal)
-        self._storage.set_trial_intermediate_value(self._id(number), epoch, value)
-        return bool(pruner.prune(self._study, self._storage.get_trial(self._id(number))))
+        trial_id = self._id(number)
+        self._set(trial_id, hyperband.BEST_SO_FAR, at_band.best)
+        self._storage.set_trial_intermediate_value(trial_id, at_band.band, at_band.value)
+        return bool(pruner.prune(self._study, self._storage.get_trial(trial_id)))
 
     @_with_storage_errors
     def settle(self, number: int) -> TrialResult:

@@ -76,7 +76,7 @@ def fit(
     stopping = ResumableEarlyStopping(config.patience, earlier)
     best = BestModel(model_file, stopping, is_written_at_once=checkpoint_file is None)
     metrics = MetricsLog(metrics_file, earlier)
-    writers = [metrics, stopping, best] if is_root else [stopping]
+    writers: list[keras.callbacks.Callback] = [metrics, best] if is_root else []
     if checkpoint_file is not None and is_root:
         writers.append(CheckpointWriter(checkpoint_file, config, stopping, callbacks, earlier))
     broadcast, failures = _coordination(compiled)
@@ -96,7 +96,8 @@ def fit(
                 epochs=last_epoch,
                 steps_per_epoch=data.n_batches,
                 validation_data=data.val,
-                callbacks=[DivergenceStop(config.learning_rate), *callbacks, *writers, *broadcast],
+                # Early stopping comes before the others, which can tell that an epoch was the last one.
+                callbacks=[DivergenceStop(config.learning_rate), stopping, *callbacks, *writers, *broadcast],
                 shuffle=False,
                 verbose=0,
             )

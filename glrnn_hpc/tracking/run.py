@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glrnn_hpc import layout
-from glrnn_hpc.errors import TrackingError, one_line
+from glrnn_hpc.errors import ConfigError, TrackingError, one_line
 from glrnn_hpc.records.json_types import JsonObject, JsonValue
+from glrnn_hpc.tracking import names
 from glrnn_hpc.tracking.bounded_calls import BoundedCalls
 from glrnn_hpc.tracking.offline_log import read_log
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     import wandb
 
 logger = logging.getLogger(__name__)
-
-MODES = ("offline", "online", "disabled")
 
 #: Seconds that W&B is waited for: to start a run, to take something, and to finish a run, which uploads it if online.
 START_SECONDS, STEP_SECONDS = 60.0, 30.0
@@ -235,13 +234,18 @@ def tracked_run(
     config : mapping, optional
         The configuration; a run of `wandb agent` brings its own.
     mode : str, optional
-        offline, online or disabled; by default WANDB_MODE, else W&B's own choice for a run of `wandb agent`, else
-        offline.
+        offline, online or disabled, or another name that W&B has for one of them; by default WANDB_MODE, else W&B's
+        own choice for a run of `wandb agent`, else offline.
     folder : Path, optional
         Where the folder `wandb/` goes; WANDB_DIR comes first.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such mode, or W&B's client refuses one of its variables.
     """
     agents = None if "WANDB_SWEEP_ID" in os.environ else "offline"
-    chosen = mode or os.environ.get("WANDB_MODE") or agents
+    chosen = names.chosen_mode(mode) or agents
     given = dict(config or {})
     calls = BoundedCalls()
     if chosen == "disabled":
@@ -255,6 +259,7 @@ def tracked_run(
 
         if wandb.run is not None:
             return wandb.run, False
+        names.check_environment()
         return open_run(target, chosen, config=given or None), True
 
     run: wandb.Run | None = None
@@ -262,6 +267,8 @@ def tracked_run(
     try:
         run, is_ours = calls.call(start, START_SECONDS)
         merged = dict(run.config)
+    except ConfigError:
+        raise
     except Exception as error:
         logger.warning("W&B cannot start, the training goes on without it: %s", one_line(error))
         run, merged = None, given

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glrnn_hpc import layout
-from glrnn_hpc.errors import TrackingError
+from glrnn_hpc.errors import ConfigError, TrackingError
+from glrnn_hpc.records.tracking_settings import read_tracking_settings
+from glrnn_hpc.tracking import names
 from glrnn_hpc.tracking.confirmation import RunConfirmation
 from glrnn_hpc.tracking.offline_log import OfflineLog, read_log
 from glrnn_hpc.tracking.run_from_records import write_run_from_records
@@ -62,10 +64,15 @@ def sync(
 
     Raises
     ------
+    ConfigError
+        If the settings of the sweep name a project or an entity that W&B does not take.
     TrackingError
         If there is no run in `root`, another process sends them, the server cannot be reached, or there is no key for
         it. Nothing has been marked then as sent.
     """
+    names.check_environment()
+    sweep = layout.SweepFolder(root)
+    _check_names(sweep)
     candidates = find_candidates(root)
     if not candidates:
         raise TrackingError(
@@ -74,9 +81,23 @@ def sync(
         )
     if is_dry:
         return [_expected_outcome(candidate, include_unfinished) for candidate in candidates]
-    sweep = layout.SweepFolder(root)
     with _sync_lock(sweep):
         return _Sync(sweep, include_unfinished, timeouts or SyncTimeouts()).run(find_candidates(root))
+
+
+def _check_names(sweep: layout.SweepFolder) -> None:
+    """Check the names in the settings of a sweep, which earlier versions took as they were."""
+    settings = read_tracking_settings(sweep)
+    if settings is None:
+        return
+    try:
+        names.check_project(f"{sweep.tracking}: project", settings.project)
+        if settings.entity is not None:
+            names.check_entity(f"{sweep.tracking}: entity", settings.entity)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error} Correct it there and remove {sweep.trials}/*/wandb: the runs are then written anew."
+        ) from error
 
 
 def _expected_outcome(candidate: Candidate, include_unfinished: bool) -> SyncOutcome:

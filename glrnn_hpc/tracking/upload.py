@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glrnn_hpc.errors import TrackingError
+from glrnn_hpc.import_path import module_command
 from glrnn_hpc.tracking.server import require_server
 
 logger = logging.getLogger(__name__)
@@ -87,9 +87,7 @@ def _upload(
     output: list[str] = []
     process = subprocess.Popen(
         [
-            sys.executable,
-            "-m",
-            "wandb",
+            *module_command("wandb"),
             "sync",
             "--include-online",
             "--include-synced",

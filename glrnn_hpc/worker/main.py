@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -62,7 +63,9 @@ def run(
     preemption = preemption or PreemptionNotice()
     world = ranks.world()
     try:
-        _work(world, root, job, n_ranks, preemption)
+        # A process of one rank may live on, as with `--cluster debug`.
+        with contextlib.ExitStack() as threads:
+            _work(world, root, job, n_ranks, preemption, threads)
         _leave_if_requested(world, root, preemption)
         # The shared arrays must not be mapped away under a batch that is still being prepared.
         gc.collect()
@@ -102,7 +105,14 @@ def _leave_if_requested(world: ranks.Ranks, root: Path, preemption: PreemptionNo
         os._exit(MORE_TO_DO)
 
 
-def _work(world: ranks.Ranks, root: Path, job: str | None, n_ranks: int | None, preemption: PreemptionNotice) -> None:
+def _work(
+    world: ranks.Ranks,
+    root: Path,
+    job: str | None,
+    n_ranks: int | None,
+    preemption: PreemptionNotice,
+    threads: contextlib.ExitStack,
+) -> None:
     if n_ranks is not None and world.size != n_ranks:
         raise LaunchError(
             f"{n_ranks} ranks were asked for, but this worker has {world.size}: mpiexec and mpi4py use different "
@@ -116,13 +126,16 @@ def _work(world: ranks.Ranks, root: Path, job: str | None, n_ranks: int | None, 
     _register(world, study.folder, folder)
     timeline = Timeline(folder.utilisation, world.rank)
     timeline.begin("import", ago=processes.seconds_since_start())
+    watchdog = liveness.Watchdog(timing.hang_timeout)
+    watchdog.start()
+    if world.size == 1:
+        threads.callback(watchdog.stop)  # with more ranks, the last steps of MPI may hang too
     heartbeat = liveness.Heartbeat(folder, timing.heartbeat)
+    threads.callback(heartbeat.stop)
     if world.rank == 0:
         heartbeat.beat()
         heartbeat.start()
         liveness.clean_up(study.folder)
-    watchdog = liveness.Watchdog(timing.hang_timeout)
-    watchdog.start()
     node = world.on_node()
     group = node.in_groups(study.spec.ranks_per_trial)
     # Only now: importing TensorFlow takes seconds, and a worker is to be seen at once.
@@ -150,9 +163,8 @@ def _work(world: ranks.Ranks, root: Path, job: str | None, n_ranks: int | None, 
     else:
         trainer.follow()
     timeline.write()
-    # The others may still hold trials.
+    # The heart beats on meanwhile: the others may still hold trials.
     world.barrier()
-    heartbeat.stop()
 
 
 def _register(world: ranks.Ranks, sweep: layout.SweepFolder, folder: layout.WorkerFolder) -> None:

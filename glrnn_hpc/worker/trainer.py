@@ -287,12 +287,16 @@ class Pruning(keras.callbacks.Callback):
             return
         self._history.append(float((logs or {})[spec.metric]))
         pruner = hyperband.HyperbandPruner(spec.early_terminate, spec.goal)
-        if not pruner.is_band(epoch + 1):
+        if (at_band := pruner.report_of(self._history)) is None:
             return
         try:
-            self.is_pruned = self._study.report(self._number, epoch + 1, pruner.value_to_report(self._history))
+            is_worse = self._study.report(self._number, at_band)
         except StorageError as error:
             logger.warning("trial %d is not compared with others after epoch %d: %s", self._number, epoch + 1, error)
+            return
+        # After its last epoch, by number or by patience, there is nothing left to stop: the trial is finished.
+        is_last = self.model.stop_training or epoch + 1 == self.params["epochs"]
+        self.is_pruned = is_worse and not is_last
         if self.is_pruned:
             self.model.stop_training = True
 

@@ -16,6 +16,7 @@ from glrnn_hpc import config
 from tests.mpi.test_matrix import MPIO
 from tests.slurm.conftest import PROFILE, REPOSITORY
 from tests.unit.doctor.test_doctor import TIMED
+from tests.users_files import names_that_were_run, write_files_named_like_libraries
 
 Doctor = Callable[..., dict[str, Any]]
 
@@ -72,9 +73,11 @@ def test_two_nodes_with_ranks_in_containers_are_well(doctor: Doctor, tmp_path: P
     (tmp_path / "apptainer").chmod(0o755)
     (tmp_path / "marks").touch()
     python = f"{tmp_path}/apptainer exec --nv image.sif {MPIO}"
+    write_files_named_like_libraries(tmp_path)
     found = doctor(0, "--json", nodes=2, python=python, mpi_library=None, scratch="/tmp")
     assert [check for check in found["checks"] if check["status"] != "ok" and check["name"] not in TIMED] == []
     checks = named(found)
+    assert names_that_were_run(tmp_path) == []
     assert sorted((tmp_path / "marks").read_text().splitlines()) == ["node1 0", "node1 1", "node2 2", "node2 3"]
     assert checks["nodes"]["found"] == "2 on node1, 2 on node2"
     assert checks["MPI"]["found"].startswith("4 ranks see each other (Open MPI")

@@ -14,6 +14,7 @@ from glrnn_hpc import layout
 from glrnn_hpc.records.ownership import Owner
 from glrnn_hpc.study import leases, liveness
 from tests.slurm.conftest import TIMES, Site, process_of
+from tests.users_files import names_that_were_run, write_files_named_like_libraries
 
 SIZE = ("--workers", "2", "--ranks-per-worker", "2")
 
@@ -58,7 +59,9 @@ def place(request: pytest.FixtureRequest, sleeping: Site) -> Iterator[Place]:
 
 
 def test_the_workers_that_were_asked_for_do_all_trials_and_no_more_come_afterwards(place: Place):
+    write_files_named_like_libraries(place.site.folder)
     place.start(6, 30)
+    assert names_that_were_run(place.site.folder) == []
     found = place.status()
     assert (found["state"], found["trials"]["finished"]) == ("finished", 6)
     owners = [row["where"].split(":") for row in found["table"]]

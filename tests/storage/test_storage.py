@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import math
 import os
 import signal
 import stat
@@ -21,6 +20,7 @@ import pytest
 from glrnn_hpc import layout
 from glrnn_hpc.errors import StorageError, SweepError
 from glrnn_hpc.records.sweep_state import LaunchPlan
+from glrnn_hpc.search.hyperband import BEST_SO_FAR, BandReport
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.study import creation, liveness, storage, study
 from tests.unit.study.test_study import owner, settle, sweep
@@ -54,14 +54,16 @@ def test_any_process_tells_a_running_trial_of_another_one(url: str | None, tmp_p
     assert seen.slots()[0].value == 2.0
 
 
-def test_values_at_bands_may_be_infinite(url: str | None, tmp_path: Path):
+def test_the_study_keeps_the_value_at_a_band_and_the_best_so_far(url: str | None, tmp_path: Path):
     rule = {"type": "hyperband", "min_iter": 1}
     seen = make(tmp_path / "sweep", 3, url, early_terminate=rule)
     claims = [seen.claim(owner()) for _ in range(3)]
-    assert not seen.report(claims[0].number, 1, 0.5)
-    assert seen.report(claims[1].number, 1, math.inf)
-    assert not seen.report(claims[2].number, 1, 0.1)
-    assert study.SweepStudy(seen.folder)._trials()[1].intermediate_values == {1: math.inf}
+    assert not seen.report(claims[0].number, BandReport(1, 0.5, 0.4))
+    assert seen.report(claims[1].number, BandReport(1, 0.9, 0.6))
+    assert not seen.report(claims[2].number, BandReport(1, 0.6, 0.5))
+    kept = study.SweepStudy(seen.folder)._trials()
+    assert [trial.intermediate_values for trial in kept] == [{1: 0.5}, {1: 0.9}, {1: 0.6}]
+    assert [trial.user_attrs[BEST_SO_FAR] for trial in kept] == [0.4, 0.6, 0.5]
 
 
 def test_bayes_works_on_it(url: str | None, tmp_path: Path):
@@ -182,7 +184,7 @@ def test_a_full_disk_is_one_error_and_loses_nothing(tmp_path: Path):
 
 HOLDER = """
 import sys, time
-from glrnn_hpc.search import storage
+from glrnn_hpc.study import storage
 from pathlib import Path
 journal = Path(sys.argv[1])
 backend = storage.TornTailBackend(journal, grace_period=3)

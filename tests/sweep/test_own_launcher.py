@@ -21,9 +21,8 @@ from tests.sweep.test_sweep import glrnn, until
 #: Workers are plain background processes of one rank.
 OWN = '''
 import subprocess
-import sys
 
-from glrnn_hpc.launch import Launcher
+from glrnn_hpc.launch import Launcher, worker_command
 from glrnn_hpc.study import liveness
 from glrnn_hpc.study.study import SweepStudy
 
@@ -47,7 +46,7 @@ class BackgroundLauncher(Launcher):
     def _start_one(self, job):
         worker = self.folder.worker(job)
         worker.root.mkdir()
-        command = [sys.executable, "-m", "glrnn_hpc", "worker", self.folder.root, "--job", job, "--ranks", "1"]
+        command = worker_command(self.folder.root, job, 1)
         with worker.stdout.open("wb") as stdout, worker.stderr.open("wb") as stderr:
             return subprocess.Popen(command, stdout=stdout, stderr=stderr, stdin=subprocess.DEVNULL)
 
@@ -70,7 +69,10 @@ CLUSTER = "my_background:BackgroundLauncher"
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with the launcher, whose module of another test's folder is forgotten."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "my_background", raising=False)
     (tmp_path / "my_background.py").write_text(OWN)
     return tmp_path
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from tests.conftest import write_steps
 from tests.losses import losses_of
 from tests.sleepers.trainer import HURRY
 from tests.sweep.sweeps import owners, spec_of
+from tests.users_files import names_that_were_run, write_files_named_like_libraries
 
 
 def until(condition: Any, seconds: float = 120) -> None:
@@ -209,6 +211,7 @@ class Smoothed(PreprocessorTriaxialCompression):
 def test_a_preprocessor_of_the_users_own_is_searched_trained_and_verified(tmp_path: Path):
     write_steps(tmp_path / "a.hdf5")
     (tmp_path / "my_smoothing.py").write_text(OWN)
+    write_files_named_like_libraries(tmp_path)
     keys = {"preprocessor": "my_smoothing:Smoothed", "raw_data": "a.hdf5", "smoothing": {"values": [1, 100]}}
     keys |= {"lstm_units": 4, "dense_units": 4, "epochs": 1, "window_size": 3}
     (tmp_path / "s.yaml").write_text(config.dump_yaml({"method": "grid", "parameters": keys}))
@@ -226,6 +229,7 @@ def test_a_preprocessor_of_the_users_own_is_searched_trained_and_verified(tmp_pa
     expected = (np.arange(12) - stats["mean"][0]) / stats["std"][0] / best["config"]["smoothing"]
     np.testing.assert_allclose(labels.numpy()[:, 0], expected, atol=1e-5)
     assert best["config"] == {"smoothing": 100}
+    assert names_that_were_run(tmp_path) == []
     told = layout.read_json(tmp_path / "sweep/best/provenance.json")
     assert [(row["name"], row["min"]) for row in told["parameters"][:2]] == [("E", None), ("v", None)]
     # Errors of its own windows, scaled back and standardised again, are what the training logged.
@@ -354,6 +358,7 @@ def test_debug_does_the_work_in_this_process(tmp_path: Path, capfd: pytest.Captu
     folder = run_sweep(spec, tmp_path / "sweep", cluster="debug", collect=True)
     record = layout.read_json(folder.worker("debug-000").record)
     assert [rank["pid"] for rank in record["ranks"]] == [os.getpid()]
+    assert not {"heartbeat", "watchdog"} & {thread.name for thread in threading.enumerate() if thread.is_alive()}
     assert summarize(folder.root)["trials"]["finished"] == 2
     assert folder.best.provenance.exists()
 

@@ -22,6 +22,7 @@ from glrnn_hpc.study import liveness
 from glrnn_hpc.tracking.offline_runs import offline_runs
 from tests.conftest import write_steps
 from tests.offline import OfflineRun, metrics_of, newest
+from tests.users_files import names_that_were_run, write_files_named_like_libraries
 
 EPOCHS = 30
 STATES = ("finished", "failed", "finished", "pruned")
@@ -57,6 +58,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> layout.SweepFolder:
     content = {"method": "grid", "name": "night", "early_terminate": early, "parameters": keys}
     content["metric"] = {"name": "val_loss", "goal": "minimize"}
     (root / "s.yaml").write_text(config.dump_yaml(content))
+    write_files_named_like_libraries(root)
     start = ["sweep", "s.yaml", "--out", "sweep", "--ranks-per-worker", 1, "--no-wait", "--heartbeat", "0.2"]
     started = glrnn(root, *start, "--wandb", "offline", "--wandb-sweep", "me/dem/ab12cd34")
     assert started.returncode == 0, started.stderr
@@ -76,6 +78,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> layout.SweepFolder:
     assert (given_back.exit_code, given_back.is_preempting) == (75, True)
     assert given_back.summary["state"] == "given back"
     resume_sweep(folder.root)
+    assert names_that_were_run(root) == []
     return folder
 
 

@@ -45,21 +45,40 @@ def test_a_neighbour_is_found_during_the_import_and_when_it_is_imported_later(tm
     assert total() == 3
 
 
-def test_a_module_of_the_folder_comes_before_another_of_its_name_and_hides_none_afterwards(
-    tmp_path: Path, path: list[str]
-):
+@pytest.mark.parametrize("name", ["queue", "of_both_folders", "sys"])
+def test_a_library_stays_itself_and_a_file_of_its_name_is_refused(name: str, tmp_path: Path, path: list[str]):
     installed, own = tmp_path / "installed", tmp_path / "own"
     for folder in (installed, own):
         folder.mkdir()
-        for name in ("of_both_folders", "other_of_both_folders"):
-            (folder / f"{name}.py").write_text(f"def folder():\n    return {folder.name!r}\n")
+        (folder / "of_both_folders.py").write_text("def own():\n    return 1\n")
+    if name != "of_both_folders":
+        (own / f"{name}.py").write_text("raise SystemExit('run in place of the library')\n")
     path.insert(0, str(installed))
-    chosen = import_reference("of_both_folders:folder", "network", directory=own)
-    assert callable(chosen)
-    assert chosen() == "own"
-    import other_of_both_folders
+    with pytest.raises(
+        ConfigError, match=rf"^network: {name} is .*, and {own / name}\.py is never taken .* my_{name}\.py"
+    ):
+        import_reference(f"{name}:own", "network", directory=own)
 
-    assert other_of_both_folders.folder() == "installed"
+
+def test_what_the_users_module_imports_are_libraries_and_not_files_of_their_names(tmp_path: Path, path: list[str]):
+    installed, own = tmp_path / "installed", tmp_path / "own"
+    for folder in (installed, own):
+        folder.mkdir()
+        (folder / "a_library.py").write_text(f"FOLDER = {folder.name!r}\n")
+    (own / "with_a_library.py").write_text("import a_library\n\ndef folder():\n    return a_library.FOLDER\n")
+    path.insert(0, str(installed))
+    chosen = import_reference("with_a_library:folder", "network", directory=own)
+    assert callable(chosen)
+    assert chosen() == "installed"
+
+
+def test_a_module_of_another_folder_that_was_imported_before_is_not_taken_for_it(tmp_path: Path, path: list[str]):
+    for folder in (tmp_path / "first", tmp_path / "second"):
+        folder.mkdir()
+        (folder / "of_two_sweeps.py").write_text(f"def folder():\n    return {folder.name!r}\n")
+    import_reference("of_two_sweeps:folder", "network", directory=tmp_path / "first")
+    with pytest.raises(ConfigError, match=r"of_two_sweeps is .*first/of_two_sweeps\.py here, .* another process"):
+        import_reference("of_two_sweeps:folder", "network", directory=tmp_path / "second")
 
 
 def test_a_failed_import_leaves_the_path_as_it_was(tmp_path: Path, path: list[str]):

@@ -11,6 +11,7 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError, JobPaths
 
 from glrnn_hpc.errors import LaunchError
+from glrnn_hpc.import_path import without_current_folder
 from glrnn_hpc.launch.slurm.commands import error_text
 from glrnn_hpc.launch.slurm.profile import Profile
 
@@ -42,7 +43,7 @@ class Submitter:
     """
 
     def __init__(self, folder: Path, profile: Profile, **parameters: Any) -> None:
-        self._executor = submitit.SlurmExecutor(folder, python=profile.python_command())
+        self._executor = submitit.SlurmExecutor(folder, python=without_current_folder(profile.python_command()))
         given = {name: getattr(profile, name) for name in _SAME_NAMES if getattr(profile, name) is not None}
         # submitit prefers an option of the profile to what is given here, such as the dependency of a collector.
         options = {key: value for key, value in profile.sbatch_options().items() if key not in parameters}

@@ -16,6 +16,7 @@ from glrnn_hpc.doctor import machine, probe
 from glrnn_hpc.doctor.checks import SLOW_IMPORT, SLOW_LOCK, RankRequest, check_ranks
 from glrnn_hpc.doctor.report import Check
 from glrnn_hpc.launch import local
+from tests.users_files import names_that_were_run, write_files_named_like_libraries
 
 REPOSITORY = Path(__file__).parents[3]
 #: What may be slow on a busy machine, which is a warning.
@@ -84,8 +85,9 @@ sys.exit(status)
 def test_this_machine_is_well_and_nothing_is_left_and_the_doctor_itself_loads_neither_tensorflow_nor_mpi(
     tmp_path: Path,
 ):
+    write_files_named_like_libraries(tmp_path)
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", f"import sys; del sys.path[0]\n{PROGRAM}"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
@@ -104,6 +106,7 @@ def test_this_machine_is_well_and_nothing_is_left_and_the_doctor_itself_loads_ne
     assert "imported in" in checks["TensorFlow"]
     assert {"Python", "packages", "wandb", "GrainLearning", "Slurm", "GPUs", "os.link", "lock", "HDF5"} <= {*checks}
     assert (found["problems"], found["is_incomplete"], found["log"]) == (0, False, "")
+    assert names_that_were_run(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
 

@@ -56,27 +56,51 @@ def test_before_the_first_band_nobody_is_stopped():
     assert stopped(MIN_ITER, 2) == set()
 
 
-def test_the_best_so_far_is_compared_if_not_strict():
-    # Best of epochs 1..3: a .78, b .84, c .66, d .79, e .66, f .99. Six values, sorted .66 .66 .78 .79 .84 .99;
-    # the one at int(6 / 3) = 2 is .78. Strictly worse: b, d, f.
-    assert stopped(MIN_ITER, 3) == {"b", "d", "f"}
-    # Between two bands the last one reached counts.
-    assert stopped(MIN_ITER, 5) == {"b", "d", "f"}
-    # Best of 1..7: a .75, b .79, c .52, d .77, e .52, f .99; at int(6 / 7) = 0 is .52. Worse: a, b, d, f.
-    assert stopped(BAND_7, 7) == {"a", "b", "d", "f"}
+def test_the_best_so_far_is_compared_with_the_values_of_the_others_at_the_band_if_not_strict():
+    # At epoch 3: a .78, b .84, c .66, d .79, e .66; f has one number only. Five values, sorted .66 .66 .78 .79 .84; the
+    # one at int(5 / 3) = 1 is .66. Strictly worse: a, b, d.
+    assert stopped(MIN_ITER, 3) == {"a", "b", "d"}
+    # Between two bands the last one reached counts, and the best so far.
+    assert stopped(MIN_ITER, 5) == {"a", "b", "d"}
+    # At epoch 7: a .75, b .79, c .52, d .77, e .53; at int(5 / 7) = 0 is .52. The best of e is .52. Worse: a, b, d.
+    assert stopped(BAND_7, 7) == {"a", "b", "d"}
 
 
 def test_the_value_at_the_band_is_compared_if_strict():
-    # At epoch 7: a .75, b .79, c .52, d .77, e .53, f nan, the worst. Cutoff .52; e is worse now.
-    assert stopped({**BAND_7, "strict": True}, 7) == {"a", "b", "d", "e", "f"}
-    # At epoch 9: a .71, b .78, c .53, d .76, e .48, f nan: sorted .48 .53 .71 .76 .78 nan; at 2 is .71. Worse: b, d, f.
-    assert stopped({**MIN_ITER, "strict": True}, 9) == {"b", "d", "f"}
+    # As above; e is worse now, as its .53 of epoch 7 counts.
+    assert stopped({**BAND_7, "strict": True}, 7) == {"a", "b", "d", "e"}
+    # At epoch 9: a .71, b .78, c .53, d .76, e .48: sorted .48 .53 .71 .76 .78; at 1 is .53. Worse: a, b, d.
+    assert stopped({**MIN_ITER, "strict": True}, 9) == {"a", "b", "d"}
+
+
+def test_a_run_that_was_better_before_the_band_does_not_lower_the_cutoff_of_others():
+    better_before, steady = [1.0, 3.0], [2.0, 2.0]
+    rule = {"type": "hyperband", "min_iter": 2, "eta": 3}
+    # The cutoff is the lower value at epoch 2, which is 2.
+    for history in (better_before, steady):
+        assert not hyperband.should_stop(history, [better_before, steady], rule, "minimize")
+    assert hyperband.should_stop(better_before, [better_before, steady], {**rule, "strict": True}, "minimize")
+
+
+def test_values_that_are_no_finite_numbers_do_not_count_as_epochs():
+    rule, good = {"type": "hyperband", "min_iter": 2, "eta": 9}, [1.0, 1.0]
+    for broken in (math.nan, math.inf, -math.inf):
+        two = [broken, 5.0]
+        assert not hyperband.should_stop(two, [two, good], rule, "minimize"), "one number is before the band"
+        three = [broken, 5.0, 4.0]
+        assert hyperband.should_stop(three, [three, good], rule, "minimize")
+        assert hyperband.cutoffs([three], EarlyTerminate.from_config(rule), "minimize") == {2: 4.0}
+        pruner = hyperband.HyperbandPruner(EarlyTerminate.from_config(rule), "minimize")
+        assert pruner.report_of(two) is None
+        assert pruner.report_of([*two, broken]) is None
+        assert pruner.report_of(three) == hyperband.BandReport(2, 4.0, 4.0)
+        assert pruner.report_of([*three, broken]) is None, "a band is reported once"
 
 
 def test_with_max_iter_and_another_eta():
-    # Bands 2 and 4 of max_iter 8, eta 2, s 2. Best of 1..4: a .76, b .82, c .62, d .78, e .59, f .99:
-    # sorted .59 .62 .76 .78 .82 .99, the one at int(6 / 2) = 3 is .78. Worse: b, f.
-    assert stopped({"type": "hyperband", "max_iter": 8, "s": 2, "eta": 2}, 4) == {"b", "f"}
+    # Bands 2 and 4 of max_iter 8, eta 2, s 2. At epoch 4: a .76, b .82, c .62, d .78, e .59:
+    # sorted .59 .62 .76 .78 .82, the one at int(5 / 2) = 2 is .76. Worse: b, d.
+    assert stopped({"type": "hyperband", "max_iter": 8, "s": 2, "eta": 2}, 4) == {"b", "d"}
 
 
 def test_a_goal_to_maximize_is_the_mirror_image():
@@ -101,14 +125,14 @@ def test_one_run_alone_is_never_stopped_and_of_two_the_worse_one_is():
     ("rule", "survivors"),
     [
         # Epoch 3, in the order of arrival: a .78 is alone; b .84 is worse than .78, at int(2 / 3) = 0; c .66 leads;
-        # d .79 is worse than .78, at int(4 / 3) = 1; e .66 is as good as .66; f is worse than .78, at 2.
-        # Epoch 9: a .71 is alone, c .52 (or .53) and e .44 (or .48) are better than it.
-        (MIN_ITER, {"a", "c", "e"}),
-        ({**MIN_ITER, "strict": True}, {"a", "c", "e"}),
+        # d .79 is worse than .78, at int(4 / 3) = 1; e .66 is as good as .66; f never gets there.
+        # Epoch 9: a .71 is alone, c .53 and e .48 are better than it.
+        (MIN_ITER, {"a", "c", "e", "f"}),
+        ({**MIN_ITER, "strict": True}, {"a", "c", "e", "f"}),
         # Epoch 7, only the best passes: a .75 is alone; b .79 is worse; c .52 leads; d .77 is worse; e has .52 as its
         # best and .53 at the band.
-        (BAND_7, {"a", "c", "e"}),
-        ({**BAND_7, "strict": True}, {"a", "c"}),
+        (BAND_7, {"a", "c", "e", "f"}),
+        ({**BAND_7, "strict": True}, {"a", "c", "f"}),
     ],
 )
 @pytest.mark.parametrize(("goal", "sign"), [("minimize", 1), ("maximize", -1)])
@@ -126,9 +150,10 @@ def test_the_pruner_stops_a_replayed_sweep_where_the_rule_does(
     for epoch in range(1, 10):
         for name in sorted(running):
             histories[name].append(sign * CURVES[name][epoch - 1])
-            if not pruner.is_band(epoch):
+            if (at_band := pruner.report_of(histories[name])) is None:
                 continue
-            trials[name].report(pruner.value_to_report(histories[name]), epoch)
+            trials[name].set_user_attr(hyperband.BEST_SO_FAR, at_band.best)
+            trials[name].report(at_band.value, at_band.band)
             expected = hyperband.should_stop(histories[name], list(histories.values()), rule, goal)
             frozen = kept.get_trial(trials[name]._trial_id)
             assert pruner.prune(study, frozen) == expected, (name, epoch)

@@ -114,6 +114,15 @@ def test_a_rank_without_progress_ends_itself(caplog):
     assert "no progress for 0.2 s (hang_timeout)" in caplog.text
 
 
+def test_a_watchdog_that_is_stopped_ends_no_process(caplog):
+    ended = []
+    watchdog = liveness.Watchdog(0.2, end=lambda: ended.append(True))
+    watchdog.start()
+    watchdog.stop()
+    watchdog.join(10)
+    assert (watchdog.is_alive(), ended, caplog.text) == (False, [], "")
+
+
 def test_what_dead_processes_left_is_removed_and_what_living_ones_write_is_kept(sweep: layout.SweepFolder):
     host, dead = socket.gethostname(), ended_pid()
     trial = sweep.trial(0).checkpoint(1)

@@ -57,6 +57,17 @@ def test_divergence_is_seen_before_the_epoch_ends(tiny, tmp_path: Path):
     assert len(n_batches) < Feed(configured(preprocessor, config)).prepare(preprocessor).n_batches
 
 
+def test_a_callback_knows_that_patience_ends_the_training_with_this_epoch(tiny, tmp_path: Path):
+    # Nothing is learned at this rate, so that the second epoch is not better than the first one.
+    config = tiny(learning_rate=1e-12, epochs=5, patience=1)
+    preprocessor = PreprocessorTriaxialCompression(**config)
+    is_last: list[bool] = []
+    look = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: is_last.append(look.model.stop_training))
+    folder = layout.RunFolder(tmp_path / "run")
+    train.run_training(preprocessor, configured(preprocessor, config), folder, callbacks=[look])
+    assert is_last == [False, True]
+
+
 class Doubled(PreprocessorTriaxialCompression):
     """A user's subclass that changes the data sets and not the arrays."""
 

@@ -347,6 +347,7 @@ def test_how_a_sweep_is_tracked_is_decided_once(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "sometimes")
     with pytest.raises(ConfigError, match="WANDB_MODE: 'sometimes' is not one of offline, online, disabled"):
         run_sweep(spec_of(tmp_path), tmp_path / "no", n_workers=0)
+    monkeypatch.delenv("WANDB_MODE")
     for wrong, sweep_id, message in (
         ("off", None, "--wandb: 'off' is not one of"),
         ("disabled", "ab12", "--wandb-sweep: no run would arrive there"),

@@ -1,0 +1,43 @@
+"""Import path of Python without the current folder, where files of the user's would take the place of libraries.
+
+`python -m` puts the current folder first: an `optuna.py` or a `queue.py` that lies there would be run as the library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import sys
+from pathlib import Path
+
+#: Program that does what `python -m MODULE ARGUMENTS` does, without the current folder; for every version of Python, as
+#: the option -P came with 3.11. Until runpy is imported it uses nothing that Python has not loaded at its start.
+_PROGRAM = (
+    "import os, sys; "
+    'here = {"", "."} & {*os.environ.get("PYTHONPATH", "-").split(os.pathsep)} and os.getcwd(); '
+    'sys.path[:] = [each for each in sys.path if each not in ("", here)]; '
+    "import runpy; "
+    'at = sys.argv.index("-m"); module = sys.argv[at + 1]; del sys.argv[1 : at + 2]; '
+    'runpy.run_module(module, run_name="__main__", alter_sys=True)'
+)
+
+
+def module_command(module: str) -> list[str]:
+    """Return the command that runs a module with this Python; what is appended are its arguments."""
+    return [sys.executable, "-c", _PROGRAM, "-m", module]
+
+
+def without_current_folder(python: str) -> str:
+    """Return a shell's command of Python to which `-m MODULE ARGUMENTS` is appended."""
+    return f"{python} -u -c {shlex.quote(_PROGRAM)}"
+
+
+def leave_out_current_folder() -> None:
+    """Take the current folder off this process's path, if `python -m` or an empty part of PYTHONPATH put it there."""
+    with contextlib.suppress(FileNotFoundError):  # the folder was removed
+        here = ("", str(Path.cwd()))
+        if not getattr(sys.flags, "safe_path", False) and sys.path[:1] and sys.path[0] in here:
+            del sys.path[0]
+        if {"", "."} & {*os.environ.get("PYTHONPATH", "-").split(os.pathsep)}:
+            sys.path[:] = [each for each in sys.path if each not in here]
