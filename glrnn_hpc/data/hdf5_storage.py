@@ -206,8 +206,8 @@ def _look_at_sources(dataset: h5py.Dataset, where: str, main_file: str, found: _
                 continue
             if not _is_inside(source.src_space, entry, n_values):
                 found.problems.append(
-                    f"{where} has a part of its values in {path}, whose {source.dset_name} has the shape {entry.shape}: "
-                    "this part needs another one"
+                    f"{where} has a part of its values in {path}, whose {source.dset_name} has the shape "
+                    f"{entry.shape}: this part needs another one"
                 )
             _look_at(entry, main_file, found)
     if n_mapped < dataset.size:
@@ -253,7 +253,5 @@ def _resolved(name: str, own: Path, variable: str, dataset: h5py.Dataset | None 
     places = [given] if given.is_absolute() else []
     places += [Path(prefix.replace("${ORIGIN}", origin), short) for prefix in prefixes]
     places += [Path(origin, short), Path(short), own.resolve().parent / short]
-    # A source that is not there is reported by the first place that the file itself names.
-    return next(
-        (place for place in places if place.is_file()), places[0] if given.is_absolute() else Path(origin, name)
-    )
+    expected = given if given.is_absolute() else Path(origin, name)
+    return next((place for place in places if place.is_file()), expected)

@@ -315,8 +315,8 @@ def _check_finite(schema: Schema, name: str, values: Array, start: int) -> None:
     bad = positions[0]
     group, _, kind = name.strip("/").rpartition("/")
     raise DataError(
-        f"{schema.path}: {group}/{kind} holds NaN or infinite values, or such beyond the limits of float32, the first one in "
-        f"{getattr(schema, kind)[bad[-1]]} of sample {start + bad[0]}; `glrnn inspect` lists them all."
+        f"{schema.path}: {group}/{kind} holds NaN or infinite values, or such beyond the limits of float32, the first "
+        f"one in {getattr(schema, kind)[bad[-1]]} of sample {start + bad[0]}; `glrnn inspect` lists them all."
     )
 
 

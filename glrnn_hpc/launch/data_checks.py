@@ -20,8 +20,8 @@ def check_data(spec: SweepSpec) -> None:
     Raises
     ------
     DataError, WindowError
-        If the file, a group or a part of their values is missing, merged groups differ, a split is empty, or a window is as long as the
-        sequences.
+        If the file, a group or a part of their values is missing, merged groups differ, a split is empty, or a window
+        is as long as the sequences.
     """
     schema = read_schema(spec.data_file, experiment_of(spec))
     for pressure in _extremes(spec, "pressure"):

@@ -72,7 +72,7 @@ def test_a_folder_is_named_as_one_with_a_file_in_it(steps_file: Path, read: Any)
 
 @pytest.fixture
 def zstd_file(steps_file: Path) -> Path:
-    """Return the file of steps with Zstandard in place of gzip, written by a process of its own, which has the filter."""
+    """Return the file of steps compressed by Zstandard; a process of its own writes it, which has the filter."""
     path = steps_file.parent / "zstd.hdf5"
     _run(
         "import h5py, hdf5plugin, sys\n"
@@ -88,9 +88,7 @@ def zstd_file(steps_file: Path) -> Path:
 
 def test_a_missing_filter_is_named_with_what_brings_it(zstd_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HDF5_PLUGIN_PATH", raising=False)
-    message = (
-        r"outputs is compressed by the filter Zstandard \(number 32015\), which this HDF5 lacks; `pip install hdf5pl"
-    )
+    message = r"outputs is compressed by the filter Zstandard \(number 32015\), which this HDF5 lacks; `pip install"
     for read in (read_data, inspect):
         with pytest.raises(DataError, match=message):
             read(zstd_file)
