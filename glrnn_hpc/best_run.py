@@ -17,7 +17,8 @@ from glrnn_hpc.experiments.registry import KEY as EXPERIMENT
 from glrnn_hpc.experiments.registry import is_built_in
 from glrnn_hpc.preprocessor.base import Preprocessor
 from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
-from glrnn_hpc.preprocessor.from_file import preprocessor_of_file
+from glrnn_hpc.preprocessor.from_file import preprocessor_of_model
+from glrnn_hpc.search.goal import order_of
 from glrnn_hpc.search.sweep import PREPROCESSOR, build_preprocessor, preprocessor_of
 from glrnn_hpc.study import ranking
 from glrnn_hpc.tracking.download import download_best
@@ -44,11 +45,20 @@ class BestRun:
     trial: ranking.BestTrial | None = None
 
 
-def find_best(sweep: str | Path) -> BestRun:
+def find_best(sweep: str | Path, order: str | None = None) -> BestRun:
     """Return the best run of a sweep: of a folder, or of entity/project/id on W&B's server, downloaded then.
+
+    Parameters
+    ----------
+    sweep : path or str
+        The folder, or entity/project/id.
+    order : str, optional
+        Metric that ranks the runs, as W&B's client writes it; see `search.goal.order_of`. By default that of the sweep.
 
     Raises
     ------
+    ConfigError
+        If `order` names no metric, or none that the trials have.
     SweepError
         If there is no such sweep, or it has no finished run.
     ModelError
@@ -56,11 +66,12 @@ def find_best(sweep: str | Path) -> BestRun:
     TrackingError
         If the server cannot be reached.
     """
+    ranked_by = None if order is None else order_of(order)
     root = Path(sweep)
     if root.is_dir() or root.is_absolute() or len(str(sweep).split("/")) != 3 or "" in str(sweep).split("/"):
-        trial = ranking.best_trial(root)
+        trial = ranking.best_trial(root, ranked_by)
         return BestRun(f"trial {trial.number}", trial.folder, trial)
-    folder = layout.RunFolder(download_best(str(sweep)))
+    folder = layout.RunFolder(download_best(str(sweep), ranked_by))
     _require_model(str(sweep), folder)
     return BestRun(f"run {folder.root.name}", folder)
 
@@ -78,10 +89,16 @@ def _require_model(sweep: str, folder: layout.RunFolder) -> None:
         )
 
 
-def unseen_data(best: BestRun, stats: Mapping[str, Any], config: Mapping[str, Any]) -> tf.data.Dataset | None:
-    """Return the test split of the training; None with a warning where it is not known any more."""
+def unseen_data(
+    best: BestRun, stats: Mapping[str, Any], config: Mapping[str, Any], preprocessor: Preprocessor | None = None
+) -> tf.data.Dataset | None:
+    """Return the test split of the training; None with a warning where it is not known any more.
+
+    `preprocessor` prepares it where one is given.
+    """
     try:
-        return _preprocessor(best, stats, config).prepare_datasets(stats.get("split_seed", SPLIT_SEED))[0]["test"]
+        prepares = preprocessor or _preprocessor(best, stats, config)
+        return prepares.prepare_datasets(stats.get("split_seed", SPLIT_SEED))[0]["test"]
     except (DataError, FileNotFoundError) as error:
         logger.warning("%s is loaded without its test data: %s", best.name, error)
         return None
@@ -96,6 +113,6 @@ def _preprocessor(best: BestRun, stats: Mapping[str, Any], config: Mapping[str, 
         raise DataError("its sweep has a preprocessor of its own; prepare the data with it yourself.")
     if best.trial is None and not is_built_in(config.get(EXPERIMENT)):
         raise DataError("its sweep has an experiment of its own; prepare the data with it yourself.")
-    preprocessor = preprocessor_of_file(config)
+    preprocessor = preprocessor_of_model(config)
     check_fingerprint(config["raw_data"], preprocessor.fingerprint(), stats.get("fingerprint"))
     return preprocessor

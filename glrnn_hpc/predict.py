@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-import functools
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, overload
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from glrnn_hpc import layout, windows
+from glrnn_hpc import layout
 from glrnn_hpc.best_run import find_best, unseen_data
 from glrnn_hpc.config import SPLIT_SEED
 from glrnn_hpc.data.hdf5 import GroupShape, write_file
 from glrnn_hpc.data.shared import DemData
-from glrnn_hpc.errors import ConfigError, DataError, ModelError, WindowError
+from glrnn_hpc.errors import ConfigError, DataError, ModelError
 from glrnn_hpc.experiments.triaxial import TRIAXIAL
-from glrnn_hpc.gather import take_windows
-from glrnn_hpc.preprocessor.base import sequence_dataset
+from glrnn_hpc.preprocessor.base import Preprocessor, sequence_dataset
 from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
-from glrnn_hpc.preprocessor.from_file import FilePreprocessor, preprocessor_of_file
-from glrnn_hpc.preprocessor.splits import scaling_of, split_ids
+from glrnn_hpc.preprocessor.from_file import FilePreprocessor, preprocessor_of_model
+from glrnn_hpc.preprocessor.splits import label_scaling, split_ids
 from glrnn_hpc.records.train_stats import shape_in
 from glrnn_hpc.surrogate import artifact, evaluate, legacy, shipped
 from glrnn_hpc.surrogate.feed import rename_elements
+from glrnn_hpc.surrogate.prediction import check_size, predict_windows
+from glrnn_hpc.windows import first_predicted_step, n_predictions_of_padding
+
+logger = logging.getLogger(__name__)
 
 Array = NDArray[Any]
+
+#: The Keras model, `train_stats` and `config`; and with the test split in the second place.
+PretrainedModel: TypeAlias = tuple[keras.Model, dict[str, Any], dict[str, Any]]
+BestWithData: TypeAlias = tuple[keras.Model, tf.data.Dataset | None, dict[str, Any], dict[str, Any]]
 
 #: Units of the responses of triaxial compressions; other experiments tell their own (`Experiment.units`).
 LABEL_UNITS = dict(TRIAXIAL.units())
 
-#: Windows that the network sees at once; bounds the memory of a prediction.
-_WINDOWS_PER_CALL = 8192
 
-
-def get_pretrained_model(path: str | Path) -> tuple[keras.Model, dict[str, Any], dict[str, Any]]:
+def get_pretrained_model(path: str | Path) -> PretrainedModel:
     """Load a trained model.
 
     Parameters
@@ -62,34 +66,61 @@ def get_pretrained_model(path: str | Path) -> tuple[keras.Model, dict[str, Any],
     return _load(folder)
 
 
-def _load(
-    folder: layout.RunFolder, *, may_run_own_code: bool = True
-) -> tuple[keras.Model, dict[str, Any], dict[str, Any]]:
+def _load(folder: layout.RunFolder, *, may_run_own_code: bool = True) -> PretrainedModel:
     config, stats = artifact.load_description(folder)
     path = artifact.find_model(folder.root)
     model = artifact.load_model(path, config, stats, may_run_own_code=may_run_own_code)
     return model, dict(stats), config.as_dict()
 
 
+@overload
+def get_best_run_from_sweep(sweep: str | Path, *, with_data: Literal[True] = ...) -> BestWithData: ...
+
+
+@overload
 def get_best_run_from_sweep(
     sweep: str | Path,
-) -> tuple[keras.Model, tf.data.Dataset | None, dict[str, Any], dict[str, Any]]:
+    order: str | None = None,
+    preprocessor: Preprocessor | None = None,
+    with_data: bool | None = None,
+) -> BestWithData | PretrainedModel: ...
+
+
+def get_best_run_from_sweep(
+    sweep: str | Path,
+    order: str | None = None,
+    preprocessor: Preprocessor | None = None,
+    with_data: bool | None = None,
+) -> BestWithData | PretrainedModel:
     """Load the best model of a sweep, and the test split that its training never saw.
+
+    GrainLearning's documentation names four values, version 2.0.5 returns three and takes `order` and `preprocessor`:
+    with one of these two the test split is left out, unless `with_data` asks for it.
 
     Parameters
     ----------
     sweep : path or str
         Folder of the sweep; it may still be running. Or entity/project/id of a sweep on W&B's server: all files of
         its best run are downloaded to wandb/downloads/entity/project/run, in WANDB_DIR or the current folder.
+    order : str, optional
+        Metric that ranks the runs, as W&B's client writes it: ``+val_loss`` takes the lowest, ``-val_loss`` the
+        highest; by default the metric and the goal of the sweep.
+    preprocessor : Preprocessor, optional
+        Prepares the test split; by default the one that the sweep recorded.
+    with_data : bool, optional
+        Whether the test split is among the values; by default it is unless `order` or `preprocessor` is given.
 
     Returns
     -------
     tuple
-        The Keras model; whole sequences as `prepare_datasets` gives them under `test`, None with a warning where the
-        recorded data are not there or have changed; `train_stats` and `config`, both plain dicts.
+        `model`, `data`, `train_stats`, `config`, or these without `data`: the Keras model; whole sequences as
+        `prepare_datasets` gives them under `test`, None with a warning where the recorded data are not there or have
+        changed; `train_stats` and `config`, both plain dicts.
 
     Raises
     ------
+    ConfigError
+        If `order` names no metric of the runs.
     SweepError
         If `sweep` is not the folder of a sweep, or no trial has finished yet.
     ModelError
@@ -97,9 +128,13 @@ def get_best_run_from_sweep(
     TrackingError
         If the server cannot be reached, or there is no key for it.
     """
-    best = find_best(sweep)
+    best = find_best(sweep, order)
     model, stats, config = _load(best.folder, may_run_own_code=best.trial is not None)
-    return model, unseen_data(best, stats, config), stats, config
+    if with_data is None:
+        with_data = order is None and preprocessor is None
+    if not with_data:
+        return model, stats, config
+    return model, unseen_data(best, stats, config, preprocessor), stats, config
 
 
 def predict_macroscopics(
@@ -134,13 +169,36 @@ def predict_macroscopics(
     ------
     ModelError
         If the data have another number of features or parameters than the model was trained with.
+    DataError
+        If the sequences have another length than those of the training, padding included.
     WindowError
         If the sequences are not longer than a window.
     """
+    trained = train_stats.get("sequence_length")
+    steps = rename_elements(*data.element_spec)[0]["inputs"].shape[0]
+    if trained is not None and steps is not None and steps != trained:
+        pad_length = config.get("pad_length", 0)
+        raise DataError(
+            f"the data have sequences of {steps} steps, the model was trained with {trained} (sequence_length of its "
+            f"train_stats, with pad_length={pad_length}); prepare the data with the configuration of the model, at the "
+            "steps of its training. `glrnn predict` takes sequences of any length."
+        )
+    return _predict(model, data, train_stats, config, batch_size, single_batch=single_batch)
+
+
+def _predict(
+    model: keras.Model,
+    data: tf.data.Dataset,
+    train_stats: Mapping[str, Any],
+    config: Mapping[str, Any],
+    batch_size: int = 256,
+    *,
+    single_batch: bool = False,
+) -> tf.Tensor:
     batches = data.map(rename_elements).batch(batch_size)
     parts = []
     for inputs, _ in batches.take(1) if single_batch else batches:
-        parts.append(_predict_batch(model, inputs, train_stats, config))
+        parts.append(predict_windows(model, inputs, train_stats, config))
     if not parts:
         raise DataError("there is no sequence to predict.")
     return tf.concat(parts, axis=0)
@@ -163,9 +221,9 @@ def predict_batch(
 def predict_sequences(
     model: keras.Model, inputs: Array, params: Array, train_stats: Mapping[str, Any], config: Mapping[str, Any]
 ) -> Array:
-    """Predict from arrays (n, T, x) and (n, c), like `predict_macroscopics`."""
+    """Predict from arrays (n, T, x) and (n, c), like `predict_macroscopics`, and with sequences of any length."""
     data = sequence_dataset(inputs, params, inputs)
-    predicted: Array = predict_macroscopics(model, data, train_stats, config).numpy()
+    predicted: Array = _predict(model, data, train_stats, config).numpy()
     return predicted
 
 
@@ -207,8 +265,8 @@ def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, 
     Returns
     -------
     dict
-        `metrics` per label in original units, `units` of the labels that have one, `mse_standardised` (in the units
-        of standardised labels), `n_sequences`, `output`.
+        `metrics` per label in original units, `units` of the labels that have one, `mse_standardised` in units of
+        `mse_scale`: `std` of the labels in the training, 1 where the model does not record it; `n_sequences`, `output`.
 
     Raises
     ------
@@ -223,7 +281,7 @@ def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, 
     _check_target(Path(out), model_dir, Path(data_path))
     model, stats, config = get_pretrained_model(model_dir)
     config = {**config, "raw_data": str(data_path)}
-    preprocessor = preprocessor_of_file(config)
+    preprocessor = preprocessor_of_model(config)
     _check_names(preprocessor, stats)
     sequences = preprocessor.all_sequences()
     ids = np.arange(len(sequences))
@@ -236,74 +294,31 @@ def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, 
         seed = stats.get("split_seed", SPLIT_SEED)
         ids = np.sort(split_ids(len(ids), config["train_frac"], config["val_frac"], seed)["test"])
     inputs, params, labels = sequences.take(ids).arrays()
-    simulated = labels[:, config["window_size"] :]
-    predicted = predict_sequences(model, inputs, params, stats, config)
+    _warn_of_other_length(data_path, inputs.shape[1], stats)
+    window_size, pad_length = int(config["window_size"]), int(config["pad_length"])
+    n_left_out = n_predictions_of_padding(window_size, pad_length)
+    simulated = labels[:, window_size + n_left_out :]
+    predicted = predict_sequences(model, inputs, params, stats, config)[:, n_left_out:]
     if not np.isfinite(predicted).all():
         raise ModelError(f"{model_dir}: the model gives values that are not finite; it is of no use.")
     data = preprocessor.source()
     units = preprocessor.experiment.units()
-    _write(Path(out), data, preprocessor.groups(), ids, predicted, simulated, config, units)
-    sums = evaluate.ErrorSums(data.schema.outputs, scaling_of(stats).divisor())
+    # A model of GrainLearning with labels as they are does not record their scale.
+    scaling = label_scaling(stats)
+    divisor = np.ones(predicted.shape[-1]) if scaling is None else scaling.divisor()
+    sums = evaluate.ErrorSums(data.schema.outputs, divisor)
     sums.add(predicted, simulated)
     metrics = sums.metrics()
+    first = first_predicted_step(window_size, pad_length)
+    _write(Path(out), data, preprocessor.groups(), ids, predicted, simulated, first, units)
     return {
         "metrics": metrics.as_dict(),
         "units": {name: units[name] for name in data.schema.outputs if name in units},
         "mse_standardised": metrics.mse_standardised,
+        "mse_scale": "1" if scaling is None else "std",
         "n_sequences": len(ids),
         "output": str(out),
     }
-
-
-def _predict_batch(
-    model: keras.Model, inputs: Mapping[str, Any], stats: Mapping[str, Any], config: Mapping[str, Any]
-) -> tf.Tensor:
-    sequences, params = tf.cast(inputs["inputs"], tf.float32), tf.cast(inputs["params"], tf.float32)
-    _check_size("features of the load sequence", sequences.shape[-1], shape_in(stats, "num_input_features"))
-    _check_size("parameters", params.shape[-1], shape_in(stats, "num_params"))
-    window_size, n_steps = int(config["window_size"]), int(sequences.shape[1])
-    if n_steps <= window_size:
-        raise WindowError(
-            f"sequences of {n_steps} steps are too short for a model with window_size={window_size}; "
-            f"at least {window_size + 1} steps are needed."
-        )
-    if config.get("standardize_inputs", False):
-        sequences = tf.constant(scaling_of(stats, "inputs_")(sequences.numpy()))
-        params = tf.constant(scaling_of(stats, "params_")(params.numpy()))
-    predicted = _all_windows(model, sequences, params, window_size)
-    if config.get("standardize_outputs", True):
-        labels = scaling_of(stats)
-        predicted = predicted * labels.divisor().astype("float32") + labels.mean.astype("float32")
-    return predicted
-
-
-def _all_windows(model: keras.Model, sequences: Any, params: Any, window_size: int) -> Any:
-    """Run the network over the windows that end at steps window_size .. T-1, some thousand per compiled call."""
-    n, n_steps = int(sequences.shape[0]), int(sequences.shape[1])
-    index = windows.prediction_index(n, n_steps, window_size)
-    call = _compiled(model, window_size, int(sequences.shape[2]), int(params.shape[1]))
-    parts = [
-        call(sequences, params, index[at : at + _WINDOWS_PER_CALL]) for at in range(0, len(index), _WINDOWS_PER_CALL)
-    ]
-    return tf.reshape(tf.concat(parts, axis=0), (n, n_steps - window_size, -1))
-
-
-@functools.lru_cache(maxsize=4)
-def _compiled(model: keras.Model, window_size: int, n_inputs: int, n_params: int) -> Any:
-    """Return the compiled call of a model; kept, because tracing costs more than a prediction."""
-    # One trace for any number and length of sequences.
-    signature = [
-        tf.TensorSpec((None, None, n_inputs), tf.float32),
-        tf.TensorSpec((None, n_params), tf.float32),
-        tf.TensorSpec((None, 2), tf.int32),
-    ]
-
-    def call(sequences: Any, params: Any, index: Any) -> Any:
-        sequence, last = index[:, 0], index[:, 1]
-        windows_of_call = take_windows(sequences, sequence, last, window_size)
-        return model({"inputs": windows_of_call, "params": tf.gather(params, sequence)}, training=False)
-
-    return tf.function(call, input_signature=signature, autograph=False)
 
 
 def _check_target(out: Path, model_dir: Path, data_path: Path) -> None:
@@ -313,6 +328,18 @@ def _check_target(out: Path, model_dir: Path, data_path: Path) -> None:
         raise ConfigError(f"{out}: is the file with the simulations; choose another one for the predictions.")
     if target.is_dir() or (target.exists() and target.parent == model_dir.resolve()):
         raise ConfigError(f"{out}: is a folder, or belongs to the model; choose another file for the predictions.")
+
+
+def _warn_of_other_length(data_path: str | Path, n_steps: int, stats: Mapping[str, Any]) -> None:
+    trained = stats.get("sequence_length")
+    if trained is not None and n_steps != trained:
+        logger.warning(
+            "%s: has sequences of %d steps, padding included; the model was trained with %d. A step of another length "
+            "is another material to it.",
+            data_path,
+            n_steps,
+            trained,
+        )
 
 
 def _check_names(preprocessor: FilePreprocessor, stats: Mapping[str, Any]) -> None:
@@ -325,12 +352,7 @@ def _check_names(preprocessor: FilePreprocessor, stats: Mapping[str, Any]) -> No
                 f"the model was trained with the {kind} columns {', '.join(training_names)}; "
                 f"{preprocessor.config.raw_data} has {', '.join(given)}.{hint}"
             )
-    _check_size("labels", len(preprocessor.column_names()["label"]), shape_in(stats, "num_labels"))
-
-
-def _check_size(what: str, given: int, expected: int) -> None:
-    if given != expected:
-        raise ModelError(f"the data have {given} {what}, the model was trained with {expected}.")
+    check_size("labels", len(preprocessor.column_names()["label"]), shape_in(stats, "num_labels"))
 
 
 def _write(
@@ -340,10 +362,9 @@ def _write(
     ids: Array,
     predicted: Array,
     simulated: Array,
-    config: Mapping[str, Any],
+    first: int,
     units: Mapping[str, str],
 ) -> None:
-    first = int(config["window_size"]) - int(config["pad_length"])
     groups, extra, start = {}, {}, 0
     for shape in shapes:
         chosen = np.flatnonzero((ids >= start) & (ids < start + shape.n_samples))

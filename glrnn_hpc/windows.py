@@ -80,6 +80,16 @@ def prediction_index(n_sequences: int, n_steps: int, window_size: int) -> Array:
     return index[index[:, 1] >= window_size]
 
 
+def first_predicted_step(window_size: int, pad_length: int) -> int:
+    """Return the first step of a sequence, without its padding, that a model predicts."""
+    return max(0, window_size - pad_length)
+
+
+def n_predictions_of_padding(window_size: int, pad_length: int) -> int:
+    """Return how many predictions of a padded sequence come before its first step: those of padding beyond a window."""
+    return max(0, pad_length - window_size)
+
+
 def make_windows(sequences: Array, window_size: int, window_step: int = 1) -> Array:
     """Show each sequence as its windows of `window_size` steps.
 

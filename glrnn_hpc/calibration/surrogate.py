@@ -19,6 +19,7 @@ from glrnn_hpc.preprocessor.splits import scaling_of
 from glrnn_hpc.surrogate.kernels import one_load_kernel
 from glrnn_hpc.surrogate.legacy import run_folder
 from glrnn_hpc.surrogate.shipped import folder_of
+from glrnn_hpc.windows import n_predictions_of_padding
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ class Surrogate:
             )
         else:
             responses = self._run_kernel(load, params)
+        responses = responses[:, n_predictions_of_padding(domain.window_size, domain.pad_length) :]
         if not np.isfinite(responses).all():
             raise ModelError(f"{domain.folder}: the model gives values that are not finite; it is of no use.")
         return responses

@@ -91,9 +91,8 @@ def predict(
         for name, errors in summary["metrics"].items()
     ]
     output: tables.Output = [tables.Table(["label", "unit", "MAE", "RMSE", "R2"], rows)]
-    output.append(
-        f"MSE in standardised units: {summary['mse_standardised']:.4g}, {summary['n_sequences']} sequences ({split})"
-    )
+    scale = "standardised units" if summary["mse_scale"] == "std" else "units of the labels"
+    output.append(f"MSE in {scale}: {summary['mse_standardised']:.4g}, {summary['n_sequences']} sequences ({split})")
     output.append(f"-> {out}")
     if figure is not None:
         plot_predictions(out, figure, summary["metrics"])

@@ -57,6 +57,9 @@ def sweep(
     wandb_sweep: Annotated[
         str | None, typer.Option(metavar="create|ID", help="Sweep of W&B's server in which the runs arrive.")
     ] = None,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Go on even if the first trials all fail with the same error.")
+    ] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Start the workers and return.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -83,6 +86,7 @@ def sweep(
             collect=collect,
             wandb=wandb,
             wandb_sweep=wandb_sweep,
+            keep_going=keep_going,
             wait=not no_wait,
             report=report,
         )
@@ -102,6 +106,9 @@ def resume(
         str | None, typer.Option(help="local, slurm, debug or module:Class; default: as at the start.")
     ] = None,
     profile: Annotated[Path | None, typer.Option(help="The site's YAML file; default: as at the start.")] = None,
+    keep_going: Annotated[
+        bool | None, typer.Option("--keep-going", help="Go on even if the first trials all fail with the same error.")
+    ] = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Start what is missing and return.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -118,6 +125,7 @@ def resume(
             retry_failed=retry_failed,
             cluster=cluster,
             profile=site,
+            keep_going=keep_going,
             wait=not no_wait,
             report=report,
         )

@@ -20,6 +20,7 @@ from glrnn_hpc.data.hdf5 import read_schema, select_groups
 from glrnn_hpc.errors import DataError
 from glrnn_hpc.experiments.registry import experiment_named
 from glrnn_hpc.preprocessor.base import PreparedData
+from glrnn_hpc.preprocessor.splits import label_scaling
 from glrnn_hpc.records.provenance import (
     FORMAT,
     Column,
@@ -167,7 +168,7 @@ def _data_origin(study: SweepStudy, verified: Verified, checksums: Checksums) ->
 def _columns(verified: Verified) -> tuple[list[Column], list[Column], list[LabelColumn]]:
     """Return load features, parameters and labels of the model, with their ranges in the training split."""
     stats, data = verified.stats, verified.data
-    units = experiment_named(verified.config.experiment).units()
+    units, scaling = experiment_named(verified.config.experiment).units(), label_scaling(stats)
     inputs, params, labels = _extremes_of(data.splits["train"]) if isinstance(data, PreparedData) else [None] * 3
     input_names = list(stats.get("input_names") or (f"input_{k}" for k in range(stats["num_input_features"])))
     param_names = list(stats.get("param_names") or (f"param_{k}" for k in range(stats["num_params"])))
@@ -180,8 +181,8 @@ def _columns(verified: Verified) -> tuple[list[Column], list[Column], list[Label
                 min=low,
                 max=high,
                 unit=units.get(name),
-                mean=float(stats["mean"][k]) if "mean" in stats else None,
-                std=float(stats["std"][k]) if "std" in stats else None,
+                mean=None if scaling is None else float(scaling.mean[k]),
+                std=None if scaling is None else float(scaling.std[k]),
             )
             for k, (name, low, high) in enumerate(_ranges(verified.label_names(), labels))
         ],

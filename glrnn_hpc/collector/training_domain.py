@@ -18,9 +18,10 @@ from glrnn_hpc.experiments.base import Experiment
 from glrnn_hpc.experiments.registry import experiment_of
 from glrnn_hpc.experiments.triaxial import TRIAXIAL
 from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
-from glrnn_hpc.preprocessor.from_file import preprocessor_of_file
-from glrnn_hpc.preprocessor.splits import split_ids
+from glrnn_hpc.preprocessor.from_file import preprocessor_of_model
+from glrnn_hpc.preprocessor.splits import label_scaling, split_ids
 from glrnn_hpc.records.provenance import Column, Provenance, read_provenance
+from glrnn_hpc.windows import first_predicted_step
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +85,8 @@ class TrainingDomain:
 
     @property
     def first(self) -> int:
-        """First step of a load sequence that is predicted: `window_size`, or 0 for a padded model."""
-        return self.window_size - self.pad_length
+        """First step of a load sequence that is predicted: `window_size` less the padding, at least 0."""
+        return first_predicted_step(self.window_size, self.pad_length)
 
     def errors_at(self, names: Sequence[str], observed: Array) -> Array:
         """Return the expected errors of some labels, 0 where the provenance of the model does not record them.
@@ -188,7 +189,8 @@ def read_training_domain(folder: Path, stats: Mapping[str, Any], config: Mapping
     pad_length = int(config.get("pad_length", 0))
     experiment = experiment_of(config)
     provenance = _provenance(layout.RunFolder(folder).provenance)
-    mean, std = (np.asarray(stats.get(key, []), "float64").tolist() for key in ("mean", "std"))
+    scaling = label_scaling(stats)
+    mean, std = ([], []) if scaling is None else (scaling.mean.tolist(), scaling.std.tolist())
     domain = TrainingDomain(
         folder,
         window_size=int(config["window_size"]),
@@ -286,7 +288,7 @@ def _training_arrays(
         logger.info("%s: is too large to be read for the steps of its load.", path)
         return None
     try:
-        preprocessor = preprocessor_of_file(config)
+        preprocessor = preprocessor_of_model(config)
         check_fingerprint(path, preprocessor.fingerprint(), stats["fingerprint"])
         sequences = preprocessor.all_sequences()
         seed = stats.get("split_seed", SPLIT_SEED)

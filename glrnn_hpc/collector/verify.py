@@ -19,7 +19,7 @@ from glrnn_hpc.predict import predict_sequences
 from glrnn_hpc.preprocessor.base import PreparedData, Preprocessor
 from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
 from glrnn_hpc.preprocessor.from_file import FilePreprocessor, preprocessor_of_file
-from glrnn_hpc.preprocessor.splits import scaling_of
+from glrnn_hpc.preprocessor.splits import label_scaling
 from glrnn_hpc.records.json_types import Point
 from glrnn_hpc.records.train_stats import TrainStats
 from glrnn_hpc.records.trial_result import TrialResult, read_trial_result
@@ -29,6 +29,7 @@ from glrnn_hpc.study.slots import Slot
 from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.surrogate import artifact, evaluate
 from glrnn_hpc.surrogate.feed import FitData
+from glrnn_hpc.windows import n_predictions_of_padding
 
 Array = NDArray[Any]
 
@@ -130,19 +131,22 @@ def split_metrics(verified: Verified) -> dict[str, evaluate.PredictionMetrics]:
     """
     stats = verified.stats
     n_labels = stats["num_labels"]
-    scaling = scaling_of(stats) if "mean" in stats else Scaling(np.zeros(n_labels), np.ones(n_labels))
+    unscaled = Scaling(np.zeros(n_labels), np.ones(n_labels))
+    scaling = label_scaling(stats) or unscaled
+    n_left_out = n_predictions_of_padding(verified.config.window_size, verified.config.pad_length)
     metrics = {}
     for split in ("val", "test"):
         sums = evaluate.ErrorSums(verified.label_names(), scaling.divisor())
         if isinstance(verified.data, FitData):
-            back = scaling if verified.config.standardize_outputs else Scaling(np.zeros(n_labels), np.ones(n_labels))
+            back = scaling if verified.config.standardize_outputs else unscaled
             for inputs, labels in getattr(verified.data, split):
                 predicted = verified.model.predict_on_batch(inputs)
                 sums.add(*(values * back.divisor() + back.mean for values in (predicted, labels.numpy())))
         else:
             for inputs, params, labels in _in_parts(verified.data.splits[split]):
                 predicted = predict_sequences(verified.model, inputs, params, stats, verified.config.as_dict())
-                sums.add(predicted, labels[:, verified.config.window_size :])
+                simulated = labels[:, verified.config.window_size :]
+                sums.add(predicted[:, n_left_out:], simulated[:, n_left_out:])
         metrics[split] = sums.metrics()
     return metrics
 
@@ -230,7 +234,7 @@ def _check_statistics(folder: layout.TrialFolder, kept: Mapping[str, Any], given
     for name in ("input_names", "param_names", "label_names"):
         if name in kept and name in given and list(kept[name]) != list(given[name]):
             raise Disagreement(f"{folder.train_stats.name} has {name} {kept[name]}, the data give {given[name]}")
-    for prefix in ("", "inputs_", "params_"):
+    for prefix in ("", "labels_", "inputs_", "params_"):
         names = (f"{prefix}mean", f"{prefix}std")
         if not all(name in stats for name in names for stats in (kept, given)):
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from glrnn_hpc.config.keys import (
     Count,
@@ -17,6 +17,7 @@ from glrnn_hpc.config.keys import (
     Positive,
     Seed,
     TypeChoice,
+    not_a_bool,
 )
 from glrnn_hpc.errors import DataError
 
@@ -37,14 +38,14 @@ class PreprocessingConfig(Keys):
     val_frac: Fraction = Field(0.15, description="fraction of the sequences to validate on; the rest is the test split")
     window_size: Count = Field(10, description="steps that the network sees at once")
     window_step: Count = Field(1, description="steps between two training windows")
-    pad_length: Annotated[int, Field(ge=0)] = Field(0, description="0, or window_size: repeat the first step in front")
+    pad_length: Annotated[int, BeforeValidator(not_a_bool), Field(ge=0)] = Field(
+        0, description="how often the first step is repeated in front; window_size predicts every step"
+    )
     standardize_outputs: bool = Field(True, description="train on labels of zero mean and unit variance")
     standardize_inputs: bool = Field(False, description="train on inputs and parameters of zero mean, unit variance")
 
     @model_validator(mode="after")
     def _check_together(self) -> PreprocessingConfig:
-        if self.pad_length not in (0, self.window_size):
-            raise ValueError(f"pad_length={self.pad_length} must be 0 or window_size={self.window_size}")
         if self.train_frac + self.val_frac >= 1 - 1e-9:
             raise ValueError(
                 f"train_frac={self.train_frac} and val_frac={self.val_frac} leave nothing for the test split; "

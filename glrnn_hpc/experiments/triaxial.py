@@ -26,6 +26,9 @@ Array = NDArray[Any]
 #: No laboratory reaches this confining pressure [MPa]; it must be one in Pa.
 _HIGHEST_PRESSURE = 1e3
 
+#: The output whose first value is the initial void ratio.
+VOID_RATIO = "e"
+
 #: By this part the first mean stress of a test may differ from its confining pressure: noise, and load before row 1.
 _SAME_PRESSURE = 0.5
 
@@ -188,9 +191,11 @@ def _pressure_mpa(group: Group) -> float:
 
 
 def _initial_void_ratio(group: Group) -> Array:
-    if "e" not in group.output_names:
-        raise DataError(f"{group.file}: add_e0 needs an output named e; there are {', '.join(group.output_names)}.")
-    first: Array = group.outputs[:, 0, group.output_names.index("e")]
+    if VOID_RATIO not in group.output_names:
+        raise DataError(
+            f"{group.file}: add_e0 needs an output named {VOID_RATIO}; there are {', '.join(group.output_names)}."
+        )
+    first: Array = group.outputs[:, 0, group.output_names.index(VOID_RATIO)]
     return first
 
 

@@ -24,6 +24,7 @@ def new_plan(
     profile: Profile | None,
     collect: bool,
     timing: Timing | None,
+    keep_going: bool,
 ) -> LaunchPlan:
     """Return the plan of a new sweep; the arguments are those of `run_sweep`.
 
@@ -53,6 +54,7 @@ def new_plan(
         collect=collect,
         timing=timing or Timing(),
         directory=str(Path.cwd()),
+        keep_going=keep_going,
     )
 
 
@@ -64,6 +66,7 @@ def resumed_plan(
     ranks_per_worker: int | None,
     cluster: str | None,
     profile: Profile | None,
+    keep_going: bool | None,
 ) -> LaunchPlan:
     """Return the plan with which a sweep is resumed; the arguments are those of `resume_sweep`.
 
@@ -80,6 +83,7 @@ def resumed_plan(
         ranks_per_worker=ranks_per_worker or before.ranks_per_worker,
         cluster=cluster or before.cluster,
         profile=before.profile if profile is None else profile.as_dict(),
+        keep_going=before.keep_going if keep_going is None else keep_going,
     )
     launcher = launcher_class(plan.cluster, plan.directory)
     if profile is not None and not launcher.takes_profile:

@@ -35,6 +35,7 @@ def run_sweep(
     collect: bool = False,
     wandb: str | None = None,
     wandb_sweep: str | None = None,
+    keep_going: bool = False,
     wait: bool = True,
     report: OnProgress = lambda _: None,
 ) -> layout.SweepFolder:
@@ -65,6 +66,8 @@ def run_sweep(
         offline, online, disabled or another mode of W&B, for all trials; by default WANDB_MODE, else offline.
     wandb_sweep : str, optional
         `create`, to make a sweep on W&B's server, or the id of one (ID or entity/project/ID): the runs arrive in it.
+    keep_going : bool
+        Whether the sweep goes on if its first trials, three for each rank, all fail with the same error.
     wait : bool
         Whether to wait until the trials are done.
     report : callable
@@ -75,7 +78,8 @@ def run_sweep(
     ConfigError, DataError, WindowError
         If the sweep cannot work; nothing is started and no folder is made.
     SweepError
-        If `out` holds a sweep already, the storage cannot be used, or the workers died and trials are left.
+        If `out` holds a sweep already, the storage cannot be used, or the workers died and trials are left; or if the
+        sweep was stopped, as its first trials failed with the same error.
     LaunchError
         If the ranks cannot be started here, or Slurm does not take them; the folder is not left behind then.
     TrackingError
@@ -101,6 +105,7 @@ def run_sweep(
         profile=profile,
         collect=collect,
         timing=timing,
+        keep_going=keep_going,
     )
     root = Path(out).resolve()
     if n_workers:
@@ -130,6 +135,7 @@ def resume_sweep(
     retry_failed: bool = False,
     cluster: str | None = None,
     profile: Profile | None = None,
+    keep_going: bool | None = None,
     wait: bool = True,
     report: OnProgress = lambda _: None,
 ) -> layout.SweepFolder:
@@ -147,13 +153,15 @@ def resume_sweep(
         Whether failed trials get another try with the same point.
     cluster, profile : optional
         Where the new workers run; by default as before.
+    keep_going : bool, optional
+        Like `run_sweep`; by default as before. Trials that failed before do not count any more.
     wait, report
         Like `run_sweep`.
 
     Raises
     ------
     SweepError
-        If `out` is not the folder of a sweep, or the workers died and trials are left.
+        If `out` is not the folder of a sweep, the workers died and trials are left, or the sweep was stopped.
     ConfigError
         If `n_trials` is smaller than before, or larger than the grid; if there is no such launcher, or it takes no
         profile.
@@ -173,6 +181,7 @@ def resume_sweep(
         ranks_per_worker=ranks_per_worker,
         cluster=cluster,
         profile=profile,
+        keep_going=keep_going,
     )
     if plan.workers:
         launcher_for(folder, plan).check()
@@ -182,6 +191,7 @@ def resume_sweep(
     has_new_work = retry_failed or n_trials is not None
     # A sweep that reached its target has waiting trials, which are trained only if the user wants more.
     is_target_reached = study.is_target_reached()
+    n_failed = study.n_failed()
     is_over = study.is_finished() or (is_target_reached and not has_new_work)
 
     def resumed(state: SweepState) -> SweepState:
@@ -193,7 +203,7 @@ def resume_sweep(
         )
         if is_over:
             return dataclasses.replace(changed, state="finished")
-        return dataclasses.replace(changed, state="running", reason=None)
+        return dataclasses.replace(changed, state="running", reason=None, n_failed_before=n_failed)
 
     study.change_state(resumed)
     if not plan.workers:
@@ -234,10 +244,21 @@ def cancel_sweep(out: str | Path) -> layout.SweepFolder:
 
 
 def _wait(launcher: Launcher, report: OnProgress) -> None:
-    """Wait for the workers; export the best model if no job does it."""
+    """Wait for the workers; export the best model if no job does it.
+
+    Raises
+    ------
+    SweepError
+        If the sweep was stopped.
+    """
     launcher.wait(report)
-    is_finished = read_sweep_state(launcher.folder).state == "finished"
-    if launcher.plan.collect and not launcher.collects_in_a_job and is_finished:
+    state, root = read_sweep_state(launcher.folder), launcher.folder.root
+    if state.state == "cancelled" and state.reason is not None:
+        raise SweepError(
+            f"{root}: the sweep was stopped: {state.reason}\nMend the cause; `glrnn resume {root} --retry-failed` then "
+            "goes on. With --keep-going it does so whatever fails."
+        )
+    if launcher.plan.collect and not launcher.collects_in_a_job and state.state == "finished":
         launcher.collect()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,12 +26,15 @@ from glrnn_hpc.data.shared import DemData, GroupArrays, StackedGroups, read_data
 from glrnn_hpc.errors import ConfigError, DataError
 from glrnn_hpc.experiments.base import Group
 from glrnn_hpc.experiments.registry import experiment_named, experiment_of
+from glrnn_hpc.experiments.triaxial import TRIAXIAL, VOID_RATIO
 from glrnn_hpc.models.registry import KEY as NETWORK
 from glrnn_hpc.models.registry import is_built_in
 from glrnn_hpc.preprocessor.base import ArrayPreprocessor, PreparedData, sequence_dataset
 from glrnn_hpc.preprocessor.splits import split_and_scale
 from glrnn_hpc.references import import_reference
 from glrnn_hpc.sequences import Sequences
+
+logger = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 
@@ -50,12 +54,16 @@ class FilePreprocessor(ArrayPreprocessor, is_seed_free=True):
     ----------
     experiment : Experiment
         Of the file.
+    takes_first_output_for_e0 : bool
+        Whether `add_e0` appends the first output where none is called e, as GrainLearning does, or refuses the file.
 
     Raises
     ------
     ConfigError
         If a key is unknown or a value not allowed.
     """
+
+    takes_first_output_for_e0: bool = False
 
     def __init__(self, source: DemData | None = None, **config: Any) -> None:
         config = without_always(config, "preprocessor")
@@ -138,7 +146,7 @@ class FilePreprocessor(ArrayPreprocessor, is_seed_free=True):
     def _extended(self, arrays: GroupArrays, schema: Schema) -> Array:
         """Return the parameters of a group, (n_samples, n_params), with those that are appended."""
         shape = arrays.shape
-        group = Group(schema.path, shape.pressure, shape.experiment_type, schema.outputs, arrays.outputs)
+        group = Group(schema.path, shape.pressure, shape.experiment_type, self._output_names(schema), arrays.outputs)
         columns = [arrays.params]
         for parameter in self._appended:
             values = np.asarray(parameter.values(group))
@@ -150,9 +158,27 @@ class FilePreprocessor(ArrayPreprocessor, is_seed_free=True):
             columns.append(np.broadcast_to(values, (shape.n_samples,))[:, None])
         return np.concatenate(columns, axis=1)
 
+    def _output_names(self, schema: Schema) -> tuple[str, ...]:
+        """Return the names of the outputs that parameters are computed from."""
+        names = schema.outputs
+        if not (self.takes_first_output_for_e0 and self.config.add_e0 and names) or VOID_RATIO in names:
+            return names
+        if self.experiment.name == TRIAXIAL.name:
+            logger.warning(
+                "%s: add_e0 takes the first step of the first output, %s, for the initial void ratio, because no "
+                "output is called %s; name the outputs in the attributes of the file if it is another one.",
+                schema.path,
+                names[0],
+                VOID_RATIO,
+            )
+            return (VOID_RATIO, *names[1:])
+        return names
+
 
 class PreprocessorTriaxialCompression(FilePreprocessor, is_seed_free=True):
     """Preprocessor of triaxial compressions under the name that GrainLearning gave it; see `FilePreprocessor`."""
+
+    takes_first_output_for_e0 = True
 
 
 def preprocessor_of_file(config: Mapping[str, Any], source: DemData | None = None) -> FilePreprocessor:
@@ -178,3 +204,10 @@ def preprocessor_of_file(config: Mapping[str, Any], source: DemData | None = Non
             "give it arrays in Python, or choose another experiment."
         )
     return own(source, **config)
+
+
+def preprocessor_of_model(config: Mapping[str, Any]) -> FilePreprocessor:
+    """Return the preprocessor of the data of a trained model; it prepares them as GrainLearning's would, too."""
+    preprocessor = preprocessor_of_file(config)
+    preprocessor.takes_first_output_for_e0 = True
+    return preprocessor

@@ -69,7 +69,12 @@ def split_and_scale(
     }
     stats.update(names)  # type: ignore[typeddict-item]
     train = np.sort(ids["train"])
-    stats["mean"], stats["std"] = stack.output_moments.merged(rows[train])
+    mean, std = stack.output_moments.merged(rows[train])
+    if config.standardize_outputs:
+        stats["mean"], stats["std"] = mean, std
+    else:
+        # GrainLearning has `mean` and `std` of standardised labels only; errors are told in proportion to these.
+        stats["labels_mean"], stats["labels_std"] = mean, std
     stats["inputs_mean"], stats["inputs_std"] = stack.input_moments.merged(rows[train])
     values = params[train].astype("float64")
     of_params = SequenceMoments(values, np.zeros_like(values), 1)
@@ -92,3 +97,11 @@ def scaling_of(stats: Mapping[str, Any], prefix: str = "") -> Scaling:
     """
     mean, std = (columns_in(stats, f"{prefix}{name}") for name in ("mean", "std"))
     return Scaling(mean, std)
+
+
+def label_scaling(stats: Mapping[str, Any]) -> Scaling | None:
+    """Return mean and std of the labels in the training, whether it standardised them or not; None if not recorded."""
+    for prefix in ("", "labels_"):
+        if f"{prefix}mean" in stats and f"{prefix}std" in stats:
+            return scaling_of(stats, prefix)
+    return None

@@ -43,7 +43,8 @@ class TrainStats(Shapes, total=False):
     split_seed : int
         Seed of the split.
     mean, std : ndarray, shape (n_labels,)
-        Of the labels, in their units; `inputs_` and `params_` are those of the load and of the parameters.
+        Of standardised labels, in their units; `labels_` of labels that are not standardised; `inputs_` and `params_`
+        are those of the load and of the parameters.
     params_min, params_max : ndarray, shape (n_params,)
         Range of the parameters.
     input_names, param_names, label_names : list of str
@@ -56,6 +57,8 @@ class TrainStats(Shapes, total=False):
     split_seed: int
     mean: PerColumn
     std: PerColumn
+    labels_mean: PerColumn
+    labels_std: PerColumn
     inputs_mean: PerColumn
     inputs_std: PerColumn
     params_mean: PerColumn

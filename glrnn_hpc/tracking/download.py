@@ -10,7 +10,7 @@ from typing import Any
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import SweepError, TrackingError, one_line
-from glrnn_hpc.search.goal import sign_of
+from glrnn_hpc.search.goal import Order, sign_of
 from glrnn_hpc.tracking import names
 from glrnn_hpc.tracking.bounded_calls import BoundedCalls
 from glrnn_hpc.tracking.server import require_server
@@ -24,13 +24,15 @@ ANSWER_SECONDS, FILES_SECONDS = 120.0, 3600.0
 FOLDER = Path("wandb", "downloads")
 
 
-def download_best(sweep: str) -> Path:
-    """Download the best finished run of a sweep, by the metric and the goal of the sweep.
+def download_best(sweep: str, order: Order | None = None) -> Path:
+    """Download the best finished run of a sweep.
 
     Parameters
     ----------
     sweep : str
         entity/project/id.
+    order : Order, optional
+        What ranks the runs; by default the metric and the goal of the sweep.
 
     Returns
     -------
@@ -50,7 +52,7 @@ def download_best(sweep: str) -> Path:
     require_server()
     calls = BoundedCalls()
     try:
-        run = calls.call(lambda: _find_best_run(sweep), ANSWER_SECONDS)
+        run = calls.call(lambda: _find_best_run(sweep, order), ANSWER_SECONDS)
         return calls.call(lambda: _download(run), FILES_SECONDS)
     except (SweepError, TrackingError):
         raise
@@ -58,7 +60,7 @@ def download_best(sweep: str) -> Path:
         raise TrackingError(f"{sweep}: cannot be read from W&B's server: {one_line(error)}") from error
 
 
-def _find_best_run(path: str) -> Any:
+def _find_best_run(path: str, given: Order | None) -> Any:
     import wandb
 
     entity, project, name = path.split("/")
@@ -68,9 +70,9 @@ def _find_best_run(path: str) -> Any:
     except (ValueError, wandb.errors.CommError) as error:
         raise SweepError(f"{path}: W&B's server shows no such sweep: {one_line(error)}") from error
     optimised = sweep.config.get("metric") or {}
-    metric = str(optimised.get("name", "val_loss"))
-    is_lower_better = sign_of(optimised.get("goal", "minimize")) > 0
-    order = f"{'+' if is_lower_better else '-'}summary_metrics.{metric}"
+    best_first = given or Order(str(optimised.get("name", "val_loss")), optimised.get("goal", "minimize"))
+    metric = best_first.metric
+    order = f"{'+' if sign_of(best_first.goal) > 0 else '-'}summary_metrics.{metric}"
     unsuitable = []
     for run in api.runs(f"{entity}/{project}", filters={"$and": [{"sweep": name}]}, order=order):
         value = run.summary.get(metric)

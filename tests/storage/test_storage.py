@@ -184,7 +184,7 @@ def test_a_full_disk_is_one_error_and_loses_nothing(tmp_path: Path):
 
 HOLDER = """
 import sys, time
-from glrnn_hpc.search import storage
+from glrnn_hpc.study import storage
 from pathlib import Path
 journal = Path(sys.argv[1])
 backend = storage.TornTailBackend(journal, grace_period=3)

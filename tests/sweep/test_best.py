@@ -12,8 +12,9 @@ import pytest
 
 from glrnn_hpc import layout, predict
 from glrnn_hpc.collector.collect import collect
-from glrnn_hpc.errors import ModelError, SweepError
+from glrnn_hpc.errors import ConfigError, ModelError, SweepError
 from glrnn_hpc.launch import run_sweep
+from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression
 from glrnn_hpc.records.sweep_state import LaunchPlan
 from glrnn_hpc.study import creation
 from glrnn_hpc.summary.status import summarize
@@ -178,3 +179,28 @@ def test_the_best_run_of_what_is_no_sweep_here_is_refused(tmp_path: Path):
     folder = creation.create(tmp_path / "sweep", spec_of(tmp_path / "a.hdf5"), 6, LaunchPlan())
     with pytest.raises(SweepError, match="no trial has finished yet; `glrnn status"):
         predict.get_best_run_from_sweep(folder.root)
+
+
+def test_the_best_run_comes_as_grainlearning_2_0_5_returns_it(copied: layout.SweepFolder):
+    """With the arguments of that version three values, else the four of the documentation; a keyword decides too."""
+    four = predict.get_best_run_from_sweep(copied.root)
+    assert len(four) == 4
+    three = predict.get_best_run_from_sweep(copied.root, with_data=False)
+    assert [type(value) for value in three] == [type(four[0]), dict, dict]
+    assert three[2] == four[3]
+    own = PreprocessorTriaxialCompression(**four[3])
+    assert len(predict.get_best_run_from_sweep(str(copied.root), preprocessor=own)) == 3
+    data = predict.get_best_run_from_sweep(copied.root, preprocessor=own, with_data=True)[1]
+    assert len(list(data)) == 3
+
+
+def test_an_order_ranks_the_runs_by_any_metric(copied: layout.SweepFolder):
+    results = {number: layout.read_json(copied.trial(number).result)["metrics"] for number in range(6)}
+    by_test = sorted(results, key=lambda number: results[number]["test_mae"])
+    for order, number in (("+summary_metrics.test_mae", by_test[0]), ("-test_mae", by_test[-1])):
+        _, _, found = predict.get_best_run_from_sweep(copied.root, order=order)
+        assert found == predict.get_pretrained_model(copied.trial(number).root)[2]
+    with pytest.raises(ConfigError, match=r"has a value of nosuch; they have loss, mae, test_loss, test_mae, val_loss"):
+        predict.get_best_run_from_sweep(copied.root, "+nosuch")
+    with pytest.raises(ConfigError, match=r"order: '\+config.lstm_units' names no metric; give \+NAME"):
+        predict.get_best_run_from_sweep(copied.root, "+config.lstm_units")

@@ -94,6 +94,10 @@ def test_the_best_run_of_a_sweep_on_the_server_is_fetched_with_its_files(
     model, data, stats, found = predict.get_best_run_from_sweep(led)
     assert (found["window_size"], found["lstm_units"]) == (runs[best].config["window_size"], 4)
     assert stats["label_names"] == ["e", "p"]
+    by_mae = min(runs, key=lambda name: runs[name].summary["test_mae"])
+    ranked = predict.get_best_run_from_sweep(led, order="+summary_metrics.test_mae")
+    assert len(ranked) == 3
+    assert ranked[2]["window_size"] == runs[by_mae].config["window_size"]
     assert predict.predict_macroscopics(model, data, stats, found).shape == (3, 12 - found["window_size"], 2)
     downloaded = tmp_path / "wandb" / "downloads" / led.rpartition("/")[0] / best
     files = {path.name: path.read_bytes() for path in downloaded.iterdir()}

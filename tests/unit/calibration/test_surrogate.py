@@ -11,6 +11,7 @@ from grainlearning import DynamicSystem
 
 from glrnn_hpc import predict
 from glrnn_hpc.calibration.calibrate import calibrate, surrogate_callback
+from glrnn_hpc.calibration.surrogate import Surrogate
 from glrnn_hpc.errors import ConfigError, DataError, ModelError
 from glrnn_hpc.surrogate import artifact
 from tests.unit.calibration.conftest import FEW, LABELS, RANGES, simulation, truth_of, write_model
@@ -63,3 +64,11 @@ def test_a_model_that_gives_nan_is_refused(table: Path, tmp_path: Path):
     artifact.save_model(model, broken.model(weights_only=True))
     with pytest.raises(ModelError, match="values that are not finite"):
         calibrate(broken.root, table, {"mu": (15, 50)}, known=truth_of(broken.root, "mu"), **FEW)
+
+
+def test_padding_beyond_a_window_is_not_answered(tmp_path: Path):
+    """The responses begin at the first step of the load, whatever was repeated in front of it."""
+    padded = write_model(tmp_path / "padded", pad_length=8).root
+    load, params, response = simulation(padded)
+    answered = Surrogate(padded).respond(load[8:], params[None])
+    np.testing.assert_allclose(answered[0], response[8 - 5 :], rtol=1e-5, atol=1e-4)

@@ -156,7 +156,7 @@ def test_yaml_numbers_duplicates_and_other_content(tmp_path: Path):
     [
         ({"window_size": True}, "config.window_size: a number is needed"),
         ({"learning_rate": float("nan")}, "config.learning_rate: nan is not a number"),
-        ({"pad_length": 3}, "pad_length=3 must be 0 or window_size=10"),
+        ({"pad_length": -1}, r"config.pad_length: Input should be greater than or equal to 0 \(-1 was given\)"),
         ({"train_frac": 0.9, "val_frac": 0.1}, "leave nothing for the test split"),
         ({"window_siz": 3}, "config.window_siz: unknown key; did you mean window_size"),
         ({"zzz": 3}, "config.zzz: unknown key; known keys: "),

@@ -108,10 +108,11 @@ def test_ranges_and_load_steps_are_those_of_the_training_data_as_long_as_they_ar
     assert (gone.grid, gone.label_ranges, gone.n_steps) == ({}, {}, 12)
 
 
-def test_load_steps_of_a_padded_model_are_those_of_the_experiment(tmp_path: Path):
-    stats, config = described(write_steps(tmp_path / "a.hdf5"), pad_length=3)
+@pytest.mark.parametrize(("pad_length", "first"), [(1, 2), (3, 0), (7, 0)])
+def test_load_steps_of_a_padded_model_are_those_of_the_experiment(tmp_path: Path, pad_length: int, first: int):
+    stats, config = described(write_steps(tmp_path / "a.hdf5"), pad_length=pad_length)
     found = read_training_domain(tmp_path, stats, config)
-    assert (found.n_steps, found.first) == (12, 0)
+    assert (found.n_steps, found.first) == (12, first)
     assert found.grid["e_z"] == list(range(12))
 
 
