@@ -302,13 +302,13 @@ def _numbered(kind: str, count: int) -> tuple[str, ...]:
 
 def _matches(schema: Schema, kind: str, wanted: GroupChoice) -> set[str]:
     present = sorted({getattr(group, kind) for group in schema.groups})
-    if wanted == "All":
+    if isinstance(wanted, str) and wanted.casefold() == "all":
         return set(present)
     matched = set()
     # Not `Sequence`: a name is a sequence too. All else is one choice, scalars of NumPy too.
     choices: Sequence[Any] = wanted if isinstance(wanted, list | tuple) else [wanted]
     for choice in choices:
-        if isinstance(choice, str) and choice == "All":
+        if isinstance(choice, str) and choice.casefold() == "all":
             return set(present)
         names = {name for name in present if name == choice} or {name for name in present if _is_same(name, choice)}
         if not names:
@@ -319,6 +319,8 @@ def _matches(schema: Schema, kind: str, wanted: GroupChoice) -> set[str]:
 
 
 def _is_same(name: str, choice: str | float) -> bool:
+    if isinstance(choice, str) and name.casefold() == choice.casefold():
+        return True
     try:
         return math.isclose(float(name), float(choice), rel_tol=1e-6)
     except (TypeError, ValueError):

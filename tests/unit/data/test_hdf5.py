@@ -78,6 +78,8 @@ def test_a_file_without_attributes_gets_the_usual_names(tmp_path: Path) -> None:
         ("2e5", "drained", GROUPS[:1]),
         (["1.0e6", 200000.00000000003], "drained", (GROUPS[0], GROUPS[2])),
         ("All", ["undrained"], GROUPS[1:2]),
+        ("all", "Undrained", GROUPS[1:2]),
+        ("0.2E6", ["ALL"], GROUPS[:2]),
     ],
 )
 def test_groups_are_chosen_by_name_then_by_value(
