@@ -169,7 +169,7 @@ def _nothing(file: h5py.File) -> None:
         (_too_many_names, "outputs names 3 columns, the data have 2"),
         (_data_set_on_top, "0.1e6 is a data set"),
         (_group_as_inputs, "0.2e6/drained has no `inputs`; it has contact_params, outputs"),
-        (_link_as_inputs, "0.2e6/drained has no `inputs`; it has contact_params, outputs"),
+        (_link_as_inputs, "0.2e6/drained/inputs is a link to nothing"),
         (_link_on_top, "0.1e6 is a link to nothing"),
         (_nothing, "holds no group"),
     ],
