@@ -6,8 +6,8 @@ import dataclasses
 import logging
 from pathlib import Path
 
+from glrnn_hpc.keras_import import import_keras
 from glrnn_hpc.launch.data_checks import with_absolute_data
-from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
 from glrnn_hpc.records.train_stats import read_train_stats
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.spec_changes import DATA_PATH, SpecChange, allowed_changes
@@ -55,7 +55,9 @@ def _check_same_data(study: SweepStudy, spec: SweepSpec) -> None:
             continue
         stats = read_train_stats(path)
         if "fingerprint" in stats:
-            # It brings TensorFlow, which no other resume needs.
+            # They bring TensorFlow, which no other resume needs.
+            import_keras()
+            from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
             from glrnn_hpc.preprocessor.from_file import preprocessor_of_file
 
             preprocessor = preprocessor_of_file(trial_config(spec, slot.params).as_dict())
