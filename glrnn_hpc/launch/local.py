@@ -14,6 +14,7 @@ from pathlib import Path
 
 from glrnn_hpc import layout, logs, processes
 from glrnn_hpc.errors import WRONG_INPUT, LaunchError, SweepError
+from glrnn_hpc.launch.environment import of_local_ranks
 from glrnn_hpc.launch.launcher import Launcher, OnProgress, worker_command
 from glrnn_hpc.records.ownership import write_started
 from glrnn_hpc.records.sweep_state import LaunchPlan, read_sweep_state
@@ -182,6 +183,7 @@ class LocalLauncher(Launcher):
         with folder.stdout.open("wb") as stdout, folder.stderr.open("wb") as stderr:
             process = subprocess.Popen(
                 [*START_GATE, *command(self.folder.root, folder.root.name, n_ranks)],
+                env=of_local_ranks(),
                 stdin=subprocess.PIPE,
                 stdout=stdout,
                 stderr=stderr,

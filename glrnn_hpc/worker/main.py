@@ -46,7 +46,7 @@ def run(
     n_ranks : int, optional
         Number of ranks that the launcher requested.
     preemption : PreemptionNotice, optional
-        Handler of SIGUSR2, if there is one already.
+        Handler of the signals that ask to leave, if there is one already.
 
     Raises
     ------
@@ -57,8 +57,9 @@ def run(
 
     Notes
     -----
-    After SIGUSR2 all ranks release their trials, and the process ends with status 75 (`preemption.MORE_TO_DO`): Slurm's
-    batch script then puts the job into the queue again, and it goes on with the same trials.
+    After SIGUSR2 or SIGTERM all ranks release their trials, and the process ends with status 75
+    (`preemption.MORE_TO_DO`): Slurm's batch script then puts the job into the queue again, and it goes on with the same
+    trials.
     """
     preemption = preemption or PreemptionNotice()
     world = ranks.world()

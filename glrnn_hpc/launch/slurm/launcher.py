@@ -220,7 +220,6 @@ class SlurmLauncher(Launcher):
             job_name=self.plan.jobs,
             nodes=profile.nodes,
             ntasks_per_node=self.plan.ranks_per_worker // profile.nodes,
-            signal_delay_s=profile.signal_seconds,
             array_parallelism=profile.array_parallelism,
             teardown=batch_script.teardown(profile.max_restarts, self.folder),
             srun_args=submission.srun_arguments(profile),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -249,12 +250,11 @@ def test_a_rank_that_is_to_leave_releases_its_trial_at_the_next_step(seen: study
     assert seen.adopt_released(owner("new")).lease.generation == 2
 
 
-def test_a_rank_notes_sigusr2_and_goes_on():
-    before = signal.getsignal(signal.SIGUSR2)
-    try:
-        preemption = PreemptionNotice()
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
+def test_a_rank_notes_the_signals_that_ask_it_to_leave_and_goes_on(number: signal.Signals):
+    before = signal.getsignal(number)
+    with contextlib.closing(PreemptionNotice()) as preemption:
         assert not preemption.is_leaving_requested()
-        os.kill(os.getpid(), signal.SIGUSR2)
+        os.kill(os.getpid(), number)
         assert preemption.is_leaving_requested()
-    finally:
-        signal.signal(signal.SIGUSR2, before)
+    assert signal.getsignal(number) == before, "a process that did a debug sweep can be ended again"
