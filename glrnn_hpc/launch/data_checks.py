@@ -17,12 +17,11 @@ from glrnn_hpc.data.hdf5 import (
     GroupShape,
     Schema,
     check_same_shapes,
-    find_dataset,
-    open_file,
+    check_values,
     read_schema,
-    read_slab,
     select_groups,
 )
+from glrnn_hpc.data.hdf5_access import find_dataset, open_file, read_slab
 from glrnn_hpc.errors import ConfigError, GlrnnError, WindowError
 from glrnn_hpc.experiments.base import ExtraParameter, Group
 from glrnn_hpc.search.space import Parameter
@@ -38,8 +37,8 @@ def check_data(spec: SweepSpec) -> None:
     ConfigError
         If a parameter is to be appended that the experiment does not have.
     DataError, WindowError
-        If the file or a group is missing, holds something else than numbers or does not tell a parameter that is to be
-        appended, merged groups differ, a split is empty, or a window is as long as the sequences.
+        If the file, a group or a part of its values is missing, holds something else than numbers or does not tell a
+        parameter that is to be appended, merged groups differ, a split is empty, or a window is too long.
     """
     schema = read_schema(spec.data_file, experiment_of(spec))
     appended = _appended_parameters(spec)
@@ -48,7 +47,9 @@ def check_data(spec: SweepSpec) -> None:
         for experiment_type in _extremes(spec, "experiment_type"):
             groups = select_groups(schema, pressure, experiment_type)
             check_same_shapes(schema, groups)
-            _check_first_sequences(schema, [group for group in groups if group.name not in checked], appended)
+            unchecked = [group for group in groups if group.name not in checked]
+            check_values(schema, unchecked)
+            _check_first_sequences(schema, unchecked, appended)
             checked |= {group.name for group in groups}
             n_sequences = sum(group.n_samples for group in groups)
             for train_frac in _extremes(spec, "train_frac"):

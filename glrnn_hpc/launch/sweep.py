@@ -9,6 +9,7 @@ from glrnn_hpc import layout
 from glrnn_hpc.config import log_defaults
 from glrnn_hpc.errors import ConfigError, LaunchError, SweepError
 from glrnn_hpc.launch.data_checks import check_data, with_absolute_data
+from glrnn_hpc.launch.edits import edited_sweep
 from glrnn_hpc.launch.launcher import Launcher, OnProgress
 from glrnn_hpc.launch.plan import new_plan, resumed_plan
 from glrnn_hpc.launch.registry import launcher_class, launcher_for
@@ -172,7 +173,9 @@ def resume_sweep(
         If `out` is not the folder of a sweep, the workers died and trials are left, or the sweep was stopped.
     ConfigError
         If `n_trials` is smaller than before, or larger than the grid; if there is no such launcher, or it takes no
-        profile.
+        profile; if `sweep.yaml` was changed in more than a sweep can take over, see `launch.edits`.
+    DataError
+        If the data have another path in `sweep.yaml` than at the start and are others.
     LaunchError
         If the workers cannot be started here.
     """
@@ -181,10 +184,15 @@ def resume_sweep(
     folder = layout.SweepFolder(Path(out).resolve())
     study = SweepStudy(folder)
     before = read_sweep_state(folder)
-    n_slots = _more_trials(study.spec, before.n_trials, n_trials)
+    spec, edits = edited_sweep(study, before.launch.directory)
+    is_run_cap_new = n_trials is None and any(edit.path == "run_cap" and edit.now is not None for edit in edits)
+    if is_run_cap_new:
+        n_slots = _more_trials(spec, before.n_trials, spec.n_trials(), f"run_cap: {spec.run_cap}")
+    else:
+        n_slots = _more_trials(spec, before.n_trials, n_trials, f"--trials {n_trials}")
     plan = resumed_plan(
         before.launch,
-        study.spec,
+        spec,
         n_workers=n_workers,
         ranks_per_worker=ranks_per_worker,
         cluster=cluster,
@@ -194,10 +202,11 @@ def resume_sweep(
     )
     if plan.workers:
         launcher_for(folder, plan).check()
+    study.take_over(spec)
     study.add_slots(n_slots)
     if retry_failed:
         study.retry_failed()
-    has_new_work = retry_failed or n_trials is not None
+    has_new_work = retry_failed or n_trials is not None or is_run_cap_new
     # A sweep that reached its target has waiting trials, which are trained only if the user wants more.
     is_target_reached = study.is_target_reached()
     n_failed = study.n_failed()
@@ -208,6 +217,7 @@ def resume_sweep(
             state,
             n_trials=n_slots,
             launch=plan,
+            edits=(*state.edits, *map(str, edits)),
             is_past_target=state.is_past_target or (is_target_reached and has_new_work),
         )
         if is_over:
@@ -281,12 +291,12 @@ def _collect_late(study: SweepStudy, plan: LaunchPlan, wait: bool, report: OnPro
         launcher.wait(report)
 
 
-def _more_trials(spec: SweepSpec, before: int, wanted: int | None) -> int:
+def _more_trials(spec: SweepSpec, before: int, wanted: int | None, given: str) -> int:
     if wanted is None:
         return before
     if wanted < before:
-        raise ConfigError(f"--trials {wanted}: the sweep has {before} trials already; their number can only grow.")
+        raise ConfigError(f"{given}: the sweep has {before} trials already; their number can only grow.")
     possible = spec.n_trials(wanted)
     if possible < wanted:
-        raise ConfigError(f"--trials {wanted}: the grid has {possible} points.")
+        raise ConfigError(f"{given}: the grid has {possible} points.")
     return wanted

@@ -10,7 +10,7 @@ from glrnn_hpc.errors import RecordError
 from glrnn_hpc.records.json_types import VERSION, JsonObject, mapping_at, number_at, version_of, without_missing
 
 #: Keys that are not written while they are false or zero.
-_SELDOM_SAID = frozenset({"is_past_target", "n_failed_before", "keep_going", "memory"})
+_SELDOM_SAID = frozenset({"is_past_target", "n_failed_before", "keep_going", "edits", "memory"})
 
 State = Literal["running", "cancelled", "finished"]
 
@@ -96,6 +96,8 @@ class SweepState:
         Whether more trials were wanted after one had reached metric.target.
     n_failed_before : int
         Trials that had failed when the sweep was last resumed.
+    edits : tuple of str
+        Changes of the sweep file that the sweep has taken over when it was resumed.
     version : str
         Of the form of the record.
     """
@@ -107,6 +109,7 @@ class SweepState:
     reason: str | None = None
     is_past_target: bool = False
     n_failed_before: int = 0
+    edits: tuple[str, ...] = ()
     version: str = VERSION
 
     def write(self, folder: layout.SweepFolder) -> None:
@@ -149,5 +152,6 @@ def read_sweep_state(folder: layout.SweepFolder) -> SweepState:
         reason=content.get("reason"),
         is_past_target=bool(content.get("is_past_target", False)),
         n_failed_before=int(content.get("n_failed_before", 0)),
+        edits=tuple(map(str, content.get("edits", ()))),
         version=version_of(content),
     )

@@ -21,8 +21,8 @@ from glrnn_hpc.records.ownership import Owner
 from glrnn_hpc.records.sweep_state import SweepState, read_sweep_state
 from glrnn_hpc.records.trial_result import TrialOutcome, TrialResult, read_trial_result
 from glrnn_hpc.search import goal, hyperband, samplers
-from glrnn_hpc.search.sweep import load_sweep
-from glrnn_hpc.study import leases, storage
+from glrnn_hpc.search.spec import SweepSpec
+from glrnn_hpc.study import leases, resolved_sweep, storage
 from glrnn_hpc.study.same_failure import reason_to_stop
 from glrnn_hpc.study.slots import (
     FINAL_STATES,
@@ -87,7 +87,7 @@ class SweepStudy:
         if not (folder.sweep.exists() and folder.state.exists()):
             raise SweepError(f"{folder.root}: is not a sweep folder; `glrnn sweep` makes one.")
         self.folder = folder
-        self.spec = load_sweep(folder.sweep, directory=read_sweep_state(folder).launch.directory)
+        directory = read_sweep_state(folder).launch.directory
         self._storage = storage.open_storage(folder)
         try:
             self._study = optuna.load_study(study_name=storage.study_name(folder), storage=self._storage)
@@ -95,6 +95,15 @@ class SweepStudy:
             raise StorageError(
                 f"{folder.root}: the study of this sweep is not in its storage any more; restore it from a copy."
             ) from error
+        #: As it was made; `spec` has the path of the data as the sweep file names it now.
+        self.made = resolved_sweep.kept_sweep(self._study, folder, directory)
+        self.spec = resolved_sweep.with_data_of_file(self.made, folder)
+
+    @_with_storage_errors
+    def take_over(self, spec: SweepSpec) -> None:
+        """Go on with a sweep that has changed in what may change."""
+        resolved_sweep.keep(self._study, spec)
+        self.made = self.spec = spec
 
     @_with_storage_errors
     def slots(self) -> list[Slot]:
