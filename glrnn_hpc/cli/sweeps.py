@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 #: A year: no thread can wait for ever.
 MAX_SECONDS = 3.2e7
 
+Memory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Of a worker's ranks on a node, such as 16G: near it they are started anew."),
+]
+
 
 @app.command()
 def sweep(
@@ -61,6 +66,7 @@ def sweep(
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Go on even if the first trials all fail with the same error.")
     ] = False,
+    memory: Memory = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Start the workers and return.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -88,6 +94,7 @@ def sweep(
             wandb=wandb,
             wandb_sweep=wandb_sweep,
             keep_going=keep_going,
+            memory=memory,
             wait=not no_wait,
             report=report,
         )
@@ -110,6 +117,7 @@ def resume(
     keep_going: Annotated[
         bool | None, typer.Option("--keep-going", help="Go on even if the first trials all fail with the same error.")
     ] = None,
+    memory: Memory = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Start what is missing and return.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -127,6 +135,7 @@ def resume(
             cluster=cluster,
             profile=site,
             keep_going=keep_going,
+            memory=memory,
             wait=not no_wait,
             report=report,
         )
