@@ -46,7 +46,7 @@ OUTPUTS = "outputs"
 _REFERENCES = frozenset({networks.KEY, experiments.KEY})
 
 
-#: A key of the preprocessor that the training carries out: where the preprocessor was not given it, the training's holds.
+#: A key of the preprocessor that the training carries out: where the preprocessor lacks it, the training's holds.
 _SCALED_HERE = "standardize_inputs"
 
 
