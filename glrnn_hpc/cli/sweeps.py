@@ -11,6 +11,7 @@ import typer
 
 from glrnn_hpc.cli import progress, tables
 from glrnn_hpc.cli.app import LEFT_OUT, Json, SweepDir, app
+from glrnn_hpc.cli.interruption import telling_what_goes_on
 from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.keras_import import import_keras
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 #: A year: no thread can wait for ever.
 MAX_SECONDS = 3.2e7
+
+Memory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Of a worker's ranks on a node, such as 16G: near it they are started anew."),
+]
 
 
 @app.command()
@@ -60,6 +66,7 @@ def sweep(
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Go on even if the first trials all fail with the same error.")
     ] = False,
+    memory: Memory = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Start the workers and return.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -72,7 +79,7 @@ def sweep(
         raise ConfigError(f"--dead-after {dead_after:g} must be at least twice --heartbeat {heartbeat:g}.")
     site = _load_profile(cluster, profile)
     spec = load_sweep(sweep_file, sampler=sampler)
-    with progress.SweepProgress(is_quiet=as_json) as report:
+    with telling_what_goes_on(out), progress.SweepProgress(is_quiet=as_json) as report:
         run_sweep(
             spec,
             out,
@@ -87,6 +94,7 @@ def sweep(
             wandb=wandb,
             wandb_sweep=wandb_sweep,
             keep_going=keep_going,
+            memory=memory,
             wait=not no_wait,
             report=report,
         )
@@ -109,6 +117,7 @@ def resume(
     keep_going: Annotated[
         bool | None, typer.Option("--keep-going", help="Go on even if the first trials all fail with the same error.")
     ] = None,
+    memory: Memory = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Start what is missing and return.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -116,7 +125,7 @@ def resume(
     from glrnn_hpc.launch import resume_sweep
 
     site = _load_profile(cluster, profile)
-    with progress.SweepProgress(is_quiet=as_json) as report:
+    with telling_what_goes_on(folder), progress.SweepProgress(is_quiet=as_json) as report:
         resume_sweep(
             folder,
             n_workers=workers,
@@ -126,6 +135,7 @@ def resume(
             cluster=cluster,
             profile=site,
             keep_going=keep_going,
+            memory=memory,
             wait=not no_wait,
             report=report,
         )

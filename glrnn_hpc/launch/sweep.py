@@ -37,6 +37,7 @@ def run_sweep(
     wandb: str | None = None,
     wandb_sweep: str | None = None,
     keep_going: bool = False,
+    memory: str | None = None,
     wait: bool = True,
     report: OnProgress = lambda _: None,
 ) -> layout.SweepFolder:
@@ -69,6 +70,9 @@ def run_sweep(
         `create`, to make a sweep on W&B's server, or the id of one (ID or entity/project/ID): the runs arrive in it.
     keep_going : bool
         Whether the sweep goes on if its first trials, three for each rank, all fail with the same error.
+    memory : str, optional
+        What the ranks of a worker may take on a node, such as 16G: near it they are started anew between two trials. By
+        default what the profile or Slurm says, else as much as there is.
     wait : bool
         Whether to wait until the trials are done.
     report : callable
@@ -107,6 +111,7 @@ def run_sweep(
         collect=collect,
         timing=timing,
         keep_going=keep_going,
+        memory=memory,
     )
     root = Path(out).resolve()
     if n_workers:
@@ -137,6 +142,7 @@ def resume_sweep(
     cluster: str | None = None,
     profile: Profile | None = None,
     keep_going: bool | None = None,
+    memory: str | None = None,
     wait: bool = True,
     report: OnProgress = lambda _: None,
 ) -> layout.SweepFolder:
@@ -156,6 +162,8 @@ def resume_sweep(
         Where the new workers run; by default as before.
     keep_going : bool, optional
         Like `run_sweep`; by default as before. Trials that failed before do not count any more.
+    memory : str, optional
+        Like `run_sweep`; by default as before.
     wait, report
         Like `run_sweep`.
 
@@ -190,6 +198,7 @@ def resume_sweep(
         cluster=cluster,
         profile=profile,
         keep_going=keep_going,
+        memory=memory,
     )
     if plan.workers:
         launcher_for(folder, plan).check()

@@ -10,7 +10,7 @@ from glrnn_hpc.errors import RecordError
 from glrnn_hpc.records.json_types import VERSION, JsonObject, mapping_at, number_at, version_of, without_missing
 
 #: Keys that are not written while they are false or zero.
-_SELDOM_SAID = frozenset({"is_past_target", "n_failed_before", "keep_going", "edits"})
+_SELDOM_SAID = frozenset({"is_past_target", "n_failed_before", "keep_going", "edits", "memory"})
 
 State = Literal["running", "cancelled", "finished"]
 
@@ -58,6 +58,9 @@ class LaunchPlan:
         Folder in which the sweep was made; modules of the user's own are looked for there.
     keep_going : bool
         Whether the sweep goes on even if its first trials all fail with the same error.
+    memory : str or None
+        Memory of the ranks of a worker on a node, such as 16G, near which they are started anew; None for what the
+        profile or Slurm says.
     """
 
     workers: int = 0
@@ -70,6 +73,7 @@ class LaunchPlan:
     timing: Timing = field(default_factory=Timing)
     directory: str | None = None
     keep_going: bool = False
+    memory: str | None = None
 
 
 @dataclass(frozen=True)

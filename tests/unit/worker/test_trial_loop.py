@@ -258,3 +258,27 @@ def test_a_rank_notes_the_signals_that_ask_it_to_leave_and_goes_on(number: signa
         os.kill(os.getpid(), number)
         assert preemption.is_leaving_requested()
     assert signal.getsignal(number) == before, "a process that did a debug sweep can be ended again"
+
+
+def test_a_rank_that_is_to_end_finishes_its_trial_and_claims_no_other(seen: study.SweepStudy):
+    ending = threading.Event()
+
+    def train(claim: study.Claim, guard: trial_loop.Guard) -> TrialOutcome:
+        ending.set()
+        guard.check()
+        return FINISHED
+
+    arguments = (Timing(), train, liveness.Watchdog(60))
+    trial_loop.work_on_trials(seen, owner(), *arguments, is_ending_requested=ending.is_set)
+    assert [slot.state for slot in seen.slots()] == ["finished", "waiting", "waiting", "waiting"]
+    assert read_sweep_state(seen.folder).state == "running"
+
+
+def test_a_rank_that_is_to_end_when_every_trial_is_final_ends_the_sweep(seen: study.SweepStudy):
+    def train(claim: study.Claim, guard: trial_loop.Guard) -> TrialOutcome:
+        return FINISHED
+
+    arguments = (Timing(), train, liveness.Watchdog(60))
+    is_last_done = seen.is_finished
+    trial_loop.work_on_trials(seen, owner(), *arguments, is_ending_requested=is_last_done)
+    assert read_sweep_state(seen.folder).state == "finished"
