@@ -11,6 +11,7 @@ import typer
 
 from glrnn_hpc.cli import progress, tables
 from glrnn_hpc.cli.app import LEFT_OUT, Json, SweepDir, app
+from glrnn_hpc.cli.interruption import telling_what_goes_on
 from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.keras_import import import_keras
 
@@ -78,7 +79,7 @@ def sweep(
         raise ConfigError(f"--dead-after {dead_after:g} must be at least twice --heartbeat {heartbeat:g}.")
     site = _load_profile(cluster, profile)
     spec = load_sweep(sweep_file, sampler=sampler)
-    with progress.SweepProgress(is_quiet=as_json) as report:
+    with telling_what_goes_on(out), progress.SweepProgress(is_quiet=as_json) as report:
         run_sweep(
             spec,
             out,
@@ -124,7 +125,7 @@ def resume(
     from glrnn_hpc.launch import resume_sweep
 
     site = _load_profile(cluster, profile)
-    with progress.SweepProgress(is_quiet=as_json) as report:
+    with telling_what_goes_on(folder), progress.SweepProgress(is_quiet=as_json) as report:
         resume_sweep(
             folder,
             n_workers=workers,

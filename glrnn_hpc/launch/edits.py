@@ -6,6 +6,8 @@ import dataclasses
 import logging
 from pathlib import Path
 
+from glrnn_hpc.config import load_yaml
+from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.keras_import import import_keras
 from glrnn_hpc.launch.data_checks import with_absolute_data
 from glrnn_hpc.records.train_stats import read_train_stats
@@ -36,6 +38,8 @@ def edited_sweep(study: SweepStudy, directory: str | None) -> tuple[SweepSpec, l
     """
     file = study.folder.sweep
     spec = with_absolute_data(load_sweep(file, directory=directory or str(Path.cwd())))
+    if not study.holds_sweep:
+        _check_trials_agree(study)
     changes = allowed_changes(study.made, spec, file)
     for change in changes:
         logger.info("%s: %s", file, change)
@@ -45,6 +49,27 @@ def edited_sweep(study: SweepStudy, directory: str | None) -> tuple[SweepSpec, l
     now = {parameter.name: parameter for parameter in spec.parameters}
     parameters = tuple(now[parameter.name] for parameter in study.made.parameters)
     return dataclasses.replace(spec, parameters=parameters), changes
+
+
+def _check_trials_agree(study: SweepStudy) -> None:
+    """Check the file of a sweep of an earlier version, which kept no copy, by the configurations of its trials."""
+    spec = study.spec
+    searched = {parameter.name for parameter in spec.searched}
+    for slot in study.slots():
+        path = study.folder.trial(slot.number).config
+        if not slot.params or not path.exists():
+            continue
+        if slot.params.keys() != searched:
+            differences = [f"it searches {', '.join(sorted(searched))}, the trial {', '.join(sorted(slot.params))}"]
+        else:
+            trained, now = load_yaml(path), trial_config(spec, slot.params).as_dict()
+            keys = [key for key in trained if key != "raw_data" and key in now and now[key] != trained[key]]
+            differences = [f"{key} is {now[key]} there and {trained[key]} in the trial" for key in keys]
+        if differences:
+            raise ConfigError(
+                f"{study.folder.sweep}: is not the sweep that trial {slot.number} is of: {'; '.join(differences)}. "
+                "Put these values back, or make a new sweep with another --out."
+            )
 
 
 def _check_same_data(study: SweepStudy, spec: SweepSpec) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from glrnn_hpc.config import RunConfig
+from glrnn_hpc.config import RunConfig, refuse_none_as_text
 from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.records.json_types import ParameterValue
 from glrnn_hpc.search.parameter import TAIL, Parameter
@@ -53,13 +53,15 @@ def with_types(parameter: Parameter, where: str, configs: Sequence[type[RunConfi
     Raises
     ------
     ConfigError
-        If a list is given where the key needs one value.
+        If a list is given where the key needs one value, or the text None where null is meant.
     """
     key = _key_type(parameter.name, tuple(configs))
     if key is None:
         return parameter
     if not parameter.values:
         return replace(parameter, open_ends=_open_ends(parameter, key))
+    for value in parameter.values:
+        refuse_none_as_text(value, where if parameter.is_constant else f"{where}.values")
     values = tuple(_typed(key, value) for value in parameter.values)
     for value in values if parameter.is_constant else ():
         if isinstance(value, list) and not _is_taken(key, value) and any(_is_taken(key, each) for each in value):

@@ -42,7 +42,9 @@ def check_known(content: Mapping[str, object]) -> None:
     for key in content:
         if key not in _KEYS:
             raise config.unknown_key(str(key), _KEYS)
-    config.refuse_none_as_text({key: value for key, value in content.items() if key not in _LABELS})
+    # Those of parameters are checked with their keys: one of the user's own may mean the text.
+    others = {key: value for key, value in content.items() if key not in (*_LABELS, "parameters")}
+    config.refuse_none_as_text(others)
 
 
 def method(content: Mapping[str, object]) -> Method:

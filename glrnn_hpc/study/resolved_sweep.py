@@ -24,6 +24,11 @@ def keep(study: optuna.Study, spec: SweepSpec) -> None:
     study.set_user_attr(_SWEEP, spec.as_dict())
 
 
+def is_kept(study: optuna.Study) -> bool:
+    """Whether the study holds its sweep; those of earlier versions do so once they are resumed."""
+    return _SWEEP in study.user_attrs
+
+
 def kept_sweep(study: optuna.Study, folder: layout.SweepFolder, directory: str | None) -> SweepSpec:
     """Return the sweep as it was resolved; the file of the folder, if the sweep was made by a version that kept none.
 

@@ -99,6 +99,11 @@ class SweepStudy:
         self.made = resolved_sweep.kept_sweep(self._study, folder, directory)
         self.spec = resolved_sweep.with_data_of_file(self.made, folder)
 
+    @property
+    def holds_sweep(self) -> bool:
+        """Whether the study itself holds the sweep, and not its file alone as in folders of earlier versions."""
+        return resolved_sweep.is_kept(self._study)
+
     @_with_storage_errors
     def take_over(self, spec: SweepSpec) -> None:
         """Go on with a sweep that has changed in what may change."""

@@ -56,6 +56,15 @@ def test_values_have_the_types_of_their_keys_before_anything_else_sees_them(text
     assert load_sweep(parse_yaml(dump_yaml(spec.as_dict()), "x")) == spec
 
 
+def test_the_text_none_may_be_meant_by_a_key_of_the_users_own_preprocessor(tmp_path: Path):
+    (tmp_path / "smoothed_data.py").write_text(
+        "class Own:\n    @classmethod\n    def get_default_config(cls):\n        return {'smoothing': 'None'}\n"
+    )
+    text = "{preprocessor: 'smoothed_data:Own', smoothing: {values: [None, mean]}}"
+    spec = load(text, directory=str(tmp_path))
+    assert [each.values for each in spec.searched if each.name == "smoothing"] == [("None", "mean")]
+
+
 def test_keys_of_the_users_own_code_keep_the_values_as_given_or_take_their_own_types(tmp_path: Path):
     (tmp_path / "typed_networks.py").write_text(
         "def own(input_shapes, depth: int = 2, mode: str = 'a', extra=None):\n    return None\n"
@@ -75,7 +84,7 @@ def test_keys_of_the_users_own_code_keep_the_values_as_given_or_take_their_own_t
         ),
         ("window_size: [5, 10]", r"parameters.window_size: one value is needed, .*window_size: \{values: \[5, 10\]\}"),
         ("clipnorm: None", "parameters.clipnorm: the text None was given, .*; write null, or leave it out"),
-        ("pressure: {values: [None, All]}", r"parameters.pressure.values.0: the text None"),
+        ("pressure: {values: [None, All]}", r"parameters.pressure.values: the text None"),
         ("pressure: []", r"parameters.pressure: List should have at least 1 item"),
         ("experiment_type: []", r"parameters.experiment_type: List should have at least 1 item"),
         ("experiment_type: 5", r"parameters.experiment_type: Input should be a valid string \(5 was given\)"),
