@@ -20,6 +20,7 @@ from glrnn_hpc.config.keys import (
 )
 from glrnn_hpc.config.run_config import (
     ADAM_KEYS,
+    ARRAY_KEYS,
     PREPROCESSING_KEYS,
     RUN_KEYS,
     SPLIT_SEED,
@@ -29,7 +30,7 @@ from glrnn_hpc.config.run_config import (
     TrainingConfig,
     split_sizes,
 )
-from glrnn_hpc.config.suggestions import did_you_mean, nearest, unknown_key
+from glrnn_hpc.config.suggestions import did_you_mean, nearest, unknown_key, warn_of_unknown_key
 from glrnn_hpc.config.yaml_dialect import dump_yaml, load_yaml, parse_yaml
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "parse",
     "without_always",
     "ADAM_KEYS",
+    "ARRAY_KEYS",
     "PREPROCESSING_KEYS",
     "PreprocessingConfig",
     "RUN_KEYS",
@@ -61,6 +63,7 @@ __all__ = [
     "did_you_mean",
     "nearest",
     "unknown_key",
+    "warn_of_unknown_key",
     "dump_yaml",
     "load_yaml",
     "parse_yaml",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from glrnn_hpc import layout
 from glrnn_hpc.config import did_you_mean
 from glrnn_hpc.data.ranks import Ranks, slab
-from glrnn_hpc.errors import DataError
+from glrnn_hpc.errors import DataError, MissingFile
 from glrnn_hpc.experiments.base import Experiment
 from glrnn_hpc.experiments.triaxial import TRIAXIAL
 
@@ -118,7 +118,7 @@ def open_file(path: Path) -> Iterator[h5py.File]:
     except OSError as error:  # too long a name, a folder that may not be entered
         raise DataError(f"{path}: cannot be looked for: {error.strerror}.") from error
     if not is_there:
-        raise DataError(f"{path}: there is no such file.")
+        raise MissingFile(f"{path}: there is no such file.")
     try:
         opened = h5py.File(path, "r")
     except OSError as error:

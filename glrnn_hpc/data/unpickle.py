@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from glrnn_hpc.errors import DataError
+from glrnn_hpc.errors import DataError, MissingFile
 
 #: All that a pickle of NumPy arrays, numbers and plain containers needs; numpy 2 calls numpy.core numpy._core.
 _ALLOWED = {
@@ -56,6 +56,6 @@ def load_npy(path: str | Path) -> Any:
             loaded = _Unpickler(file).load()
             return np.asarray(loaded, dtype=object).reshape(shape)
     except FileNotFoundError as error:
-        raise DataError(f"{path}: there is no such file.") from error
+        raise MissingFile(f"{path}: there is no such file.") from error
     except Exception as error:  # a broken pickle can raise nearly anything
         raise DataError(f"{path}: cannot be read: {error or type(error).__name__}.") from error
