@@ -37,10 +37,11 @@ lint: $(VENV)/.installed-dev
 check: lint $(SWEEPS)/.installed
 	python -m pytest tests/unit $(TRAINING:%=--ignore=tests/unit/%) --numprocesses=$(JOBS)
 
+# A test that ends its process would be given to another one, again and again: without restarts it is named.
 test: lint system-packages
 	$(MAKE) --no-print-directory $(MPIO)/.installed $(OPENWANDB)/.installed $(SWEEPS)/.installed
 	coverage erase
-	coverage run -m pytest --durations=10 --numprocesses=$(JOBS) --no-loadscope-reorder
+	coverage run -m pytest --durations=20 --numprocesses=$(JOBS) --no-loadscope-reorder --max-worker-restart=0
 	coverage combine --quiet
 	coverage report
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from glrnn_hpc.hdf5_plugins import keep_setting as _keep_setting_of_hdf5_plugins
+
 if TYPE_CHECKING:
     from glrnn_hpc.calibration.calibrate import calibrate, surrogate_callback
     from glrnn_hpc.collector.collect import collect
@@ -31,6 +33,8 @@ __all__ = [
     "run_sweep",
     "surrogate_callback",
 ]
+
+_keep_setting_of_hdf5_plugins()
 
 if not TYPE_CHECKING:  # a type checker takes the names from above, and does not believe in any other
 

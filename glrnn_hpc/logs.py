@@ -32,9 +32,9 @@ def last_error(text: str) -> str:
 
     That is the last error that `print_error` printed, else the last line with the word error, except those of srun,
     which count the ranks that have ended; else the last line. Lines of TensorFlow's C++ are left out: they report GPUs
-    that are not there.
+    that are not there. So are lines without a word, such as those that OpenMPI draws around its messages.
     """
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not _OF_TENSORFLOW.match(line)]
+    lines = [line.strip() for line in text.splitlines() if re.search(r"\w", line) and not _OF_TENSORFLOW.match(line)]
     printed = [line.removeprefix(_PROGRAM) for line in lines if line.startswith(_PROGRAM)]
     errors = [line for line in lines if "error" in line.lower() and not line.startswith("srun: ")]
     return (printed or errors or lines or [""])[-1]

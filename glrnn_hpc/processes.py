@@ -7,6 +7,7 @@ import re
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,3 +116,20 @@ def _status(folder: Path) -> tuple[str, list[str]] | None:
     except OSError:
         return None
     return before.partition("(")[2], after.split()
+
+
+def memory_of(pids: Sequence[int]) -> int:
+    """Return the bytes that processes of this host take together: what each has alone, and once what they share.
+
+    Files that they map do not count: the kernel drops their pages when memory is short.
+    """
+    own, shared = 0, 0
+    for pid in pids:
+        try:
+            text = (_PROC / str(pid) / "status").read_text(encoding="ascii", errors="replace")
+        except OSError:  # it has ended, or there is no /proc
+            continue
+        sizes = {name: 1024 * int(size) for name, size in re.findall(r"^(Rss\w+):\s+(\d+) kB$", text, re.MULTILINE)}
+        own += sizes.get("RssAnon", 0)
+        shared = max(shared, sizes.get("RssShmem", 0))
+    return own + shared

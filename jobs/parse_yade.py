@@ -30,6 +30,8 @@ def main() -> None:
     )
     for problem in report.problems:
         print(f"left out: {problem}")
+    for line in report.left_out_lines():
+        print(line)
     for name, group in report.groups.items():
         print(f"{name}: {group.good} of {group.files} simulations")
     print(f"{report.sequence_length} steps each -> {report.output}")

@@ -31,7 +31,7 @@ def parse(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Parse YADE's raw files into one HDF5 file; broken ones are named and left out (exit status 3).
+    """Parse YADE's raw files into one HDF5 file; what is broken or left out is named (exit status 3).
 
     Under mpiexec or srun the ranks share the files; the result is the same.
     """
@@ -57,15 +57,14 @@ def parse(
         ranks=ranks,
     )
     if ranks.rank != 0:
-        raise typer.Exit(LEFT_OUT if report.problems else DONE)
+        raise typer.Exit(DONE if report.is_complete else LEFT_OUT)
     rows = [[name, *map(str, vars(group).values())] for name, group in report.groups.items()]
     totals = [sum(column) for column in zip(*(vars(group).values() for group in report.groups.values()), strict=True)]
     rows.append(["all", *map(str, totals)])
     table = tables.Table(["group", "files", "good", "trimmed", "short", "corrupt"], rows)
-    tables.print_result(
-        as_json, report.as_dict(), [*report.problems, table, f"{report.sequence_length} steps each -> {report.output}"]
-    )
-    if report.problems:
+    written = f"{report.sequence_length} steps each -> {report.output}"
+    tables.print_result(as_json, report.as_dict(), [*report.problems, *report.left_out_lines(), table, written])
+    if not report.is_complete:
         raise typer.Exit(LEFT_OUT)
 
 

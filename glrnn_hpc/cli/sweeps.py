@@ -11,6 +11,7 @@ import typer
 
 from glrnn_hpc.cli import progress, tables
 from glrnn_hpc.cli.app import LEFT_OUT, Json, SweepDir, app
+from glrnn_hpc.cli.interruption import telling_what_goes_on
 from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.keras_import import import_keras
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 #: A year: no thread can wait for ever.
 MAX_SECONDS = 3.2e7
+
+Memory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Of a worker's ranks on a node, such as 16G: near it they are started anew."),
+]
 
 
 @app.command()
@@ -57,6 +63,10 @@ def sweep(
     wandb_sweep: Annotated[
         str | None, typer.Option(metavar="create|ID", help="Sweep of W&B's server in which the runs arrive.")
     ] = None,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Go on even if the first trials all fail with the same error.")
+    ] = False,
+    memory: Memory = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Start the workers and return.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -69,7 +79,7 @@ def sweep(
         raise ConfigError(f"--dead-after {dead_after:g} must be at least twice --heartbeat {heartbeat:g}.")
     site = _load_profile(cluster, profile)
     spec = load_sweep(sweep_file, sampler=sampler)
-    with progress.SweepProgress(is_quiet=as_json) as report:
+    with telling_what_goes_on(out), progress.SweepProgress(is_quiet=as_json) as report:
         run_sweep(
             spec,
             out,
@@ -83,6 +93,8 @@ def sweep(
             collect=collect,
             wandb=wandb,
             wandb_sweep=wandb_sweep,
+            keep_going=keep_going,
+            memory=memory,
             wait=not no_wait,
             report=report,
         )
@@ -102,6 +114,10 @@ def resume(
         str | None, typer.Option(help="local, slurm, debug or module:Class; default: as at the start.")
     ] = None,
     profile: Annotated[Path | None, typer.Option(help="The site's YAML file; default: as at the start.")] = None,
+    keep_going: Annotated[
+        bool | None, typer.Option("--keep-going", help="Go on even if the first trials all fail with the same error.")
+    ] = None,
+    memory: Memory = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Start what is missing and return.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -109,7 +125,7 @@ def resume(
     from glrnn_hpc.launch import resume_sweep
 
     site = _load_profile(cluster, profile)
-    with progress.SweepProgress(is_quiet=as_json) as report:
+    with telling_what_goes_on(folder), progress.SweepProgress(is_quiet=as_json) as report:
         resume_sweep(
             folder,
             n_workers=workers,
@@ -118,6 +134,8 @@ def resume(
             retry_failed=retry_failed,
             cluster=cluster,
             profile=site,
+            keep_going=keep_going,
+            memory=memory,
             wait=not no_wait,
             report=report,
         )

@@ -33,8 +33,18 @@ Positive = Annotated[float, BeforeValidator(not_a_bool), Field(gt=0, allow_inf_n
 NotNegative = Annotated[float, BeforeValidator(not_a_bool), Field(ge=0, allow_inf_nan=False)]
 Decay = Annotated[float, BeforeValidator(not_a_bool), Field(ge=0, lt=1)]
 FilePath = Annotated[str, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)]
-GroupName = Annotated[str | float, BeforeValidator(not_a_bool)]
-GroupChoice = GroupName | list[GroupName]
+
+
+def _as_usual(value: Any) -> Any:
+    """Return a choice of groups in its usual spelling: `All`, `drained`, `undrained`."""
+    usual = {"all": "All", "drained": "drained", "undrained": "undrained"}
+    return usual.get(value.casefold(), value) if isinstance(value, str) else value
+
+
+GroupName = Annotated[str | float, BeforeValidator(_as_usual), BeforeValidator(not_a_bool)]
+GroupChoice = GroupName | Annotated[list[GroupName], Field(min_length=1)]
+TypeName = Annotated[str, BeforeValidator(_as_usual)]
+TypeChoice = TypeName | Annotated[list[TypeName], Field(min_length=1)]
 
 
 class Keys(BaseModel):
@@ -69,6 +79,28 @@ def without_always(raw: Mapping[str, Any], where: str = "config") -> dict[str, A
     return {key: value for key, value in raw.items() if key not in ALWAYS}
 
 
+def refuse_none_as_text(value: object, where: str = "") -> None:
+    """Check that no value is the text None.
+
+    Parameters
+    ----------
+    value : object
+        Content of a YAML file, or a part of it.
+    where : str
+        Its key path.
+
+    Raises
+    ------
+    ConfigError
+        If one is.
+    """
+    if value == "None":
+        raise ConfigError(f"{where}: the text None was given, which is no value of YAML; write null, or leave it out.")
+    children = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        refuse_none_as_text(child, f"{where}.{key}".removeprefix("."))
+
+
 def parse(model: type[ConfigT], raw: Mapping[str, Any], where: str = "config") -> ConfigT:
     """Validate `raw` against `model`.
 
@@ -78,6 +110,7 @@ def parse(model: type[ConfigT], raw: Mapping[str, Any], where: str = "config") -
         If a key is unknown (the nearest one is named), missing, or its value is not allowed.
     """
     raw = without_always(raw, where)
+    refuse_none_as_text(raw, where)
     for key in raw:
         if key not in model.model_fields:
             raise unknown_key(f"{where}.{key}", model.model_fields)
@@ -102,9 +135,8 @@ def describe(error: ValidationError, where: str) -> str:
     """Return the text of a pydantic error, one line per key path."""
     lines = []
     for item in error.errors():
-        path = ".".join(
-            [where, *(str(part) for part in item["loc"] if not str(part).startswith(("list[", "function-")))]
-        )
+        # After the key come indices, and pydantic's names of the types of a union, such as `str` and `list[str]`.
+        path = ".".join([where, *map(str, item["loc"][:1]), *(str(n) for n in item["loc"][1:] if isinstance(n, int))])
         if item["type"] == "missing":
             lines.append(f"{path}: this key is required.")
             continue

@@ -16,6 +16,7 @@ from glrnn_hpc.config.keys import (
     NotNegative,
     Positive,
     Seed,
+    TypeChoice,
     not_a_bool,
 )
 from glrnn_hpc.errors import DataError
@@ -29,7 +30,7 @@ class PreprocessingConfig(Keys):
     raw_data: FilePath = Field(description="path of the HDF5 file")
     experiment: str | None = Field(None, description="triaxial, or module:Class of a user's own; triaxial if left out")
     pressure: GroupChoice = Field("All", description="group name or value in Pa, a list of them, or All")
-    experiment_type: str | list[str] = Field("All", description="drained, undrained, a list of them, or All")
+    experiment_type: TypeChoice = Field("All", description="drained, undrained, a list of them, or All")
     add_e0: bool = Field(False, description="append the initial void ratio to the parameters")
     add_pressure: bool = Field(True, description="append the confining pressure in MPa to the parameters")
     add_experiment_type: bool = Field(True, description="append 1 (drained) or 0 (undrained) to the parameters")

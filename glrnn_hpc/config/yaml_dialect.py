@@ -1,4 +1,4 @@
-"""YAML dialect of configurations and sweep files: numbers as in YAML 1.2, no duplicate keys."""
+"""YAML dialect of configurations and sweep files: YAML 1.1 with `1e-4` as a number and `1:30` as a text."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from glrnn_hpc.errors import ConfigError
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads numbers as YAML 1.2 does: `1e-4` is one, `1:30` is none.
+    """Safe YAML 1.1 with two rules of YAML 1.2: `1e-4` is a number, `1:30` is none.
 
-    It refuses duplicate keys and mappings within themselves.
+    All else is YAML 1.1: `010` is 8, and `yes`, `no`, `on` and `off` are true and false. Duplicate keys and mappings
+    within themselves are refused.
     """
 
     def construct_document(self, node: yaml.Node) -> Any:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,10 @@ from numpy.typing import NDArray
 
 from glrnn_hpc import layout
 from glrnn_hpc.config import did_you_mean
-from glrnn_hpc.data.ranks import Ranks, slab
-from glrnn_hpc.errors import DataError, MissingFile
+from glrnn_hpc.data.column_checks import check_names
+from glrnn_hpc.data.hdf5_access import lock_error, open_file
+from glrnn_hpc.data.hdf5_storage import check_storage, missing_target
+from glrnn_hpc.errors import DataError
 from glrnn_hpc.experiments.base import Experiment
 from glrnn_hpc.experiments.triaxial import TRIAXIAL
 
@@ -79,9 +80,10 @@ def read_schema(path: str | Path, experiment: Experiment = TRIAXIAL) -> Schema:
     with open_file(path) as file:
         groups = []
         for pressure in sorted(file):
-            if not isinstance(file.get(pressure), h5py.Group):
-                what = "a data set" if isinstance(file.get(pressure), h5py.Dataset) else "a link to nothing"
-                raise DataError(f"{path}: {pressure} is {what}; groups pressure/experiment_type are expected.")
+            if missing := missing_target(file, pressure):
+                raise DataError(f"{path}: {pressure} is {missing}.")
+            if not isinstance(file[pressure], h5py.Group):
+                raise DataError(f"{path}: {pressure} is a data set; groups pressure/experiment_type are expected.")
             for experiment_type in sorted(file[pressure]):
                 groups.append(_shape_of(path, file, pressure, experiment_type))
         if not groups:
@@ -93,42 +95,15 @@ def read_schema(path: str | Path, experiment: Experiment = TRIAXIAL) -> Schema:
         }
         names = {kind: _column_names(path, file, kind, experiment.column_names(kind), counts[kind]) for kind in counts}
         by_type = {
-            group.experiment_type: _names_of(file.attrs[f"inputs_{group.experiment_type}"])
+            group.experiment_type: _stored_names(path, file, f"inputs_{group.experiment_type}")
             for group in groups
             if f"inputs_{group.experiment_type}" in file.attrs
         }
         units = experiment.units()
         if _UNITS in file.attrs:
-            stored = zip(names["outputs"], _names_of(file.attrs[_UNITS]), strict=False)
+            stored = zip(names["outputs"], texts_of(file.attrs[_UNITS]), strict=False)
             units = {name: unit for name, unit in stored if unit}
     return Schema(path=path, groups=tuple(groups), inputs_by_type=by_type, units=units, **names)
-
-
-@contextlib.contextmanager
-def open_file(path: Path) -> Iterator[h5py.File]:
-    """Open a file for reading; what HDF5 cannot make sense of inside the block is a DataError too.
-
-    Raises
-    ------
-    DataError
-        If it is missing, truncated, damaged or no HDF5.
-    """
-    try:
-        is_there = path.exists()
-    except OSError as error:  # too long a name, a folder that may not be entered
-        raise DataError(f"{path}: cannot be looked for: {error.strerror}.") from error
-    if not is_there:
-        raise MissingFile(f"{path}: there is no such file.")
-    try:
-        opened = h5py.File(path, "r")
-    except OSError as error:
-        raise DataError(f"{path}: is truncated or no HDF5 file ({' '.join(str(error).split())}).") from error
-    try:
-        with opened as file:
-            yield file
-    except (KeyError, OSError, RuntimeError) as error:
-        # h5py passes HDF5's complaints about damaged headers, heaps and symbol tables on as any of these.
-        raise DataError(f"{path}: is damaged; copy or parse it again ({error}).") from error
 
 
 def select_groups(
@@ -159,73 +134,21 @@ def select_groups(
     return chosen
 
 
-def has_mpio() -> bool:
-    """Whether this h5py can read by MPI-IO."""
-    return bool(h5py.get_config().mpi)
+def texts_of(stored: Any) -> tuple[str, ...]:
+    """Return names as text; Fortran and MATLAB fill them up with blanks, C with zero bytes."""
+    texts = (name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in np.atleast_1d(stored))
+    return tuple(text.strip(" \t\r\n\0") for text in texts)
 
 
-def open_collectively(path: Path, node: Ranks) -> h5py.File:
-    """Open a file for the ranks of a node: by MPI-IO where h5py can, else each rank for itself. Collective.
-
-    Raises
-    ------
-    DataError
-        If it cannot be opened.
-    """
-    arguments = {"driver": "mpio", "comm": node.comm} if node.size > 1 and has_mpio() else {}
-    try:
-        return h5py.File(path, "r", **arguments)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be opened: {' '.join(str(error).split())}.") from error
-
-
-def find_dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """Return a data set by its path in the file.
+def check_values(schema: Schema, groups: Sequence[GroupShape]) -> frozenset[Path]:
+    """Check that all values of groups are stored, and can be read; return the other files that they lie in.
 
     Raises
     ------
     DataError
-        If it is not there any more, or the file is damaged.
+        If a file or a filter is missing, or values were never written; see `hdf5_storage.check_storage`.
     """
-    try:
-        return file[name]
-    except (KeyError, OSError, RuntimeError) as error:
-        raise DataError(f"{file.filename}: {name} is damaged; copy or parse it again ({error}).") from error
-
-
-def read_slab(dataset: h5py.Dataset, samples: slice, out: Array, *, n_parts: int, is_collective: bool) -> None:
-    """Read samples of a data set into `out`, converted to its type on the way.
-
-    Parameters
-    ----------
-    dataset : h5py.Dataset
-        Its first axis counts the samples.
-    samples : slice
-        Which ones; the hyperslab of this rank.
-    out : ndarray
-        Where they go; C-contiguous, of the shape of the hyperslab.
-    n_parts : int
-        Reads to make of it; with `is_collective` the same number on all ranks, and none of them empty.
-    is_collective : bool
-        Whether all ranks of the file's communicator read together.
-
-    Raises
-    ------
-    DataError
-        If the values are no numbers, or the file is damaged.
-    """
-    n = samples.stop - samples.start
-    where = f"{dataset.file.filename}: {dataset.name.strip('/')}"
-    if dataset.dtype.kind not in "fiu":
-        raise DataError(f"{where} cannot be read as numbers: it is of type {dataset.dtype}.")
-    try:
-        with dataset.collective if is_collective else contextlib.nullcontext():
-            for part in (slab(n, number, n_parts) for number in range(n_parts)):
-                if part.start < part.stop:
-                    source = slice(samples.start + part.start, samples.start + part.stop)
-                    dataset.read_direct(out, np.s_[source], np.s_[part])
-    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise DataError(f"{where} is damaged; copy or parse it again ({error}).") from error
+    return check_storage(schema.path, [f"{group.name}/{dataset}" for group in groups for dataset in DATASETS])
 
 
 def check_same_shapes(schema: Schema, groups: Sequence[GroupShape]) -> None:
@@ -304,7 +227,7 @@ def write_file(
                 for dataset, values in ((extra or {}).get(name) or {}).items():
                     _create(group, dataset, np.asarray(values))
     except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error}.") from error
+        raise lock_error(path, error) or DataError(f"{path}: cannot be written: {error}.") from error
 
 
 def _create(group: h5py.Group, name: str, values: Array) -> None:
@@ -324,10 +247,14 @@ def _create(group: h5py.Group, name: str, values: Array) -> None:
 
 def _shape_of(path: Path, file: h5py.File, pressure: str, experiment_type: str) -> GroupShape:
     name = f"{pressure}/{experiment_type}"
+    if missing := missing_target(file[pressure], experiment_type):
+        raise DataError(f"{path}: {name} is {missing}.")
     group = file.get(name)
     shapes: dict[str, tuple[int, ...]] = {}
     for dataset in DATASETS:
         entry = group.get(dataset) if isinstance(group, h5py.Group) else None
+        if isinstance(group, h5py.Group) and (missing := missing_target(group, dataset)):
+            raise DataError(f"{path}: {name}/{dataset} is {missing}.")
         if not isinstance(entry, h5py.Dataset):
             has = ", ".join(key for key in group if key != dataset) if isinstance(group, h5py.Group) else "no data sets"
             raise DataError(f"{path}: {name} has no `{dataset}`; it has {has or 'nothing'}.")
@@ -356,31 +283,32 @@ def _column_names(
 ) -> tuple[str, ...]:
     count = max(counts)
     if kind in file.attrs:
-        names = _names_of(file.attrs[kind])
+        names = _stored_names(path, file, kind)
         if len(names) != count and len(set(counts)) == 1:
             raise DataError(f"{path}: attribute {kind} names {len(names)} columns, the data have {count}.")
         return names
     return defaults if len(defaults) == count else _numbered(kind, count)
 
 
+def _stored_names(path: Path, file: h5py.File, attribute: str) -> tuple[str, ...]:
+    names = texts_of(file.attrs[attribute])
+    check_names(path, f"attribute {attribute}", names)
+    return names
+
+
 def _numbered(kind: str, count: int) -> tuple[str, ...]:
     return tuple(f"{kind.rstrip('s')}_{column}" for column in range(count))
 
 
-def _names_of(stored: Any) -> tuple[str, ...]:
-    names = np.atleast_1d(stored)
-    return tuple(name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names)
-
-
 def _matches(schema: Schema, kind: str, wanted: GroupChoice) -> set[str]:
     present = sorted({getattr(group, kind) for group in schema.groups})
-    if wanted == "All":
+    if isinstance(wanted, str) and wanted.casefold() == "all":
         return set(present)
     matched = set()
     # Not `Sequence`: a name is a sequence too. All else is one choice, scalars of NumPy too.
     choices: Sequence[Any] = wanted if isinstance(wanted, list | tuple) else [wanted]
     for choice in choices:
-        if isinstance(choice, str) and choice == "All":
+        if isinstance(choice, str) and choice.casefold() == "all":
             return set(present)
         names = {name for name in present if name == choice} or {name for name in present if _is_same(name, choice)}
         if not names:
@@ -391,6 +319,8 @@ def _matches(schema: Schema, kind: str, wanted: GroupChoice) -> set[str]:
 
 
 def _is_same(name: str, choice: str | float) -> bool:
+    if isinstance(choice, str) and name.casefold() == choice.casefold():
+        return True
     try:
         return math.isclose(float(name), float(choice), rel_tol=1e-6)
     except (TypeError, ValueError):

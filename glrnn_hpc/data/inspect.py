@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glrnn_hpc.data.hdf5 import GroupShape, Schema, open_file, read_schema
+from glrnn_hpc.data.column_checks import is_usable, type_problem, value_problem
+from glrnn_hpc.data.hdf5 import GroupShape, Schema, check_values, read_schema, texts_of
+from glrnn_hpc.data.hdf5_access import open_file
 from glrnn_hpc.errors import DataError
 from glrnn_hpc.experiments.base import Experiment
 from glrnn_hpc.experiments.triaxial import TRIAXIAL
@@ -91,22 +93,23 @@ def inspect(path: str | Path, experiment: Experiment = TRIAXIAL) -> FileDescript
     Raises
     ------
     DataError
-        If the file cannot be read.
+        If the file cannot be read, or a part of its values is missing.
     """
     schema = read_schema(path, experiment)
+    check_values(schema, schema.groups)
     names = {"contact_params": schema.contact_params, "inputs": schema.inputs, "outputs": schema.outputs}
     stresses = {name for name, unit in experiment.units().items() if unit == "MPa"}
     problems = _different_shapes(schema)
     groups = []
     with open_file(schema.path) as file:
-        attributes = {key: [_text(item) for item in np.atleast_1d(value)] for key, value in file.attrs.items()}
+        attributes = {key: list(texts_of(value)) for key, value in file.attrs.items()}
         for shape in schema.groups:
             shapes, ranges = {}, {}
             for dataset, columns in {**names, "inputs": schema.inputs_of(shape)}.items():
-                try:
-                    values = file[shape.name][dataset][...].astype("float64")
-                except (OSError, TypeError, ValueError) as error:
-                    raise DataError(f"{path}: {shape.name}/{dataset} cannot be read as numbers: {error}") from error
+                entry = file[shape.name][dataset]
+                if problem := type_problem(entry):
+                    raise DataError(f"{path}: {shape.name}/{dataset} {problem}.")
+                values = entry[...].astype("float64")
                 shapes[dataset] = list(values.shape)
                 ranges[dataset] = _ranges(values, columns)
                 problems += _wrong_values(shape.name, values, columns, stresses)
@@ -134,15 +137,11 @@ def render(description: FileDescription) -> str:
     return "\n".join(lines)
 
 
-def _text(item: Any) -> str:
-    return item.decode(errors="replace") if isinstance(item, bytes) else str(item)
-
-
 def _ranges(values: NDArray[Any], columns: tuple[str, ...]) -> dict[str, ColumnRange]:
     ranges: dict[str, ColumnRange] = {}
     for name, column in zip(columns, _columns(values), strict=False):
-        # JSON has no NaN: the ranges are those of the finite values, the others are a problem of their own.
-        finite = column[np.isfinite(column)]
+        # JSON has no NaN: the ranges are those of the usable values, the others are a problem of their own.
+        finite = column[is_usable(column)]
         if finite.size:
             ranges[name] = ColumnRange(float(finite.min()), float(finite.mean()), float(finite.max()))
         else:
@@ -158,10 +157,9 @@ def _columns(values: NDArray[Any]) -> NDArray[Any]:
 def _wrong_values(group: str, values: NDArray[Any], columns: tuple[str, ...], stresses: set[str]) -> list[str]:
     problems = []
     for name, column in zip(columns, _columns(values), strict=False):
-        finite = column[np.isfinite(column)]
-        if finite.size < column.size:
-            n_bad = column.size - finite.size
-            problems.append(f"{group}: {name} holds {n_bad} NaN or infinite values of {column.size}")
+        if problem := value_problem(column):
+            problems.append(f"{group}: {name} {problem}")
+        finite = column[is_usable(column)]
         if finite.size > 1 and finite.min() == finite.max():
             problems.append(f"{group}: {name} is constant ({finite[0]:g})")
         if name in stresses and finite.size and np.abs(finite).max() > _LIKELY_PA:

@@ -210,6 +210,18 @@ class Ranks:
         if self._comm is not None:
             self._comm.Abort(status)
 
+    def barrier_idle(self, tick: Callable[[], None] = lambda: None) -> None:
+        """Like `barrier`, but the ranks that wait sleep: the others may work for long. Collective.
+
+        `tick` is called all the time while waiting.
+        """
+        if self._comm is None:
+            return
+        request = self._comm.Ibarrier()
+        while not request.Test():
+            tick()
+            time.sleep(_IDLE_SECONDS)
+
     def _part(self, part: Ranks) -> Ranks:
         self._parts.append(part)
         return part

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,16 +13,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from glrnn_hpc.data.hdf5 import (
-    GroupChoice,
-    GroupShape,
-    Schema,
-    find_dataset,
-    open_collectively,
-    read_schema,
-    read_slab,
-    select_groups,
-)
+from glrnn_hpc.data.column_checks import is_usable
+from glrnn_hpc.data.hdf5 import GroupChoice, GroupShape, Schema, check_values, read_schema, select_groups
+from glrnn_hpc.data.hdf5_access import find_dataset, open_collectively, read_slab
 from glrnn_hpc.data.ranks import Ranks, slab
 from glrnn_hpc.errors import DataError
 from glrnn_hpc.experiments.base import Experiment
@@ -175,20 +168,23 @@ def read_data(
         fails.
     """
     node = Ranks() if node is None else node
-    before = _version(Path(path))
+    before = _versions([Path(path)])
     schema = node.agreed(lambda: read_schema(path, experiment))
     chosen = node.agreed(lambda: select_groups(schema, pressure, experiment_type))
     alike: dict[tuple[int, ...], list[GroupShape]] = {}
     for shape in chosen:
         alike.setdefault((shape.n_steps, shape.n_inputs, shape.n_params, shape.n_outputs), []).append(shape)
-    file = node.agreed(lambda: open_collectively(copy or schema.path, node))
+    # By one rank: the sources of virtual data sets may be many files.
+    others = node.bcast(node.agreed(lambda: check_values(schema, chosen) if node.rank == 0 else frozenset()))
+    files_before = {**before, **node.agreed(lambda: _versions(others))}
+    file = node.agreed(lambda: open_collectively(copy or schema.path, node, by_mpio=not others))
     try:
         locations = {}
         for shapes in alike.values():
             locations.update(_read_stack(file, schema, shapes, node))
     finally:
         file.close()
-    node.agreed(lambda: _check_unchanged(schema.path, before))
+    node.agreed(lambda: _check_unchanged(files_before))
     node.sync()
     return DemData(schema, {shape.name: locations[shape.name] for shape in chosen})
 
@@ -301,22 +297,26 @@ def _version(path: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def _check_unchanged(path: Path, before: tuple[int, int] | None) -> None:
-    """Refuse what was read of a file that another process wrote: HDF5 gives zeros for what was cut off."""
-    if _version(path) != before:
+def _versions(paths: Iterable[Path]) -> dict[Path, tuple[int, int] | None]:
+    return {path: _version(path) for path in paths}
+
+
+def _check_unchanged(before: Mapping[Path, tuple[int, int] | None]) -> None:
+    """Refuse what was read of files that another process wrote: HDF5 gives zeros for what was cut off."""
+    for path in [path for path in before if _version(path) != before[path]]:
         raise DataError(f"{path}: was changed or removed while it was read; start again when it is whole.")
 
 
 def _check_finite(schema: Schema, name: str, values: Array, start: int) -> None:
     """Refuse NaN: a network learns from it without a word, and gives numbers that mean nothing."""
-    positions = np.argwhere(~np.isfinite(values))
+    positions = np.argwhere(~is_usable(values))
     if len(positions) == 0:
         return
     bad = positions[0]
     group, _, kind = name.strip("/").rpartition("/")
     raise DataError(
-        f"{schema.path}: {group}/{kind} holds NaN or infinite values, the first one in "
-        f"{getattr(schema, kind)[bad[-1]]} of sample {start + bad[0]}; `glrnn inspect` lists them all."
+        f"{schema.path}: {group}/{kind} holds NaN or infinite values, or such beyond the limits of float32, the first "
+        f"one in {getattr(schema, kind)[bad[-1]]} of sample {start + bad[0]}; `glrnn inspect` lists them all."
     )
 
 

@@ -17,6 +17,10 @@ from glrnn_hpc.experiments.base import Column, Experiment
 Array = NDArray[Any]
 
 
+#: NumPy would make numbers of them without a word, or with a message of its own.
+_NO_NUMBERS = {"c": "complex numbers", "m": "time spans", "M": "times", "V": "records of several fields"}
+
+
 @dataclass(frozen=True)
 class RawKeys:
     """Names of the parameters, load features and responses that are read from raw files."""
@@ -78,7 +82,11 @@ def read_simulation(path: Path, keys: RawKeys, experiment: Experiment) -> Simula
     """
     content = load_npy(path)
     if content.shape != (2,) or not all(isinstance(part, dict) for part in content):
-        raise DataError(f"{path}: two dicts, parameters and features, are expected.")
+        found = ", ".join(type(part).__name__ for part in content.ravel()[:3])
+        raise DataError(
+            f"{path}: two dicts, parameters and features, are expected; it holds an array of shape {content.shape}"
+            f"{f' of {found}' if found else ''}."
+        )
     constants, features = content
     for what, names, part in (
         ("parameters", keys.contact_params, constants),
@@ -124,8 +132,13 @@ def _group_of(path: Path, constants: Mapping[str, Any], experiment: Experiment) 
 
 
 def _numbers(path: Path, key: str, values: Any, n_dims: int) -> Array:
+    if np.ma.is_masked(values):  # type: ignore[no-untyped-call]
+        raise DataError(f"{path}: {key} holds masked values; leave these records out, or fill them.")
     try:
-        numbers = np.array(values, dtype="float64")
+        given = np.asarray(values)
+        if given.dtype.kind in _NO_NUMBERS:
+            raise DataError(f"{path}: {key} holds {_NO_NUMBERS[given.dtype.kind]}; real numbers are expected.")
+        numbers = given.astype("float64")
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: {key} holds values that are no numbers, or is ragged: {error}.") from error
     if numbers.ndim != n_dims:

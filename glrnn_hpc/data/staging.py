@@ -10,7 +10,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from glrnn_hpc.data.hdf5_storage import other_files
 from glrnn_hpc.data.ranks import Ranks
+from glrnn_hpc.errors import DataError
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +22,8 @@ def staged(path: str | Path, scratch: str | None, node: Ranks) -> Iterator[Path]
     """Give the path from which the ranks of a node read a file: a copy on its own disk. Collective on `node`.
 
     One rank copies, in one stream, which parallel file systems serve faster than many small reads of a chunked file.
-    The copy is removed at the end of the block. Where it cannot be made, the file itself is read, with a warning.
+    The copy is removed at the end of the block. Where it cannot be made, the file itself is read, with a
+    warning; so is a file whose values lie in other files too, which HDF5 would not find beside the copy.
 
     Parameters
     ----------
@@ -52,6 +55,14 @@ def _copy(path: Path, scratch: str) -> Path | None:
         logger.warning("scratch %s: this node has no such variable; %s itself is read", scratch, path)
         return None
     folder = None
+    try:
+        others = other_files(path)
+    except DataError:  # whoever reads the file says what is wrong with it
+        return None
+    if others:
+        listed = ", ".join(map(str, sorted(others)[:3])) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        logger.info("%s has values in other files (%s): it is read where it is, not from scratch", path, listed)
+        return None
     try:
         folder = Path(tempfile.mkdtemp(prefix="glrnn-", dir=place))
         shutil.copyfile(path, folder / path.name)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from glrnn_hpc.config import did_you_mean
 from glrnn_hpc.data import hdf5
 from glrnn_hpc.data.ranks import Ranks
+from glrnn_hpc.data.raw_files import RawFile, RawFiles, list_raw_files
 from glrnn_hpc.data.simulation import RawKeys, Simulation, read_simulation
 from glrnn_hpc.errors import DataError
 from glrnn_hpc.experiments.base import Experiment
@@ -42,12 +43,37 @@ class GroupReport:
 
 @dataclass(frozen=True)
 class ParseReport:
-    """Result of a parse; `problems` holds a line per file that was left out as corrupt."""
+    """Result of a parse.
+
+    Attributes
+    ----------
+    output : Path
+        The HDF5 file.
+    sequence_length : int
+        Steps of each sequence.
+    groups : dict of str to GroupReport
+        Counts of each group.
+    problems : tuple of str
+        A line per file that was left out as corrupt.
+    left_out : dict of str to list of Path
+        By the reason, the files that were not looked at: they lie deeper or higher than the groups do, or their names
+        end in .NPY.
+    """
 
     output: Path
     sequence_length: int
     groups: dict[str, GroupReport]
     problems: tuple[str, ...]
+    left_out: dict[str, list[Path]] = field(default_factory=dict)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every raw file was looked at and could be read."""
+        return not self.problems and not self.left_out
+
+    def left_out_lines(self) -> list[str]:
+        """Return a line per reason for which files were not looked at, with their number and the first one."""
+        return RawFiles([], self.left_out).left_out_lines()
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON-able content."""
@@ -56,15 +82,8 @@ class ParseReport:
             "sequence_length": self.sequence_length,
             "groups": {name: asdict(group) for name, group in self.groups.items()},
             "problems": list(self.problems),
+            "left_out": {reason: [str(path) for path in paths] for reason, paths in self.left_out.items()},
         }
-
-
-@dataclass(frozen=True)
-class _RawFile:
-    """One raw file, and the group that its folders name; None in a flat folder."""
-
-    path: Path
-    group: str | None
 
 
 @dataclass(frozen=True)
@@ -157,7 +176,8 @@ def convert_all_to_hdf5(
         Steps of a sequence; longer ones are trimmed, shorter ones left out. By default the commonest length.
     stored_in_subfolders : bool
         True: ``data_dir/<pressure>/<experiment_type>/*.npy``. False: the group is read from each file, wherever below
-        `data_dir` it lies; of triaxial tests from `conf`, log10 of the pressure in Pa, and `mode`, the type.
+        `data_dir` it lies, in linked folders too; of triaxial tests from `conf`, log10 of the pressure in Pa, and
+        `mode`, the type.
     contact_keys, input_keys, output_keys : sequence of str, optional
         Names in the raw files, stored as attributes of the HDF5 file; by default the columns of the experiment.
     experiment : Experiment
@@ -170,7 +190,7 @@ def convert_all_to_hdf5(
     Returns
     -------
     ParseReport
-        Counts per group; `problems` names the files that are broken.
+        Counts per group, and the files that are broken or were left out.
 
     Raises
     ------
@@ -187,14 +207,17 @@ def convert_all_to_hdf5(
     )
     folder = Path(data_dir)
 
-    def list_files() -> list[_RawFile]:
-        _folder(folder)
+    def list_files() -> RawFiles:
         if sequence_length is not None and sequence_length < 1:
             raise DataError(f"sequence_length={sequence_length}; choose 1 or more, or None for the commonest length.")
         keys.check()
-        return _raw_files(folder, Path(target_file), stored_in_subfolders=stored_in_subfolders)
+        found = list_raw_files(folder, in_subfolders=stored_in_subfolders, includes=selection.includes)
+        _check_target(found, Path(target_file))
+        return found
 
-    files = ranks.agreed(list_files)
+    # By one rank: many that list a large folder at once are a burden for a parallel file system.
+    found: RawFiles = ranks.bcast(ranks.agreed(lambda: list_files() if ranks.rank == 0 else None))
+    files = found.files
     present = {file.group for file in files if file.group is not None}
     wanted = [file for file in files if file.group is None or selection.includes(file.group)]
     parsed = _parse_files(wanted, keys, experiment, ranks)
@@ -206,9 +229,10 @@ def convert_all_to_hdf5(
             return None
         groups, problems = _grouped(parsed, selection)
         in_files = {file.group for file in parsed if file.simulation is not None and file.group is not None}
-        _check_groups(folder, groups, problems, present | in_files, selection, layout)
+        _check_groups(folder, groups, problems, present | in_files, selection, layout, found)
         length = sequence_length or _commonest_length(groups)
-        return _write(folder, Path(target_file), groups, problems, length, keys, experiment, dtype)
+        report = _write(folder, Path(target_file), groups, problems, length, keys, experiment, dtype)
+        return replace(report, left_out=found.left_out)
 
     report: ParseReport = ranks.bcast(ranks.agreed(write))
     return report
@@ -243,9 +267,10 @@ def _check_groups(
     present: set[str],
     selection: _Selection,
     layout: str,
+    found: RawFiles,
 ) -> None:
     if not present and not groups:
-        raise DataError(f"{folder}: there are no .npy files {layout}.")
+        raise DataError("; ".join([f"{folder}: there are no .npy files {layout}", *found.left_out_lines()]) + ".")
     if present:
         selection.check(folder, present)
     if not any(group.simulations for group in groups.values()):
@@ -286,16 +311,13 @@ def _write(
     return ParseReport(target_file, length, reports, tuple(problems))
 
 
-def _raw_files(folder: Path, target: Path, *, stored_in_subfolders: bool) -> list[_RawFile]:
-    """Return the raw files in order, and the group that the folders of each name, if they do."""
-    files = list(_in_subfolders(folder) if stored_in_subfolders else _flat(folder))
-    for file in files:
-        if file.path.resolve() == target.resolve():
-            raise DataError(f"{target}: is one of the raw files; choose another name for the result.")
-    return files
+def _check_target(found: RawFiles, target: Path) -> None:
+    paths = [file.path for file in found.files] + [path for paths in found.left_out.values() for path in paths]
+    if any(path.resolve() == target.resolve() for path in paths):
+        raise DataError(f"{target}: is one of the raw files; choose another name for the result.")
 
 
-def _parse_files(files: Sequence[_RawFile], keys: RawKeys, experiment: Experiment, ranks: Ranks) -> list[_ParsedFile]:
+def _parse_files(files: Sequence[RawFile], keys: RawKeys, experiment: Experiment, ranks: Ranks) -> list[_ParsedFile]:
     """Read the files, shared by the ranks; return on rank 0 the result of each, in their order. Collective."""
     parsed: list[_ParsedFile] = []
     per_round = _FILES_PER_ROUND * ranks.size
@@ -309,11 +331,11 @@ def _parse_files(files: Sequence[_RawFile], keys: RawKeys, experiment: Experimen
     return parsed
 
 
-def _parse_some(files: Sequence[_RawFile], keys: RawKeys, experiment: Experiment) -> list[_ParsedFile]:
+def _parse_some(files: Sequence[RawFile], keys: RawKeys, experiment: Experiment) -> list[_ParsedFile]:
     return [_parse_file(file, keys, experiment) for file in files]
 
 
-def _parse_file(file: _RawFile, keys: RawKeys, experiment: Experiment) -> _ParsedFile:
+def _parse_file(file: RawFile, keys: RawKeys, experiment: Experiment) -> _ParsedFile:
     path, folder = file.path, file.group
     try:
         simulation = read_simulation(path, keys, experiment)
@@ -333,16 +355,6 @@ def _folder(data_dir: str | Path) -> Path:
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder.")
     return folder
-
-
-def _in_subfolders(folder: Path) -> Iterator[_RawFile]:
-    for path in sorted(folder.glob("*/*/*.npy")):
-        yield _RawFile(path, f"{path.parent.parent.name}/{path.parent.name}")
-
-
-def _flat(folder: Path) -> Iterator[_RawFile]:
-    for path in sorted(folder.rglob("*.npy")):
-        yield _RawFile(path, None)
 
 
 def _as_list(choice: Sequence[str] | None) -> Sequence[str] | None:

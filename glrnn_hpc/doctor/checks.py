@@ -107,7 +107,7 @@ def mpi_advice(mpi: str | None, library: str = "") -> str:
         )
     return (
         f"The library that mpi4py loads does not understand `mpi: {mpi}`: load the site's MPI module, set mpi_library "
-        "(Open MPI: libmpi.so.40, MPICH: libmpi.so.12), or choose the other of pmix and pmi2."
+        "(Open MPI: libmpi.so.40, MPICH: libmpi.so.12), or another kind than this, such as pmix or pmi2."
     )
 
 

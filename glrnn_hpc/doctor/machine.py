@@ -26,6 +26,7 @@ from glrnn_hpc.doctor.report import Check, Report
 from glrnn_hpc.errors import LaunchError
 from glrnn_hpc.import_path import module_command
 from glrnn_hpc.launch import local
+from glrnn_hpc.launch.environment import of_local_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -179,6 +180,7 @@ def _run_ranks(mpi_command: Sequence[str], folder: Path) -> str:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [*mpi_command, *module_command("glrnn_hpc.doctor.probe"), str(folder)],
+            env=of_local_ranks(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -234,9 +234,9 @@ def _scratch_fault(scratch: str | None) -> str | None:
 
 def _probe_hdf5() -> Hdf5Step:
     # Here: an h5py that reads by MPI-IO starts MPI when it is imported.
-    from glrnn_hpc.data import hdf5
+    from glrnn_hpc.data import hdf5_access
 
-    return {"mpio": hdf5.has_mpio()}
+    return {"mpio": hdf5_access.has_mpio()}
 
 
 def _probe_tensorflow(node: ranks.Ranks) -> TensorflowStep:

@@ -17,7 +17,7 @@ from glrnn_hpc.doctor.checks import RankRequest, check_ranks, mpi_advice
 from glrnn_hpc.doctor.report import Check, Report
 from glrnn_hpc.errors import LaunchError
 from glrnn_hpc.launch.slurm import submission
-from glrnn_hpc.launch.slurm.commands import run_command
+from glrnn_hpc.launch.slurm.commands import mpi_types, run_command
 from glrnn_hpc.launch.slurm.profile import Profile
 
 logger = logging.getLogger(__name__)
@@ -67,13 +67,14 @@ def examine_site(profile: Profile, timeout_s: float) -> Report:
 
 
 def _check_srun(profile: Profile) -> Check:
-    done = subprocess.run(["srun", "--mpi=list"], capture_output=True, text=True, check=False)
-    # Versions of Slurm print the list to stdout or to stderr.
-    listed = " ".join((done.stdout + " " + done.stderr).split())
-    types = re.findall(r"\b(?:pmix|pmi2|none)\b", listed)
+    try:
+        types = mpi_types()
+    except LaunchError as error:
+        return Check("srun", "problem", str(error), "srun must work where this is started.")
+    listed = ", ".join(types)
     if profile.mpi in types:
-        return Check("srun", "ok", f"knows --mpi={profile.mpi}, of {', '.join(dict.fromkeys(types))}")
-    return Check("srun", "problem", f"does not know --mpi={profile.mpi}: {listed}", "Set mpi to one that it lists.")
+        return Check("srun", "ok", f"knows --mpi={profile.mpi}, of {listed}")
+    return Check("srun", "problem", f"does not know --mpi={profile.mpi}, only {listed}", "Set mpi to one of these.")
 
 
 def _check_sacct() -> Check:

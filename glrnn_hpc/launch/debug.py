@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from glrnn_hpc.errors import LaunchError
 from glrnn_hpc.launch.launcher import Launcher, OnProgress
 from glrnn_hpc.study import liveness
@@ -35,9 +37,11 @@ class DebugLauncher(Launcher):
     def wait(self, report: OnProgress) -> None:
         """Work until every trial is final."""
         # Here: what it loads is of no use to a launcher of other processes, and may start MPI.
-        from glrnn_hpc.worker import main
+        from glrnn_hpc.worker import main, preemption
 
-        main.run(self.folder.root, f"debug-{len(self.folder.all_workers()):03d}", self.plan.ranks_per_worker)
+        job = f"debug-{len(self.folder.all_workers()):03d}"
+        with contextlib.closing(preemption.PreemptionNotice()) as notice:
+            main.run(self.folder.root, job, self.plan.ranks_per_worker, notice)
         report(SweepStudy(self.folder))
 
     def cancel(self) -> None:

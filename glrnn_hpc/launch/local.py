@@ -14,6 +14,7 @@ from pathlib import Path
 
 from glrnn_hpc import layout, logs, processes
 from glrnn_hpc.errors import WRONG_INPUT, LaunchError, SweepError
+from glrnn_hpc.launch.environment import of_local_ranks
 from glrnn_hpc.launch.launcher import Launcher, OnProgress, worker_command
 from glrnn_hpc.records.ownership import write_started
 from glrnn_hpc.records.sweep_state import LaunchPlan, read_sweep_state
@@ -140,6 +141,8 @@ class LocalLauncher(Launcher):
     def wait(self, report: OnProgress) -> None:
         """Wait until every worker has ended; restart one that died up to `MAX_RESTARTS` times.
 
+        One that ended because its memory was full is started again as often as that happens.
+
         Raises
         ------
         SweepError
@@ -182,6 +185,7 @@ class LocalLauncher(Launcher):
         with folder.stdout.open("wb") as stdout, folder.stderr.open("wb") as stderr:
             process = subprocess.Popen(
                 [*START_GATE, *command(self.folder.root, folder.root.name, n_ranks)],
+                env=of_local_ranks(),
                 stdin=subprocess.PIPE,
                 stdout=stdout,
                 stderr=stderr,
@@ -205,13 +209,18 @@ class LocalLauncher(Launcher):
                 return True
         if not worker.folder.ended.exists():
             layout.write_json(worker.folder.ended, {"status": status, "time": time.time()})
-        if status in (0, WRONG_INPUT) or worker.restarts == MAX_RESTARTS:
+        # One that ended to give its memory back has done a trial at least since it began.
+        is_full = worker.folder.full.exists()
+        if status in (0, WRONG_INPUT) or (worker.restarts == MAX_RESTARTS and not is_full):
             return False
         if read_sweep_state(self.folder).state != "running" or study.is_finished():
             return False
-        logger.warning("worker %s died with status %s; it is started again", worker.folder.root.name, status)
+        if is_full:
+            logger.info("worker %s gave its memory back; it is started again", worker.folder.root.name)
+        else:
+            logger.warning("worker %s died with status %s; it is started again", worker.folder.root.name, status)
+            worker.restarts += 1
         worker.folder, worker.process = self._start_one()
-        worker.restarts += 1
         return True
 
     def _last_error(self) -> str:

@@ -12,6 +12,7 @@ from glrnn_hpc.launch.registry import launcher_class
 from glrnn_hpc.launch.slurm.profile import Profile
 from glrnn_hpc.records.sweep_state import LaunchPlan, Timing
 from glrnn_hpc.search.spec import SweepSpec
+from glrnn_hpc.worker.memory import size_in_bytes
 
 
 def new_plan(
@@ -24,17 +25,20 @@ def new_plan(
     profile: Profile | None,
     collect: bool,
     timing: Timing | None,
+    keep_going: bool,
+    memory: str | None = None,
 ) -> LaunchPlan:
     """Return the plan of a new sweep; the arguments are those of `run_sweep`.
 
     Raises
     ------
     ConfigError
-        If there is no such launcher.
+        If there is no such launcher, or `memory` is no size.
     LaunchError
         If the ranks cannot be divided among trials and nodes, or must be given.
     """
     launcher = launcher_class(cluster)
+    check_memory(memory)
     site = profile or Profile()
     if ranks_per_worker is None:
         # Without workers nobody asks the launcher: a script starts them as it likes.
@@ -53,6 +57,8 @@ def new_plan(
         collect=collect,
         timing=timing or Timing(),
         directory=str(Path.cwd()),
+        keep_going=keep_going,
+        memory=memory,
     )
 
 
@@ -64,22 +70,27 @@ def resumed_plan(
     ranks_per_worker: int | None,
     cluster: str | None,
     profile: Profile | None,
+    keep_going: bool | None,
+    memory: str | None = None,
 ) -> LaunchPlan:
     """Return the plan with which a sweep is resumed; the arguments are those of `resume_sweep`.
 
     Raises
     ------
     ConfigError
-        If there is no such launcher, or it takes no profile and one is given.
+        If there is no such launcher, or it takes no profile and one is given, or `memory` is no size.
     LaunchError
         If the ranks cannot be divided among trials and nodes.
     """
+    check_memory(memory)
     plan = dataclasses.replace(
         before,
         workers=before.workers if n_workers is None else n_workers,
         ranks_per_worker=ranks_per_worker or before.ranks_per_worker,
         cluster=cluster or before.cluster,
         profile=before.profile if profile is None else profile.as_dict(),
+        keep_going=before.keep_going if keep_going is None else keep_going,
+        memory=memory or before.memory,
     )
     launcher = launcher_class(plan.cluster, plan.directory)
     if profile is not None and not launcher.takes_profile:
@@ -89,6 +100,20 @@ def resumed_plan(
     site = parse(Profile, plan.profile, "profile")
     check_ranks(plan.ranks_per_worker, spec.ranks_per_trial, launcher.nodes_per_worker(site))
     return dataclasses.replace(plan, workers_per_node=launcher.workers_per_node(plan.workers))
+
+
+def check_memory(memory: str | None) -> None:
+    """Check that the memory of a worker is a size.
+
+    Raises
+    ------
+    ConfigError
+        If it is not.
+    """
+    if memory is not None and not size_in_bytes(memory):
+        raise ConfigError(
+            f"--memory: {memory!r} is no size; give what the ranks of a worker may take on a node, such as 16G or 800M."
+        )
 
 
 def check_ranks(n_ranks: int, ranks_per_trial: int, n_nodes: int) -> None:

@@ -9,6 +9,7 @@ from glrnn_hpc import layout
 from glrnn_hpc.config import log_defaults
 from glrnn_hpc.errors import ConfigError, LaunchError, SweepError
 from glrnn_hpc.launch.data_checks import check_data, with_absolute_data
+from glrnn_hpc.launch.edits import edited_sweep
 from glrnn_hpc.launch.launcher import Launcher, OnProgress
 from glrnn_hpc.launch.plan import new_plan, resumed_plan
 from glrnn_hpc.launch.registry import launcher_class, launcher_for
@@ -35,6 +36,8 @@ def run_sweep(
     collect: bool = False,
     wandb: str | None = None,
     wandb_sweep: str | None = None,
+    keep_going: bool = False,
+    memory: str | None = None,
     wait: bool = True,
     report: OnProgress = lambda _: None,
 ) -> layout.SweepFolder:
@@ -65,6 +68,11 @@ def run_sweep(
         offline, online, disabled or another mode of W&B, for all trials; by default WANDB_MODE, else offline.
     wandb_sweep : str, optional
         `create`, to make a sweep on W&B's server, or the id of one (ID or entity/project/ID): the runs arrive in it.
+    keep_going : bool
+        Whether the sweep goes on if its first trials, three for each rank, all fail with the same error.
+    memory : str, optional
+        What the ranks of a worker may take on a node, such as 16G: near it they are started anew between two trials. By
+        default what the profile or Slurm says, else as much as there is.
     wait : bool
         Whether to wait until the trials are done.
     report : callable
@@ -75,7 +83,8 @@ def run_sweep(
     ConfigError, DataError, WindowError
         If the sweep cannot work; nothing is started and no folder is made.
     SweepError
-        If `out` holds a sweep already, the storage cannot be used, or the workers died and trials are left.
+        If `out` holds a sweep already, the storage cannot be used, or the workers died and trials are left; or if the
+        sweep was stopped, as its first trials failed with the same error.
     LaunchError
         If the ranks cannot be started here, or Slurm does not take them; the folder is not left behind then.
     TrackingError
@@ -101,6 +110,8 @@ def run_sweep(
         profile=profile,
         collect=collect,
         timing=timing,
+        keep_going=keep_going,
+        memory=memory,
     )
     root = Path(out).resolve()
     if n_workers:
@@ -130,6 +141,8 @@ def resume_sweep(
     retry_failed: bool = False,
     cluster: str | None = None,
     profile: Profile | None = None,
+    keep_going: bool | None = None,
+    memory: str | None = None,
     wait: bool = True,
     report: OnProgress = lambda _: None,
 ) -> layout.SweepFolder:
@@ -147,16 +160,22 @@ def resume_sweep(
         Whether failed trials get another try with the same point.
     cluster, profile : optional
         Where the new workers run; by default as before.
+    keep_going : bool, optional
+        Like `run_sweep`; by default as before. Trials that failed before do not count any more.
+    memory : str, optional
+        Like `run_sweep`; by default as before.
     wait, report
         Like `run_sweep`.
 
     Raises
     ------
     SweepError
-        If `out` is not the folder of a sweep, or the workers died and trials are left.
+        If `out` is not the folder of a sweep, the workers died and trials are left, or the sweep was stopped.
     ConfigError
         If `n_trials` is smaller than before, or larger than the grid; if there is no such launcher, or it takes no
-        profile.
+        profile; if `sweep.yaml` was changed in more than a sweep can take over, see `launch.edits`.
+    DataError
+        If the data have another path in `sweep.yaml` than at the start and are others.
     LaunchError
         If the workers cannot be started here.
     """
@@ -165,23 +184,32 @@ def resume_sweep(
     folder = layout.SweepFolder(Path(out).resolve())
     study = SweepStudy(folder)
     before = read_sweep_state(folder)
-    n_slots = _more_trials(study.spec, before.n_trials, n_trials)
+    spec, edits = edited_sweep(study, before.launch.directory)
+    is_run_cap_new = n_trials is None and any(edit.path == "run_cap" and edit.now is not None for edit in edits)
+    if is_run_cap_new:
+        n_slots = _more_trials(spec, before.n_trials, spec.n_trials(), f"run_cap: {spec.run_cap}")
+    else:
+        n_slots = _more_trials(spec, before.n_trials, n_trials, f"--trials {n_trials}")
     plan = resumed_plan(
         before.launch,
-        study.spec,
+        spec,
         n_workers=n_workers,
         ranks_per_worker=ranks_per_worker,
         cluster=cluster,
         profile=profile,
+        keep_going=keep_going,
+        memory=memory,
     )
     if plan.workers:
         launcher_for(folder, plan).check()
+    study.take_over(spec)
     study.add_slots(n_slots)
     if retry_failed:
         study.retry_failed()
-    has_new_work = retry_failed or n_trials is not None
+    has_new_work = retry_failed or n_trials is not None or is_run_cap_new
     # A sweep that reached its target has waiting trials, which are trained only if the user wants more.
     is_target_reached = study.is_target_reached()
+    n_failed = study.n_failed()
     is_over = study.is_finished() or (is_target_reached and not has_new_work)
 
     def resumed(state: SweepState) -> SweepState:
@@ -189,11 +217,12 @@ def resume_sweep(
             state,
             n_trials=n_slots,
             launch=plan,
+            edits=(*state.edits, *map(str, edits)),
             is_past_target=state.is_past_target or (is_target_reached and has_new_work),
         )
         if is_over:
             return dataclasses.replace(changed, state="finished")
-        return dataclasses.replace(changed, state="running", reason=None)
+        return dataclasses.replace(changed, state="running", reason=None, n_failed_before=n_failed)
 
     study.change_state(resumed)
     if not plan.workers:
@@ -234,10 +263,21 @@ def cancel_sweep(out: str | Path) -> layout.SweepFolder:
 
 
 def _wait(launcher: Launcher, report: OnProgress) -> None:
-    """Wait for the workers; export the best model if no job does it."""
+    """Wait for the workers; export the best model if no job does it.
+
+    Raises
+    ------
+    SweepError
+        If the sweep was stopped.
+    """
     launcher.wait(report)
-    is_finished = read_sweep_state(launcher.folder).state == "finished"
-    if launcher.plan.collect and not launcher.collects_in_a_job and is_finished:
+    state, root = read_sweep_state(launcher.folder), launcher.folder.root
+    if state.state == "cancelled" and state.reason is not None:
+        raise SweepError(
+            f"{root}: the sweep was stopped: {state.reason}\nMend the cause; `glrnn resume {root} --retry-failed` then "
+            "goes on. With --keep-going it does so whatever fails."
+        )
+    if launcher.plan.collect and not launcher.collects_in_a_job and state.state == "finished":
         launcher.collect()
 
 
@@ -251,12 +291,12 @@ def _collect_late(study: SweepStudy, plan: LaunchPlan, wait: bool, report: OnPro
         launcher.wait(report)
 
 
-def _more_trials(spec: SweepSpec, before: int, wanted: int | None) -> int:
+def _more_trials(spec: SweepSpec, before: int, wanted: int | None, given: str) -> int:
     if wanted is None:
         return before
     if wanted < before:
-        raise ConfigError(f"--trials {wanted}: the sweep has {before} trials already; their number can only grow.")
+        raise ConfigError(f"{given}: the sweep has {before} trials already; their number can only grow.")
     possible = spec.n_trials(wanted)
     if possible < wanted:
-        raise ConfigError(f"--trials {wanted}: the grid has {possible} points.")
+        raise ConfigError(f"{given}: the grid has {possible} points.")
     return wanted

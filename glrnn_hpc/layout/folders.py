@@ -145,6 +145,11 @@ class WorkerFolder:
         return self.root / "leaving"
 
     @property
+    def full(self) -> Path:
+        """Whether its ranks have come near their memory: they end after their trials, and it is started again."""
+        return self.root / "full"
+
+    @property
     def utilisation(self) -> Path:
         return self.root / "utilisation.jsonl"
 

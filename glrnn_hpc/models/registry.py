@@ -119,6 +119,14 @@ def run_keys(name: object, where: str = KEY, *, directory: str | Path | None = N
     return (RUN_KEYS - _KEYS_OF_BUILT_IN) | _own_keys(_import(name, where, directory), f"{where}: {name}").keys()
 
 
+def config_class(name: object, where: str = KEY, *, directory: str | Path | None = None) -> type[RunConfig]:
+    """Return the class of a configuration with this network; see `run_config`."""
+    _check_name(name, where)
+    if is_built_in(name):
+        return RunConfig
+    return _class_with(_own_keys(_import(name, where, directory), f"{where}: {name}"))
+
+
 def build_network(config: RunConfig, input_shapes: Mapping[str, Any]) -> keras.Model:
     """Build the network of a configuration, with initial weights.
 

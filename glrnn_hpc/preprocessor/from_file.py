@@ -22,6 +22,7 @@ from glrnn_hpc.config import (
     warn_of_unknown_key,
     without_always,
 )
+from glrnn_hpc.data.column_checks import check_names
 from glrnn_hpc.data.hdf5 import GroupShape, Schema, check_same_shapes, select_groups
 from glrnn_hpc.data.shared import DemData, GroupArrays, StackedGroups, read_data
 from glrnn_hpc.errors import ConfigError, DataError
@@ -146,6 +147,7 @@ class FilePreprocessor(ConfiguredPreprocessor, is_seed_free=True):
         """Return the names of the columns of `input`, `param` (those that are appended too) and `label`."""
         schema = self.source().schema
         params = [*schema.contact_params, *(parameter.name for parameter in self._appended)]
+        check_names(schema.path, "contact_params with what the experiment appends (add_... switches it off)", params)
         return {"input": list(schema.inputs_of(self.groups()[0])), "param": params, "label": list(schema.outputs)}
 
     def _merged(self) -> tuple[StackedGroups, Array, Array]:

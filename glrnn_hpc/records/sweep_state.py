@@ -9,6 +9,9 @@ from glrnn_hpc import layout
 from glrnn_hpc.errors import RecordError
 from glrnn_hpc.records.json_types import VERSION, JsonObject, mapping_at, number_at, version_of, without_missing
 
+#: Keys that are not written while they are false or zero.
+_SELDOM_SAID = frozenset({"is_past_target", "n_failed_before", "keep_going", "edits", "memory"})
+
 State = Literal["running", "cancelled", "finished"]
 
 
@@ -53,6 +56,11 @@ class LaunchPlan:
         Of heartbeats.
     directory : str or None
         Folder in which the sweep was made; modules of the user's own are looked for there.
+    keep_going : bool
+        Whether the sweep goes on even if its first trials all fail with the same error.
+    memory : str or None
+        Memory of the ranks of a worker on a node, such as 16G, near which they are started anew; None for what the
+        profile or Slurm says.
     """
 
     workers: int = 0
@@ -64,6 +72,8 @@ class LaunchPlan:
     collect: bool = False
     timing: Timing = field(default_factory=Timing)
     directory: str | None = None
+    keep_going: bool = False
+    memory: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,9 +91,13 @@ class SweepState:
     launch : LaunchPlan
         Its keys stand beside the others in the file.
     reason : str or None
-        Why the sweep is finished.
+        Why the sweep is finished, or why it was stopped: cancelled, but not by its user.
     is_past_target : bool
         Whether more trials were wanted after one had reached metric.target.
+    n_failed_before : int
+        Trials that had failed when the sweep was last resumed.
+    edits : tuple of str
+        Changes of the sweep file that the sweep has taken over when it was resumed.
     version : str
         Of the form of the record.
     """
@@ -94,6 +108,8 @@ class SweepState:
     launch: LaunchPlan = field(default_factory=LaunchPlan)
     reason: str | None = None
     is_past_target: bool = False
+    n_failed_before: int = 0
+    edits: tuple[str, ...] = ()
     version: str = VERSION
 
     def write(self, folder: layout.SweepFolder) -> None:
@@ -104,9 +120,9 @@ class SweepState:
         """Return what the file holds."""
         content = asdict(self) | {"version": VERSION}
         launch = content.pop("launch")
-        if not content["is_past_target"]:
-            del content["is_past_target"]
-        return without_missing(content | launch)
+        # Left out while they say nothing, as in earlier versions.
+        said = {key: value for key, value in (content | launch).items() if value or key not in _SELDOM_SAID}
+        return without_missing(said)
 
 
 def read_sweep_state(folder: layout.SweepFolder) -> SweepState:
@@ -135,5 +151,7 @@ def read_sweep_state(folder: layout.SweepFolder) -> SweepState:
         launch=LaunchPlan(**given),
         reason=content.get("reason"),
         is_past_target=bool(content.get("is_past_target", False)),
+        n_failed_before=int(content.get("n_failed_before", 0)),
+        edits=tuple(map(str, content.get("edits", ()))),
         version=version_of(content),
     )

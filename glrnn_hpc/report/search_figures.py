@@ -170,7 +170,7 @@ def draw_importance(trials: Sequence[Trial], spec: SweepSpec) -> CaptionedFigure
     Raises
     ------
     FigureNotApplicable
-        If too few trials have finished, or fewer than two parameters are searched.
+        If too few trials have finished, or fewer than two parameters are searched, or differ between the trials.
     """
     done = finished_trials(list(trials))
     if len(spec.searched) < 2:
@@ -180,7 +180,12 @@ def draw_importance(trials: Sequence[Trial], spec: SweepSpec) -> CaptionedFigure
     if len(done) < LEAST_TRIALS:
         raise FigureNotApplicable(f"{len(done)} trials have finished, and fewer than {LEAST_TRIALS} would tell chance")
     points, values = [trial.point for trial in done], [trial.value or 0.0 for trial in done]
-    ranked = list(importances(spec.searched, points, values, spec.goal).items())[:_MOST_BARS]
+    if sum(any(point[each.name] != points[0][each.name] for point in points) for each in spec.searched) < 2:
+        raise FigureNotApplicable("fewer than two parameters had more than one value")
+    shares_by_name = importances(spec.searched, points, values, spec.goal)
+    ranked = [(name, share) for name, share in shares_by_name.items() if share > 0][:_MOST_BARS]
+    if not ranked:
+        raise FigureNotApplicable("no parameter tells the good trials from the others")
     names = [plot_style.shorten(name, 40) for name, _ in ranked]
     shares = [100 * share for _, share in ranked]
     figure = plot_style.new_figure(1.2 + 0.32 * len(ranked))

@@ -44,7 +44,8 @@ def importances(
     Returns
     -------
     dict
-        By name, the largest first; their sum is 1.
+        By name, the largest first; their sum is 1. A parameter that had one value in all points has none; all are 0 if
+        no parameter tells the good trials from the others.
 
     Raises
     ------
@@ -57,19 +58,26 @@ def importances(
     """
     if len(points) < LEAST_TRIALS:
         raise ValueError(f"at least {LEAST_TRIALS} finished trials are needed, there are {len(points)}")
-    distributions = {each.name: _distribution(each, [point[each.name] for point in points]) for each in parameters}
+    columns = {each.name: [point[each.name] for point in points] for each in parameters}
+    varied = [each for each in parameters if any(value != columns[each.name][0] for value in columns[each.name])]
+    if not varied:
+        return dict.fromkeys(columns, 0.0)
+    distributions = {each.name: _distribution(each, columns[each.name]) for each in varied}
     # In memory: the sweep's own study holds the parameters of grid and random as attributes only, and of distributions
     # that Optuna lacks their probabilities.
     study = optuna.create_study(direction=goal)
     for point, value in zip(points, values, strict=True):
-        params = {each.name: _stored(each, point[each.name]) for each in parameters}
+        params = {each.name: _stored(each, point[each.name]) for each in varied}
         study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=value))
     settings: Any = {_quantile_key(): max(0.1, _LEAST_GOOD / len(points))}  # as the installed Optuna calls it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the report itself says how much few trials can tell
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(**settings)
-        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {name: float(share) for name, share in sorted(shares.items(), key=lambda item: -item[1])}
+        measured = optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
+    # Not normalised by Optuna, which gives equal shares to parameters that decide nothing.
+    total = sum(measured.values())
+    shares = {name: float(measured.get(name, 0.0) / total) if total > 0 else 0.0 for name in columns}
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
 def _quantile_key() -> str:

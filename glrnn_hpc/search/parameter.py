@@ -36,6 +36,9 @@ class Parameter:
         Of the choices; empty if they are equally likely.
     settings : tuple of (str, float)
         min and max, mu and sigma, a and b, q, as far as the distribution has them.
+    open_ends : tuple of bool
+        Whether the lower and the upper end of a range are no values of the key, as 0 is no learning rate: what is
+        drawn lies inside. It follows from the key and is not part of the sweep file.
 
     References
     ----------
@@ -47,6 +50,7 @@ class Parameter:
     values: tuple[ParameterValue, ...] = ()
     probabilities: tuple[float, ...] = ()
     settings: tuple[tuple[str, float], ...] = ()
+    open_ends: tuple[bool, bool] = (False, False)
 
     @classmethod
     def from_config(cls, name: str, mapping: object, where: str | None = None) -> Parameter:
@@ -141,7 +145,9 @@ class Parameter:
         return self.number_at(u)
 
     def number_at(self, u: float) -> float:
-        """Return the value of a range at cumulative probability `u`, like `ppf`."""
+        """Return the value of a range at cumulative probability `u`, like `ppf`; at an open end the one beside it."""
+        u = max(u, TAIL) if self.open_ends[0] else u
+        u = min(u, 1 - TAIL) if self.open_ends[1] else u
         return distributions.inverse_cdf(self.distribution, dict(self.settings), u)
 
     def extremes(self) -> list[ParameterValue]:

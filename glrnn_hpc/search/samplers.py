@@ -82,7 +82,9 @@ def _suggest(trial: optuna.Trial, parameter: Parameter) -> ParameterValue:
     if parameter.distribution == "int_uniform":
         return trial.suggest_int(name, int(settings["min"]), int(settings["max"]))
     if parameter.distribution == "uniform":
-        return trial.suggest_float(name, settings["min"], settings["max"])
+        bounds = zip((0.0, 1.0), (settings["min"], settings["max"]), parameter.open_ends, strict=True)
+        low, high = (parameter.number_at(u) if is_open else bound for u, bound, is_open in bounds)
+        return trial.suggest_float(name, low, high)
     if parameter.distribution in ("log_uniform", "log_uniform_values"):
         return trial.suggest_float(name, parameter.number_at(0.0), parameter.number_at(1.0), log=True)
     # A distribution that Optuna lacks is searched by its probability.

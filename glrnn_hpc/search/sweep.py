@@ -17,6 +17,7 @@ from glrnn_hpc.records.json_types import ParameterValue
 from glrnn_hpc.references import import_reference
 from glrnn_hpc.search import sweep_keys
 from glrnn_hpc.search.grid import grid_size
+from glrnn_hpc.search.key_values import check_plausible, with_types
 from glrnn_hpc.search.parameter import Parameter
 from glrnn_hpc.search.spec import SweepSpec
 
@@ -71,21 +72,14 @@ def load_sweep(
     if method == "grid":
         grid_size(spec.searched)
     _check_points(spec)
-    # Only for the user's file, not each time that a rank or a command reads the folder of the sweep.
-    if directory is None and not isinstance(path_or_mapping, Mapping):
-        _log_surprises(spec)
+    # Only for what the user gives, not each time that a rank or a command reads the folder of a sweep.
+    if directory is None:
+        for parameter in spec.parameters:
+            check_plausible(parameter, f"parameters.{parameter.name}")
+        for key in ("program", "command"):
+            if key in spec.labels:
+                logger.info("%s is kept for W&B and not executed: a trial is a training of this package", key)
     return spec
-
-
-def _log_surprises(spec: SweepSpec) -> None:
-    """Log what a user of W&B may expect to be otherwise."""
-    for parameter in spec.parameters:
-        if parameter.distribution.endswith("log_uniform"):
-            ends = sorted(parameter.number_at(u) for u in (0.0, 1.0))
-            logger.info("parameters.%s: min and max are exponents of e: from %.4g to %.4g", parameter.name, *ends)
-    for key in ("program", "command"):
-        if key in spec.labels:
-            logger.info("%s is kept for W&B and not executed: a trial is a training of this package", key)
 
 
 def trial_config(spec: SweepSpec, point: Mapping[str, Any]) -> config.RunConfig:
@@ -191,7 +185,9 @@ def _parameters(content: Mapping[str, object], directory: str) -> tuple[Paramete
                 raise ConfigError(f"parameters.{PREPROCESSOR}: one class for the whole sweep is needed.")
             own = _import_preprocessor(reference.values[0], directory)
     claimed = _claimed_words(own)
-    known = _known_keys([leaf for leaf in leaves if leaf[1] not in claimed], directory) | {PREPROCESSOR}
+    names = _network_names([leaf for leaf in leaves if leaf[1] not in claimed])
+    where_network = f"parameters.{networks.KEY}"
+    known = {PREPROCESSOR}.union(*(networks.run_keys(name, where_network, directory=directory) for name in names))
     known |= set() if own is None else set(own.get_default_config())
     for _, name, mapping in leaves:
         if name == registry.KEY and name not in claimed:
@@ -199,6 +195,7 @@ def _parameters(content: Mapping[str, object], directory: str) -> tuple[Paramete
             if not named.is_constant:
                 raise ConfigError(f"parameters.{registry.KEY}: one experiment for the whole sweep is needed.")
             registry.experiment_named(named.values[0], f"parameters.{registry.KEY}", directory=directory)
+    configs = [networks.config_class(name, where_network, directory=directory) for name in names]
     parameters_by_name: dict[str, Parameter] = {}
     for where, name, mapping in leaves:
         if name in config.ALWAYS and name not in known:
@@ -209,20 +206,22 @@ def _parameters(content: Mapping[str, object], directory: str) -> tuple[Paramete
             raise config.unknown_key(where, known)
         if name in parameters_by_name:
             raise ConfigError(f"{where}: {name} is given twice; the names of nested groups do not tell keys apart.")
-        parameters_by_name[name] = parameter = Parameter.from_config(name, mapping, where)
+        parameter = Parameter.from_config(name, mapping, where)
+        if name not in claimed:
+            parameter = with_types(parameter, where, configs)
+        parameters_by_name[name] = parameter
         if name == "ranks_per_trial" and not parameter.is_constant:
             raise ConfigError(f"{where}: one number for the whole sweep is needed: the ranks are split once.")
     return tuple(parameters_by_name.values())
 
 
-def _known_keys(leaves: Sequence[tuple[str, str, object]], directory: str) -> frozenset[str]:
-    """Return the keys of a training with one of the networks that the sweep names."""
-    where = f"parameters.{networks.KEY}"
+def _network_names(leaves: Sequence[tuple[str, str, object]]) -> Sequence[object]:
+    """Return the networks that the sweep names; None for the default."""
     names: Sequence[object] = [None]
     for _, name, mapping in leaves:
         if name == networks.KEY:
             names = Parameter.from_config(name, mapping).values or names
-    return frozenset().union(*(networks.run_keys(name, where, directory=directory) for name in names))
+    return names
 
 
 def _leaves(where: str, parameters: Mapping[str, object]) -> Iterator[tuple[str, str, object]]:

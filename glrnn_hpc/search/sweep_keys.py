@@ -32,11 +32,19 @@ def check_known(content: Mapping[str, object]) -> None:
     Raises
     ------
     ConfigError
-        If it has one; the nearest known key is named.
+        If it has one; the nearest known key is named. Or if a value is the text None, where null is meant.
     """
+    if isinstance(inner := content.get("sweep"), Mapping) and inner.keys() & {"method", "parameters"}:
+        raise ConfigError(
+            f"sweep: the keys {', '.join(map(str, inner))} stand inside it; they belong to the top level of the file: "
+            "take away the line `sweep:` and the indentation below it."
+        )
     for key in content:
         if key not in _KEYS:
             raise config.unknown_key(str(key), _KEYS)
+    # Those of parameters are checked with their keys: one of the user's own may mean the text.
+    others = {key: value for key, value in content.items() if key not in (*_LABELS, "parameters")}
+    config.refuse_none_as_text(others)
 
 
 def method(content: Mapping[str, object]) -> Method:
@@ -92,7 +100,8 @@ def metric(content: Mapping[str, object], method: Method) -> MetricKey:
     if target is not None:
         finite_number("metric.target", target)
     imputed = {key: _imputed(f"metric.{key}", given.get(key)) for key in ("impute", "impute_while_running")}
-    goal = _one_of("metric.goal", given.get("goal", "minimize"), ("minimize", "maximize"))
+    # As W&B does where the key is there without a value.
+    goal = _one_of("metric.goal", given.get("goal") or "minimize", ("minimize", "maximize"))
     return MetricKey(name, cast(Goal, goal), target, **imputed)
 
 

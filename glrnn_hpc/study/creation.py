@@ -13,7 +13,7 @@ from glrnn_hpc.errors import SweepError
 from glrnn_hpc.records.sweep_state import LaunchPlan, SweepState
 from glrnn_hpc.records.tracking_settings import TrackingSettings
 from glrnn_hpc.search.spec import SweepSpec
-from glrnn_hpc.study import storage
+from glrnn_hpc.study import resolved_sweep, storage
 from glrnn_hpc.study.slots import waiting_slot
 
 
@@ -63,6 +63,7 @@ def create(
         # In a database, the names of all sweeps share one space.
         opened = storage.create(partial, url, f"{root.name}-{secrets.token_hex(4)}")
         study = optuna.create_study(storage=opened, study_name=storage.study_name(partial), direction=spec.goal)
+        resolved_sweep.keep(study, spec)
         for index in range(n_trials):
             study.add_trial(waiting_slot(index))
         SweepState("running", n_trials, time.time(), launch).write(partial)

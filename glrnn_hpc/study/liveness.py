@@ -111,20 +111,23 @@ class Heartbeat(threading.Thread):
 class Watchdog(threading.Thread):
     """Thread that ends a process without progress: a rank that hangs would keep its worker and its trial for ever."""
 
-    def __init__(self, timeout: float, end: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, timeout: float, end: Callable[[], None] | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__(name="watchdog", daemon=True)
         self._timeout = timeout
         self._end = end or _end_process
+        self._clock = clock
         self._stopped = threading.Event()
-        self._last = time.monotonic()
+        self._last = clock()
 
     def progress(self) -> None:
         """Note that the rank makes progress."""
-        self._last = time.monotonic()
+        self._last = self._clock()
 
     def run(self) -> None:
         """Watch until `stop`."""
-        while (left := self._last + self._timeout - time.monotonic()) > 0:
+        while (left := self._last + self._timeout - self._clock()) > 0:
             if self._stopped.wait(min(left, 60.0)):
                 return
         logger.error("no progress for %g s (hang_timeout): this rank ends its worker", self._timeout)

@@ -21,8 +21,9 @@ from glrnn_hpc.records.ownership import Owner
 from glrnn_hpc.records.sweep_state import SweepState, read_sweep_state
 from glrnn_hpc.records.trial_result import TrialOutcome, TrialResult, read_trial_result
 from glrnn_hpc.search import goal, hyperband, samplers
-from glrnn_hpc.search.sweep import load_sweep
-from glrnn_hpc.study import leases, storage
+from glrnn_hpc.search.spec import SweepSpec
+from glrnn_hpc.study import leases, resolved_sweep, storage
+from glrnn_hpc.study.same_failure import reason_to_stop
 from glrnn_hpc.study.slots import (
     FINAL_STATES,
     IMPUTED,
@@ -86,7 +87,7 @@ class SweepStudy:
         if not (folder.sweep.exists() and folder.state.exists()):
             raise SweepError(f"{folder.root}: is not a sweep folder; `glrnn sweep` makes one.")
         self.folder = folder
-        self.spec = load_sweep(folder.sweep, directory=read_sweep_state(folder).launch.directory)
+        directory = read_sweep_state(folder).launch.directory
         self._storage = storage.open_storage(folder)
         try:
             self._study = optuna.load_study(study_name=storage.study_name(folder), storage=self._storage)
@@ -94,6 +95,20 @@ class SweepStudy:
             raise StorageError(
                 f"{folder.root}: the study of this sweep is not in its storage any more; restore it from a copy."
             ) from error
+        #: As it was made; `spec` has the path of the data as the sweep file names it now.
+        self.made = resolved_sweep.kept_sweep(self._study, folder, directory)
+        self.spec = resolved_sweep.with_data_of_file(self.made, folder)
+
+    @property
+    def holds_sweep(self) -> bool:
+        """Whether the study itself holds the sweep, and not its file alone as in folders of earlier versions."""
+        return resolved_sweep.is_kept(self._study)
+
+    @_with_storage_errors
+    def take_over(self, spec: SweepSpec) -> None:
+        """Go on with a sweep that has changed in what may change."""
+        resolved_sweep.keep(self._study, spec)
+        self.made = self.spec = spec
 
     @_with_storage_errors
     def slots(self) -> list[Slot]:
@@ -211,7 +226,8 @@ class SweepStudy:
     def _set_final(self, number: int, result: TrialResult) -> None:
         state = FINAL_STATES[result.state]
         value = result.value if state is TrialState.COMPLETE else None
-        if state is TrialState.FAIL and (imputed := self._imputed()) is not None:
+        has_failed = state is TrialState.FAIL
+        if has_failed and (imputed := self._imputed()) is not None:
             self._set(self._id(number), IMPUTED, True)
             state, value = TrialState.COMPLETE, imputed
         values = None if value is None else [value]
@@ -219,6 +235,8 @@ class SweepStudy:
             self._storage.set_trial_state_values(self._id(number), state=state, values=values)
         except optuna.exceptions.UpdateFinishedTrialError:
             return  # another rank was faster
+        if has_failed:
+            self._stop_at_same_failure()
         self._end_at_target()
 
     def _end_at_target(self) -> bool:
@@ -226,6 +244,26 @@ class SweepStudy:
             return False
         self.end(f"trial {trial.number} reached metric.target={self.spec.target:g} with {trial.value:.6g}")
         return True
+
+    def _stop_at_same_failure(self) -> None:
+        """Mark a running sweep as cancelled if its first trials failed with the same error."""
+        state = read_sweep_state(self.folder)
+        if state.state != "running":
+            return
+        reason = reason_to_stop(self.folder, state, self.spec.ranks_per_trial, self._trials())
+        if reason is None:
+            return
+
+        def stopped(state: SweepState) -> SweepState:
+            return replace(state, state="cancelled", reason=reason) if state.state == "running" else state
+
+        self.change_state(stopped)
+        logger.error("the sweep is stopped: %s", reason)
+
+    @_with_storage_errors
+    def n_failed(self) -> int:
+        """Return how many trials have failed, those that others repeat too."""
+        return len(self._trials(TrialState.FAIL))
 
     def end(self, reason: str) -> None:
         """Mark a running sweep as finished: no rank begins another trial."""

@@ -13,6 +13,7 @@ from glrnn_hpc.config import RunConfig
 from glrnn_hpc.data.ranks import Ranks
 from glrnn_hpc.models.registry import build_network, network_arguments
 from glrnn_hpc.models.structure import structure_of
+from glrnn_hpc.surrogate.adam import VariableArguments, traced_arguments
 from glrnn_hpc.surrogate.data_parallel import DataParallel
 
 #: Models in the cache: enough for the commonest sweeps over a network's size.
@@ -46,6 +47,7 @@ class Compiled:
         self.group = Ranks() if group is None else group
         is_alone = self.group.size == 1
         optimizer = keras.optimizers.Adam(**config.adam_arguments())
+        self._arguments = VariableArguments(optimizer)
         # XLA costs seconds of compilation per trial and is no faster on CPU cores for networks of this size. Ranks that
         # train together take the MAE of all of them themselves.
         model.compile(optimizer=optimizer, loss="mse", metrics=["mae"] if is_alone else None, jit_compile=False)
@@ -53,15 +55,15 @@ class Compiled:
         self._untrained = [variable.numpy() for variable in optimizer.variables]
         self.data_parallel = None if is_alone else DataParallel(model, self.group)
 
-    def renew(self, model: keras.Model, learning_rate: float) -> None:
-        """Take over the variables of a new model, and an optimizer that has not seen a batch."""
+    def renew(self, model: keras.Model, config: RunConfig) -> None:
+        """Take over the variables of a new model, the arguments of Adam, and an optimizer that has not seen a batch."""
         # Not the weights alone: a layer that draws numbers has the state of its generator among the variables.
         for variable, other in zip(self.model.variables, model.variables, strict=True):
             variable.assign(other)
         optimizer = self.model.optimizer
         for variable, value in zip(optimizer.variables, self._untrained, strict=True):
             variable.assign(value)
-        optimizer.learning_rate = learning_rate
+        self._arguments.set(config.adam_arguments())
 
 
 class ModelCache:
@@ -84,7 +86,7 @@ class ModelCache:
         if compiled is None:
             compiled = Compiled(new, config, self._group)
         else:
-            compiled.renew(new, config.learning_rate)
+            compiled.renew(new, config)
         yield compiled
         # A moving average of the weights begins with those that the optimizer was built with.
         if key is not None and not compiled.model.optimizer.use_ema:
@@ -97,13 +99,11 @@ def cache_key(model: keras.Model, config: RunConfig, train_stats: Mapping[str, A
     """Return a text that decides the traced computation of a model; None for a model that cannot be used again.
 
     It holds the structure of the built model, what its network was built from (a layer of a user's own may hold a
-    number that its configuration does not show), and all constants of the optimizer. Initial weights and the learning
-    rate are variables of a traced model.
+    number that its configuration does not show), and the constants of the optimizer. Initial weights, the learning rate
+    and the other numbers of Adam are variables of a traced model.
     """
     structure = structure_of(model)
     if structure is None:
         return None
-    optimizer = keras.optimizers.Adam(**config.adam_arguments()).get_config()
-    # Keras counts up the names of optimizers.
-    del optimizer["learning_rate"], optimizer["name"]
+    optimizer = traced_arguments(config.adam_arguments())
     return json.dumps([structure, network_arguments(config, train_stats), optimizer], sort_keys=True, default=str)

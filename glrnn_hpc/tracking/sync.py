@@ -193,17 +193,22 @@ class _Sync:
             run.folder.client_mark.unlink(missing_ok=True)
         checked: set[str] = set()
 
-        def confirm_sent_runs() -> None:
+        def confirm_sent_runs() -> list[Path]:
             """Mark at once the runs that have arrived: whatever happens to the rest, they are not sent again."""
             for run in runs:
                 if run.candidate.name not in checked and run.folder.client_mark.exists():
                     checked.add(run.candidate.name)
                     self._confirm([run], seconds=0)
+            return [run.folder.log for run in runs if run.candidate.name not in checked]
 
         output: list[str] = []
         try:
             logs = [run.folder.log for run in runs]
-            output = upload(logs, self._confirmation.url, self._timeouts, confirm_sent_runs)
+            uploaded = upload(logs, self._confirmation.url, self._timeouts, confirm_sent_runs)
+            output = uploaded.output
+            for run in runs:
+                if reason := uploaded.refused.get(run.folder.log):
+                    self._set_outcome(run.candidate, "failed", f"{self._confirmation.path(run.log)}: {reason}")
             self._confirm(self._pending(runs), self._timeouts.confirmation)
         finally:
             for run in self._pending(runs):

@@ -14,12 +14,13 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from glrnn_hpc.errors import TrackingError
 from glrnn_hpc.import_path import module_command
+from glrnn_hpc.tracking.refusals import RefusalLog
 from glrnn_hpc.tracking.server import require_server
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,9 @@ ANSWER_SECONDS = 10.0
 
 #: Requests in succession without an answer after which the server is gone; a busy one may miss the first.
 _MOST_UNANSWERED = 2
+
+#: Times `stall` without output after which runs that the server refuses are all that is left.
+_REFUSED_STALLS = 3
 
 #: Variables that would change what the client does, or hide its output.
 _MISLEADING_VARIABLES = ("WANDB_MODE", "WANDB_SILENT", "WANDB_QUIET", "WANDB_SERVICE", "WANDB_RUN_ID", "WANDB_RESUME")
@@ -55,8 +59,26 @@ class SyncTimeouts:
     confirmation: float = 30.0
 
 
-def upload(logs: Sequence[Path], url: str, timeouts: SyncTimeouts, while_uploading: Callable[[], None]) -> list[str]:
-    """Upload logs by one process of the client; return the lines of its output.
+@dataclass(frozen=True)
+class Upload:
+    """End of an upload.
+
+    Attributes
+    ----------
+    output : list of str
+        Lines that the client printed.
+    refused : dict of Path to str
+        Logs of the runs that the server refuses, and its words.
+    """
+
+    output: list[str]
+    refused: dict[Path, str]
+
+
+def upload(
+    logs: Sequence[Path], url: str, timeouts: SyncTimeouts, while_uploading: Callable[[], Collection[Path]]
+) -> Upload:
+    """Upload logs by one process of the client, which is ended when only runs are left that the server refuses.
 
     Parameters
     ----------
@@ -67,7 +89,7 @@ def upload(logs: Sequence[Path], url: str, timeouts: SyncTimeouts, while_uploadi
     timeouts : SyncTimeouts
         How long the client is waited for.
     while_uploading : callable
-        Called several times a second.
+        Called several times a second; returns the logs that the client has not sent yet.
 
     Raises
     ------
@@ -79,12 +101,17 @@ def upload(logs: Sequence[Path], url: str, timeouts: SyncTimeouts, while_uploadi
 
 
 def _upload(
-    logs: Sequence[Path], url: str, folder: str, timeouts: SyncTimeouts, while_uploading: Callable[[], None]
-) -> list[str]:
+    logs: Sequence[Path],
+    url: str,
+    folder: str,
+    timeouts: SyncTimeouts,
+    while_uploading: Callable[[], Collection[Path]],
+) -> Upload:
     environment = {key: value for key, value in os.environ.items() if key not in _MISLEADING_VARIABLES}
     # The client's own logs would lie in the current folder.
     environment |= {"WANDB_BASE_URL": url, "WANDB_DIR": folder, "PYTHONUNBUFFERED": "1"}
     output: list[str] = []
+    refusals = RefusalLog(Path(folder))
     process = subprocess.Popen(
         [
             *module_command("wandb"),
@@ -104,13 +131,14 @@ def _upload(
     reader = threading.Thread(target=_read, args=(process, output), daemon=True)
     reader.start()
     try:
-        _watch(process, output, timeouts, while_uploading)
+        _watch(process, output, timeouts, while_uploading, refusals)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         reader.join(timeout=5)
-    return output
+    refused = refusals.read()
+    return Upload(output, {log: refused[log.resolve()] for log in logs if log.resolve() in refused})
 
 
 def _read(process: subprocess.Popen[str], output: list[str]) -> None:
@@ -122,16 +150,23 @@ def _read(process: subprocess.Popen[str], output: list[str]) -> None:
 
 
 def _watch(
-    process: subprocess.Popen[str], output: list[str], timeouts: SyncTimeouts, while_uploading: Callable[[], None]
+    process: subprocess.Popen[str],
+    output: list[str],
+    timeouts: SyncTimeouts,
+    while_uploading: Callable[[], Collection[Path]],
+    refusals: RefusalLog,
 ) -> None:
     n_lines, n_unanswered, silent_since = 0, 0, time.monotonic()
     last_request = silent_since
     while process.poll() is None:
         time.sleep(_POLL_SECONDS)
-        while_uploading()
+        pending = {log.resolve() for log in while_uploading()}
+        refused = refusals.read()
         now = time.monotonic()
         if len(output) > n_lines:
             n_lines, silent_since, last_request, n_unanswered = len(output), now, now, 0
+        if refused and (pending <= {*refused} or now - silent_since > _REFUSED_STALLS * timeouts.stall):
+            return
         if now - silent_since > timeouts.silence:
             raise TrackingError(f"wandb sync has said nothing for {timeouts.silence:g} s; it was ended.")
         if now - last_request > timeouts.stall:

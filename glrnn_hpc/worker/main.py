@@ -25,6 +25,7 @@ from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.tracking.trial_tracker import TrialTracker
 from glrnn_hpc.versions import software
 from glrnn_hpc.worker import devices
+from glrnn_hpc.worker.memory import MemoryWatch, memory_limit
 from glrnn_hpc.worker.preemption import MORE_TO_DO, PreemptionNotice
 from glrnn_hpc.worker.timeline import Timeline
 from glrnn_hpc.worker.trial_loop import work_on_trials
@@ -46,7 +47,7 @@ def run(
     n_ranks : int, optional
         Number of ranks that the launcher requested.
     preemption : PreemptionNotice, optional
-        Handler of SIGUSR2, if there is one already.
+        Handler of the signals that ask to leave, if there is one already.
 
     Raises
     ------
@@ -57,16 +58,17 @@ def run(
 
     Notes
     -----
-    After SIGUSR2 all ranks release their trials, and the process ends with status 75 (`preemption.MORE_TO_DO`): Slurm's
-    batch script then puts the job into the queue again, and it goes on with the same trials.
+    After SIGUSR2 or SIGTERM all ranks release their trials, and the process ends with status 75
+    (`preemption.MORE_TO_DO`): Slurm's batch script then puts the job into the queue again, and it goes on with the same
+    trials. Ranks that come near their memory (`worker.memory`) end with the same status, after their trials.
     """
     preemption = preemption or PreemptionNotice()
     world = ranks.world()
     try:
         # A process of one rank may live on, as with `--cluster debug`.
         with contextlib.ExitStack() as threads:
-            _work(world, root, job, n_ranks, preemption, threads)
-        _leave_if_requested(world, root, preemption)
+            is_leaving = _work(world, root, job, n_ranks, preemption, threads)
+        _leave_if_requested(world, root, is_leaving)
         # The shared arrays must not be mapped away under a batch that is still being prepared.
         gc.collect()
         world.free()
@@ -92,10 +94,10 @@ def run(
         world.abort(1)
 
 
-def _leave_if_requested(world: ranks.Ranks, root: Path, preemption: PreemptionNotice) -> None:
+def _leave_if_requested(world: ranks.Ranks, root: Path, is_leaving: bool) -> None:
     """End the process with `MORE_TO_DO` if a rank was to leave and there is more to do. Collective."""
     # Of any rank: another one may have ended its work before the signal came.
-    is_requested = any(world.allgather(preemption.is_leaving_requested()))
+    is_requested = any(world.allgather(is_leaving))
     if is_requested and world.bcast(read_sweep_state(layout.SweepFolder(root)).state == "running"):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -112,7 +114,8 @@ def _work(
     n_ranks: int | None,
     preemption: PreemptionNotice,
     threads: contextlib.ExitStack,
-) -> None:
+) -> bool:
+    """Work until there is nothing left to do for this worker; return whether it leaves although the sweep has more."""
     if n_ranks is not None and world.size != n_ranks:
         raise LaunchError(
             f"{n_ranks} ranks were asked for, but this worker has {world.size}: mpiexec and mpi4py use different "
@@ -154,17 +157,30 @@ def _work(
     # On one rank: thousands would read the commit from the file system of the working copy.
     versions = world.bcast(software() if world.rank == 0 else None)
     trainer = Trainer(study, data, group, watchdog, timeline, tracker, versions)
+    # A process that does the work of a sweep itself cannot be started again.
+    limit = None if launch.cluster == "debug" else memory_limit(launch)
+    memory = MemoryWatch(limit, node.allgather(os.getpid()), folder.full)
     if group.rank == 0:
         owner = Owner(name, world.rank, processes.this_process())
-        is_leaving_requested = preemption.is_leaving_requested
-        work_on_trials(study, owner, timing, trainer, watchdog, timeline.begin, is_leaving_requested, trainer.log_end)
+        work_on_trials(
+            study,
+            owner,
+            timing,
+            trainer,
+            watchdog,
+            timeline.begin,
+            preemption.is_leaving_requested,
+            trainer.log_end,
+            memory.is_ending_requested,
+        )
         trainer.dismiss()
         tracker.close()
     else:
         trainer.follow()
     timeline.write()
     # The heart beats on meanwhile: the others may still hold trials.
-    world.barrier()
+    world.barrier_idle(watchdog.progress)
+    return preemption.is_leaving_requested() or folder.full.exists()
 
 
 def _register(world: ranks.Ranks, sweep: layout.SweepFolder, folder: layout.WorkerFolder) -> None:
@@ -172,7 +188,7 @@ def _register(world: ranks.Ranks, sweep: layout.SweepFolder, folder: layout.Work
     if members is not None:
         folder.root.mkdir(parents=True, exist_ok=True)
         liveness.clean_up_after(sweep, folder)
-        for mark in (folder.leaving, folder.ended):  # of the same job, before it was requeued
+        for mark in (folder.leaving, folder.ended, folder.full):  # of the same job, before it was requeued
             mark.unlink(missing_ok=True)
         segments = [name for _, names in members for name in names]
         liveness.register(folder, [process for process, _ in members], segments)

@@ -96,6 +96,7 @@ def work_on_trials(
     begin: Callable[[str], None] = lambda _: None,
     is_leaving_requested: Callable[[], bool] = lambda: False,
     on_trial_end: OnTrialEnd = lambda claim, ending: None,
+    is_ending_requested: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train one trial after the other until every slot is final or the sweep is ended.
 
@@ -121,6 +122,8 @@ def work_on_trials(
         Whether the worker is to leave; the trial is then released at the next step.
     on_trial_end : callable
         Called after each trial; raises nothing.
+    is_ending_requested : callable
+        Whether the worker is to end between two trials; called before each.
 
     Raises
     ------
@@ -140,6 +143,8 @@ def work_on_trials(
 
     begin("gap")
     while not is_leaving_requested() and _is_running(study, owner):
+        if is_ending_requested() and not study.is_finished():
+            break
         watchdog.progress()
         claim = study.adopt_released(owner)
         if claim is None and owner.rank == 0:

@@ -25,6 +25,9 @@ EPOCH = float(os.environ.get("SLEEPERS_EPOCH", "0.2"))
 #: Seconds of a step of an epoch.
 STEP = 0.05
 
+#: Memory that each trial of a rank leaves behind [MB], as networks do that TensorFlow has traced.
+BALLAST = int(os.environ.get("SLEEPERS_BALLAST", "0"))
+
 #: The file beside the sweep's folder that ends all pauses: a test has seen what the trials had to wait for.
 HURRY = "hurry"
 
@@ -47,6 +50,7 @@ class Trainer:
         assert group.size == 1, "sleeping trials have one rank"
         self._study = study
         self._timeline = timeline
+        self._ballast: list[bytes] = []
 
     def __call__(self, claim: Claim, guard: Guard) -> TrialOutcome:
         trial, generation = claim.lease.folder, claim.lease.generation
@@ -62,6 +66,7 @@ class Trainer:
             with trial.generation(generation).metrics.open("a", encoding="utf-8") as metrics:
                 metrics.write(f"{epoch},{claim.number}\n")
             layout.write_json(trial.checkpoint_file(generation), {"epochs": epoch})
+        self._ballast.append(b"x" * BALLAST * 2**20)
         self._timeline.begin("gap")
         self._timeline.write(claim.number)
         value = float(claim.number)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from glrnn_hpc import config, layout
-from tests.slurm.conftest import Site
+from tests.slurm.conftest import PROFILE, Site
 
 SIZE = ("--workers", "3", "--ranks-per-worker", "1")
 WHERE = ("--cluster", "slurm", "--profile", "site.yaml")
@@ -163,3 +163,34 @@ def test_a_worker_that_sbatch_started_is_not_taken_for_ended_by_a_launcher(sleep
     site.glrnn("resume", "sweep", "--no-wait")
     assert gone.ended.exists()
     assert not other.ended.exists()
+
+
+def test_a_shell_full_of_slurms_variables_inside_another_allocation_changes_nothing(sleeping: Site):
+    site = sleeping
+    theirs = {"TIMELIMIT": "1", "PARTITION": "nowhere", "ARRAY_INX": "0-3", "WAIT": "1", "NO_REQUEUE": "1"}
+    theirs |= {"JOB_NAME": "mine", "OUTPUT": str(site.folder / "mine.out"), "SIGNAL": "USR1@5", "EXPORT": "NONE"}
+    site.variables |= {f"SBATCH_{name}": value for name, value in theirs.items()}
+    site.variables |= {"SUBMITIT_PREEMPT_SIGNAL": "USR1", "SQUEUE_STATES": "SUSPENDED", "PMIX_RANK": "0"}
+    site.variables |= {
+        "SLURM_JOB_ID": "1",
+        "SLURM_MEM_PER_CPU": "1",
+        "SLURM_NTASKS": "1",
+        "SLURM_CPU_BIND": "map_cpu:9",
+    }
+    # Without the variables of this shell; the profile brings those that the ranks need.
+    path = site.variables["PYTHONPATH"]
+    setup = [*config.load_yaml(PROFILE)["setup"], f"export PYTHONPATH={path} SLEEPERS_EPOCH=0.1"]
+    site.start(2, 300, 1, 2, setup=setup, mem=900)
+    for name in ("SQUEUE_STATES", *(f"SBATCH_{name}" for name in theirs)):
+        del site.variables[name]
+    (worker,) = site.queue()
+    shown = site.run("scontrol", "--oneliner", "show", "job", worker)
+    assert "Partition=main" in shown
+    assert "TimeLimit=00:10:00" in shown
+    assert "Requeue=1" in shown
+    job = site.until(site.training)[0][1].job
+    site.run("scancel", "--signal=USR2", job)
+    site.until(lambda: all(site.sweep.trial(number).newest_generation() > 1 for number in (0, 1)))
+    site.hurry()
+    site.assert_all_finished_once(2, 300)
+    assert not (site.folder / "mine.out").exists()

@@ -39,9 +39,10 @@ def test_ranks_that_are_told_to_leave_release_their_trials_and_go_on_later(sleep
     site.start(3, 600, n_workers=1, n_ranks=2)
     site.until(lambda: len(site.training()) == 2)
     job = site.training()[0][1].job
-    for _ in range(2):
+    # Before the time limit, and at a preemption with a grace period.
+    for signal in ("USR2", "TERM"):
         told = {number: site.sweep.trial(number).newest_generation() for number, _ in site.training()}
-        site.run("scancel", "--signal=USR2", job)
+        site.run("scancel", f"--signal={signal}", job)
         # Until an epoch of each is done again: the next signal would come too early otherwise.
         site.until(
             lambda told=told: all(

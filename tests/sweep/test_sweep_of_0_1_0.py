@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from glrnn_hpc import cli, layout
 from glrnn_hpc.collector.collect import collect
+from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.launch import resume_sweep
 from glrnn_hpc.records.json_types import FIRST_VERSION, VERSION
 from glrnn_hpc.records.metrics import read_metrics
@@ -54,6 +55,24 @@ def test_status_shows_its_trials(sweep: layout.SweepFolder):
     assert [row["epochs"] for row in table] == [12, 12, 0, 1, 1, 0]
     assert table[4]["where"] == "node-7:debug-000:0"
     assert "learning_rate=1e+30 is too high" in table[2]["error"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "difference"),
+    [
+        ("lstm_units: {value: 4}", "lstm_units: {value: 8}", "trial 0 is of: lstm_units is 8 there and 4 in the trial"),
+        ("learning_rate:\n", "beta_1:\n", "it searches beta_1, the trial learning_rate"),
+    ],
+)
+def test_a_file_that_was_edited_is_told_by_the_trials(old: str, new: str, difference: str, sweep: layout.SweepFolder):
+    text = sweep.sweep.read_text(encoding="utf-8")
+    assert old in text
+    text = text.replace(old, new).replace(
+        "[0.001, 0.003, 1.0e+30, 1.0e-09, 0.01, 0.002]", "[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]"
+    )
+    sweep.sweep.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=difference):
+        resume_sweep(sweep.root, n_workers=0)
 
 
 def test_its_records_are_of_version_0_1_0(sweep: layout.SweepFolder):

@@ -82,7 +82,8 @@ class Recorder:
     operations : list of str
         Names of all GraphQL operations, in their order.
     faults : list of callable
-        Each may answer a request by a status instead of passing it on; called with method, path and body.
+        Each may answer a request by a status, or a status and the server's words, instead of passing it on; called with
+        method, path and body.
     """
 
     def __init__(self) -> None:
@@ -90,7 +91,7 @@ class Recorder:
         self.runs: dict[tuple[str, str, str], SentRun] = {}
         self.sweeps: dict[str, Sweep] = {}
         self.operations: list[str] = []
-        self.faults: list[Callable[[str, str, bytes], int | None]] = []
+        self.faults: list[Callable[[str, str, bytes], int | tuple[int, str] | None]] = []
 
     def run(self, entity: str, project: str, name: str) -> SentRun:
         with self.lock:
@@ -157,8 +158,9 @@ class _Handler(BaseHTTPRequestHandler):
         with recorder.lock:
             faults = list(recorder.faults)
         for fault in faults:
-            if (status := fault(self.command, self.path, body)) is not None:
-                self._answer(status, {"error": "as the test wants it"})
+            if (answer := fault(self.command, self.path, body)) is not None:
+                status, words = answer if isinstance(answer, tuple) else (answer, "as the test wants it")
+                self._answer(status, {"errors": [{"message": words}]})
                 return
         if not self._is_authorized():
             self._answer(401, {"errors": [{"message": "user is not logged in"}]})

@@ -156,6 +156,24 @@ def test_what_the_client_says_it_has_sent_is_not_believed(
     assert len(server.proxy.recorder.runs_of("p")["r1"].history) == 3
 
 
+def test_a_run_that_was_deleted_on_the_server_is_named_soon_and_the_others_are_sent(server: WandbServer, offline):
+    folder = offline("r0", "r1", "r2")
+    for name in ("r0", "r1", "r2"):
+        server.proxy.recorder.forget(name)
+    words = "run default/p/r1 was previously created and deleted; try a new run name"
+
+    def deleted(method: str, path: str, body: bytes) -> tuple[int, str] | None:
+        return (409, words) if b"upsertBucket" in body and json.loads(body)["variables"]["name"] == "r1" else None
+
+    server.proxy.recorder.faults.append(deleted)
+    began = time.monotonic()
+    outcomes = sync(folder)
+    assert time.monotonic() - began < 60, "the client alone tries it for many minutes"
+    assert states(outcomes) == ["synced", "failed", "synced"]
+    assert outcomes[1].reason == f"default/p/r1: the server refuses it with status 409: {words}"
+    assert len(marks(folder)) == 4
+
+
 def test_a_server_that_cannot_be_asked_is_not_believed(server: WandbServer, offline, monkeypatch):
     folder = offline("r1")
     with monkeypatch.context() as patch:

@@ -23,6 +23,7 @@ def test_the_last_error_of_a_log_is_what_the_program_said_whatever_came_after(ca
         ),
         ("E0000 00:00:17.133228   289 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA error\n", ""),
         ("one\ntwo\n\n", "two"),
+        ("----\nNot enough slots\n----\n", "Not enough slots"),
         ("", ""),
     ],
 )

@@ -6,6 +6,7 @@ import re
 import subprocess
 
 from glrnn_hpc.errors import LaunchError
+from glrnn_hpc.launch.environment import of_queries
 
 #: States of a job that has not begun, and of one that is about to leave the queue.
 PENDING, COMPLETING = "PENDING", "COMPLETING"
@@ -23,7 +24,7 @@ def run_command(*command: str) -> str:
         If it fails.
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=of_queries(), capture_output=True, text=True, check=False)
     except OSError as error:
         raise LaunchError(f"{command[0]} of Slurm cannot be started here: {error.strerror}.") from error
     if done.returncode != 0:
@@ -74,3 +75,33 @@ def largest_array() -> int:
     setting = re.search(r"MaxArraySize\s*=\s*(\d+)", run_command("scontrol", "show", "config"))
     # The index of an element must be below it.
     return max(1, int(setting[1]) if setting else _DEFAULT_ARRAY)
+
+
+def mpi_types() -> list[str]:
+    """Return the kinds of MPI that srun can start ranks with, versions of PMIx among them.
+
+    Raises
+    ------
+    LaunchError
+        If srun does not answer.
+    """
+    try:
+        done = subprocess.run(["srun", "--mpi=list"], env=of_queries(), capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise LaunchError(f"srun of Slurm cannot be started here: {error.strerror}.") from error
+    # Versions of Slurm print the list to stdout or to stderr, and some put the name of the program before each line.
+    listed = (done.stdout + "\n" + done.stderr).replace("srun:", "")
+    if done.returncode != 0:
+        raise LaunchError(f"srun --mpi=list failed: {error_text(listed)}")
+    return types_in_list(listed)
+
+
+def types_in_list(text: str) -> list[str]:
+    """Return the kinds of MPI in what `srun --mpi=list` prints: one a line, and the versions of PMIx in one line."""
+    names = []
+    for line in text.splitlines():
+        title, colon, versions = line.partition(":")
+        words = versions.replace(",", " ").split() if colon else title.split()
+        if colon or len(words) == 1:
+            names += words
+    return list(dict.fromkeys(names))

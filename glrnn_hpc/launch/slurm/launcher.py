@@ -161,8 +161,14 @@ class SlurmLauncher(Launcher):
         logged_reasons: set[str] = set()
         pause = least
         last_query = time.monotonic()
+        is_stopped = False
         while True:
             report(study)
+            if not is_stopped and (state := read_sweep_state(self.folder)).state == "cancelled" and state.reason:
+                # By its ranks: the jobs that still wait in the queue would only begin and end.
+                is_stopped = True
+                with contextlib.suppress(LaunchError):  # the controller is busy; they end by themselves
+                    self.cancel()
             # Slurm is to be queried seldom; the study tells how far the trials are.
             if time.monotonic() - last_query >= (least if study.is_finished() else pause):
                 pause = min(2 * pause, most)
@@ -214,7 +220,6 @@ class SlurmLauncher(Launcher):
             job_name=self.plan.jobs,
             nodes=profile.nodes,
             ntasks_per_node=self.plan.ranks_per_worker // profile.nodes,
-            signal_delay_s=profile.signal_seconds,
             array_parallelism=profile.array_parallelism,
             teardown=batch_script.teardown(profile.max_restarts, self.folder),
             srun_args=submission.srun_arguments(profile),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from glrnn_hpc.config import Count, Keys, load_yaml, not_a_bool, parse
 from glrnn_hpc.errors import ConfigError
@@ -29,32 +30,58 @@ def _whole_to_text(value: Any) -> Any:
 
 
 def _minutes(value: Any) -> Any:
-    if isinstance(value, str) and not value.strip().isdigit():
-        raise ValueError("minutes are needed, as a number: 720 for 12 hours")
+    """Return the minutes of one of Slurm's times; seconds are rounded up, as Slurm does."""
+    if not isinstance(value, str) or value.strip().isdigit():
+        return value
+    time = _SLURM_TIME.fullmatch(value.strip())
+    if time is None:
+        raise ValueError(
+            "minutes are needed, or one of Slurm's times: 720, 12:00:00 (hours), 90:00 (minutes), 1-12 or 1-12:00:00 "
+            "(days)"
+        )
+    parts = [int(part) for part in time["rest"].split(":")]
+    # With days the first part is hours; without them, two parts are minutes and seconds.
+    if time["days"] is None and len(parts) == 2:
+        parts = [0, *parts]
+    hours, minutes, seconds = [*parts, 0, 0][:3]
+    return (int(time["days"] or 0) * 24 + hours) * 60 + minutes + math.ceil(seconds / 60)
+
+
+#: Slurm's times: minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes, days-hours:minutes:seconds.
+_SLURM_TIME = re.compile(r"(?:(?P<days>\d+)-(?=\d)|(?=\d+:))(?P<rest>\d+(?::\d+){0,2})")
+
+#: Names that Slurm has for kinds of MPI, among them the versions of PMIx such as pmix_v4 and Cray's cray_shasta.
+_MPI_TYPE = re.compile(r"none|pmi[a-z0-9_]*|openmpi|lam|mpich\w*|mvapich|cray\w*")
+
+
+def _check_mpi_type(value: str) -> str:
+    if not _MPI_TYPE.fullmatch(value):
+        raise ValueError("is no kind of MPI of Slurm; `srun --mpi=list` lists those of a cluster: pmix, pmi2, none...")
     return value
 
 
-Module = Annotated[str, BeforeValidator(_whole_to_text)]
+Word = Annotated[str, BeforeValidator(_whole_to_text)]
 Minutes = Annotated[Count, BeforeValidator(_minutes)]
+MpiType = Annotated[str, AfterValidator(_check_mpi_type)]
 Gpus = Annotated[int | str, BeforeValidator(not_a_bool)]
 
 
 class Profile(Keys):
     """A site's settings; what is not given is left to Slurm's own defaults."""
 
-    modules: list[Module] = Field([], description="environment modules to load, in this order")
+    modules: list[Word] = Field([], description="environment modules to load, in this order")
     setup: list[str] = Field([], description="lines of shell before the workers start, such as activating a venv")
     python: str | None = Field(None, description="command that runs Python on a node; default: this Python")
-    mpi: Literal["pmix", "pmi2", "none"] = Field("pmix", description="how srun starts the ranks")
+    mpi: MpiType = Field("pmix", description="how srun starts the ranks, as `srun --mpi=list` names it")
     mpi_library: str | None = Field(None, description="file name of libmpi, if mpi4py would load another one")
-    partition: str | None = Field(None, description="partition")
-    account: str | None = Field(None, description="account to charge")
-    qos: str | None = Field(None, description="quality of service")
-    constraint: str | None = Field(None, description="features that the nodes must have")
-    time: Minutes = Field(60, description="minutes of a job; a longer sweep requeues it")
+    partition: Word | None = Field(None, description="partition")
+    account: Word | None = Field(None, description="account to charge")
+    qos: Word | None = Field(None, description="quality of service")
+    constraint: Word | None = Field(None, description="features that the nodes must have")
+    time: Minutes = Field(60, description="minutes of a job, or a time of Slurm's; a longer sweep requeues it")
     nodes: Count = Field(1, description="nodes of a worker")
     cpus_per_task: Count = Field(1, description="CPUs of a rank")
-    mem: str | None = Field(None, description="memory of a node, such as 16G")
+    mem: Word | None = Field(None, description="memory of a node, such as 16G; a number is MB, 0 all of the node")
     gpus_per_node: Gpus | None = Field(None, description="GPUs of a node, such as 4 or a100:4")
     gpus_per_task: Gpus | None = Field(None, description="GPUs of a rank")
     array_parallelism: Count = Field(1000, description="workers that run at the same time at most")
@@ -94,6 +121,11 @@ class Profile(Keys):
     def python_command(self) -> str:
         """Return the command that runs Python, as a shell reads it."""
         return self.python or shlex.quote(sys.executable)
+
+    @property
+    def uses_pmix(self) -> bool:
+        """Whether srun starts the ranks by PMIx, of whatever version."""
+        return self.mpi.startswith("pmix")
 
     def setup_lines(self) -> list[str]:
         """Return the shell lines that come before srun."""

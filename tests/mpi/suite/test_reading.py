@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from glrnn_hpc.data import ranks, shared
-from glrnn_hpc.data.hdf5 import open_collectively
+from glrnn_hpc.data.hdf5_access import open_collectively
 from glrnn_hpc.data.shared import DemData, read_data
 from glrnn_hpc.errors import DataError, LaunchError
 
@@ -136,8 +136,8 @@ def test_a_file_that_is_cut_off_while_it_is_read_is_an_error_of_all(
         write(path, "contiguous", sizes=sizes)
     world.barrier()
 
-    def open_and_cut(*arguments: Any) -> h5py.File:
-        file = open_collectively(*arguments)
+    def open_and_cut(*arguments: Any, **options: Any) -> h5py.File:
+        file = open_collectively(*arguments, **options)
         node.barrier()
         if node.rank == 0:
             os.truncate(path, path.stat().st_size // 2)

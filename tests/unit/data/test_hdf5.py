@@ -78,6 +78,8 @@ def test_a_file_without_attributes_gets_the_usual_names(tmp_path: Path) -> None:
         ("2e5", "drained", GROUPS[:1]),
         (["1.0e6", 200000.00000000003], "drained", (GROUPS[0], GROUPS[2])),
         ("All", ["undrained"], GROUPS[1:2]),
+        ("all", "Undrained", GROUPS[1:2]),
+        ("0.2E6", ["ALL"], GROUPS[:2]),
     ],
 )
 def test_groups_are_chosen_by_name_then_by_value(
@@ -167,7 +169,7 @@ def _nothing(file: h5py.File) -> None:
         (_too_many_names, "outputs names 3 columns, the data have 2"),
         (_data_set_on_top, "0.1e6 is a data set"),
         (_group_as_inputs, "0.2e6/drained has no `inputs`; it has contact_params, outputs"),
-        (_link_as_inputs, "0.2e6/drained has no `inputs`; it has contact_params, outputs"),
+        (_link_as_inputs, "0.2e6/drained/inputs is a link to nothing"),
         (_link_on_top, "0.1e6 is a link to nothing"),
         (_nothing, "holds no group"),
     ],

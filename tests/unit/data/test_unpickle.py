@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import array
+import datetime
 import os
 import pickle
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict, deque
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +73,104 @@ def test_plain_containers_and_numpy_values_are_read(tmp_path: Path, protocol: in
     assert loaded.shape == (2,)
     assert loaded[0] == first
     np.testing.assert_array_equal(loaded[1]["p"], [1.0, 1.0])
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+@pytest.mark.parametrize(
+    "value",
+    [
+        defaultdict(list, p=[1.0]),
+        defaultdict(float, p=1.0),
+        deque([0.5, 1.5], maxlen=3),
+        Counter("aab"),
+        frozenset({1, 2}),
+        bytearray(b"\x00\xff"),
+        range(3, 9, 2),
+        array.array("d", [0.5, 1.5]),
+        1.5 + 2j,
+        Decimal("0.1"),
+        Fraction(1, 3),
+        datetime.datetime(2020, 1, 2, 3, 4, tzinfo=datetime.timezone.utc),
+        datetime.timedelta(seconds=5),
+        np.float32(0.1),
+        np.str_("drained"),
+        np.datetime64("2020-01-02"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_all_that_only_holds_data_is_read(tmp_path: Path, value: Any, protocol: int) -> None:
+    content = np.array([{"value": value}, {}], dtype=object)
+    loaded = load_npy(_object_npy(tmp_path / "raw.npy", pickle.dumps(content, protocol=protocol)))
+    assert loaded[0]["value"] == value
+    assert type(loaded[0]["value"]) is type(value)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.array([[1, 2], [3, 4]], order="F", dtype=">i4"),
+        np.array(["drained", "ö"]),
+        np.array([b"a", b"bc"]),
+        np.array([{"a": 1}, None], dtype=object),
+        np.array([], dtype="float32"),
+    ],
+)
+def test_arrays_of_any_kind_are_read(tmp_path: Path, value: Any, protocol: int) -> None:
+    content = np.array([{"value": value}, {}], dtype=object)
+    loaded = load_npy(_object_npy(tmp_path / "raw.npy", pickle.dumps(content, protocol=protocol)))[0]["value"]
+    np.testing.assert_array_equal(loaded, np.asarray(value))
+    assert (loaded.dtype.kind, loaded.dtype.itemsize) == (value.dtype.kind, value.dtype.itemsize)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_a_masked_array_keeps_its_mask(tmp_path: Path, protocol: int) -> None:
+    content = np.array([{"value": np.ma.array([1.0, 2.0, 3.0], mask=[False, True, False])}, {}], dtype=object)
+    loaded = load_npy(_object_npy(tmp_path / "raw.npy", pickle.dumps(content, protocol=protocol)))[0]["value"]
+    assert loaded.tolist() == [1.0, None, 3.0]
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+@pytest.mark.parametrize("kind", [np.rec.array, np.asarray], ids=["recarray", "structured"])
+def test_a_record_array_is_named(tmp_path: Path, kind: Any, protocol: int) -> None:
+    value = kind(np.array([(1.0, 2)], dtype=[("e", "f8"), ("p", "i4")]))
+    pickled = pickle.dumps(np.array([{"value": value}, {}], dtype=object), protocol=protocol)
+    with pytest.raises(DataError, match="it holds a record array; save its fields"):
+        load_npy(_object_npy(tmp_path / "raw.npy", pickled))
+
+
+def test_what_is_no_data_is_named_with_what_is(tmp_path: Path) -> None:
+    np.save(tmp_path / "raw.npy", np.array([{"value": Path("x")}, {}], dtype=object))
+    with pytest.raises(DataError, match=r"it holds a pathlib\.\w*Path, which is not allowed: only arrays, numbers"):
+        load_npy(tmp_path / "raw.npy")
+
+
+def _array_of_python_2(dtype: str, flags: int, order: str, content: str) -> str:
+    """Return what Python 2 wrote for an array of two values, with protocol 0: its text and bytes are strings."""
+    made = "cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
+    of_type = f"cnumpy\ndtype\n(S'{dtype}'\nI0\nI1\ntR(I3\nS'{order}'\nNNNI-1\nI-1\nI{flags}\ntb"
+    return f"{made}(I1\n(I2\nt{of_type}I00\n{content}tb"
+
+
+def test_a_file_of_python_2_is_read(tmp_path: Path) -> None:
+    values = np.array([0.1, -2.5])
+    numbers = _array_of_python_2("f8", 0, "<", f"S{repr(values.tobytes())[1:]}\n")
+    first = "(dS'mode'\nS'drained'\nsS'num'\nL250L\nsS'set'\nc__builtin__\nset\n((lI1\natRs"
+    first += "S'steps'\nc__builtin__\nxrange\n(I3\ntRs"
+    both = _array_of_python_2("O8", 63, "|", f"(l{first}a(dS'p'\n{numbers}sa")
+    loaded = load_npy(_object_npy(tmp_path / "raw.npy", f"{both}.".encode("ascii")))
+    assert loaded[0] == {"mode": "drained", "num": 250, "set": {1}, "steps": range(3)}
+    np.testing.assert_array_equal(loaded[1]["p"], values)
+
+
+def test_bytes_of_a_file_are_never_taken_for_objects(tmp_path: Path) -> None:
+    call = b"cnumpy\nndarray\n((I1\ntS'O'\nS'\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00'\ntR."
+    with pytest.raises(DataError, match="cannot be read"):
+        load_npy(_object_npy(tmp_path / "evil.npy", call, (1,)))
+    # A type of objects whose flags deny it, and the bytes of addresses.
+    pickled = _array_of_python_2("O8", 0, "|", "S'1234567812345678'\n")
+    with pytest.raises(DataError, match="cannot be read"):
+        load_npy(_object_npy(tmp_path / "evil.npy", f"{pickled}.".encode("ascii")))
 
 
 def test_a_real_file_of_yade_is_two_dicts() -> None:

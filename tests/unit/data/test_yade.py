@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import array
 import json
 import math
 import shutil
+from collections import deque
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +165,11 @@ def test_a_given_length_is_kept(tmp_path: Path) -> None:
         ({"e_z": 1.0}, r"e_z has shape \(\)"),
         ({"kr": [1.0, 2.0]}, r"kr has shape \(2,\)"),
         ({"a_c": ["x"] * 5}, "a_c holds values that are no numbers"),
+        ({"p": np.ma.array([1.0] * 5, mask=[0, 0, 1, 0, 0])}, "p holds masked values"),
+        ({"p": np.full(5, 1 + 1j)}, "p holds complex numbers"),
+        ({"p": [1 + 1j] * 5}, "p holds complex numbers"),
+        ({"p": np.zeros(5, "m8[s]")}, "p holds time spans"),
+        ({"p": frozenset({1.0})}, "p holds values that are no numbers"),
     ],
 )
 def test_a_broken_file_is_left_out_counted_and_named(tmp_path: Path, changed: dict[str, Any], reason: str) -> None:
@@ -174,6 +182,24 @@ def test_a_broken_file_is_left_out_counted_and_named(tmp_path: Path, changed: di
         simulation.read_simulation(bad, simulation.RawKeys(CONTACT_KEYS, INPUT_KEYS, OUTPUT_KEYS), TRIAXIAL)
     assert report.problems[0] == str(caught.value)
     assert str(bad) in report.problems[0]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        deque([1.0, 2.0, 3.0, 4.0, 5.0]),
+        range(1, 6),
+        array.array("d", [1.0, 2.0, 3.0, 4.0, 5.0]),
+        [Decimal(step) for step in range(1, 6)],
+        np.ma.array([1.0, 2.0, 3.0, 4.0, 5.0]),
+    ],
+    ids=["deque", "range", "array", "Decimal", "masked"],
+)
+def test_containers_of_numbers_are_taken_for_the_numbers(tmp_path: Path, values: Any) -> None:
+    path = _write(tmp_path / "raw.npy", a_c=values)
+    keys = simulation.RawKeys(CONTACT_KEYS, INPUT_KEYS, OUTPUT_KEYS)
+    outputs = simulation.read_simulation(path, keys, TRIAXIAL).outputs
+    np.testing.assert_array_equal(outputs[:, OUTPUT_KEYS.index("a_c")], [1, 2, 3, 4, 5])
 
 
 @pytest.mark.parametrize(

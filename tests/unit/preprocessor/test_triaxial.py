@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -204,3 +205,13 @@ def test_what_a_batch_takes_out_is_what_numpy_makes_of_the_file(tmp_path: Path):
             np.testing.assert_array_equal(element["params"], params[i])
             np.testing.assert_allclose(label, labels[i], rtol=1e-5, atol=1e-6)
         assert stats["split_seed"] == 11
+
+
+def test_a_parameter_of_the_file_that_is_appended_too_is_refused(tmp_path: Path) -> None:
+    path = write_steps(tmp_path / "data.hdf5")
+    with h5py.File(path, "a") as file:
+        file.attrs["contact_params"] = ["E", "pressure"]
+    with pytest.raises(DataError, match=r"contact_params with what .*add_... switches it off.* holds 'pressure' twice"):
+        PreprocessorTriaxialCompression(raw_data=str(path)).prepare_arrays()
+    without = PreprocessorTriaxialCompression(raw_data=str(path), add_pressure=False)
+    assert without.column_names()["param"][:2] == ["E", "pressure"]

@@ -140,5 +140,32 @@ def test_equal_values_and_more_parameters_than_fit_are_drawn_too():
     )
     canvas = parallel_coordinates.draw_parallel_coordinates(trials, spec).figure.axes[0]
     assert {height for line in canvas.collections[1].get_segments() for _, height in line} == {0.5}
-    # Where no parameter makes a difference, none is more important.
-    assert "key_7 5 %" in search_figures.draw_importance(trials, spec).alt
+
+
+@pytest.mark.parametrize(
+    ("n_values", "metric", "reason"),
+    [
+        ((1,) * 8, 0.5, "fewer than two parameters had more than one value"),
+        ((1,) * 7 + (3,), 0.5, "fewer than two parameters had more than one value"),
+        ((3,) * 8, 0.0, "no parameter tells the good trials from the others"),
+    ],
+)
+def test_parameters_that_decide_nothing_have_no_importance(n_values: tuple[int, ...], metric: float, reason: str):
+    names = [f"key_{number}" for number in range(8)]
+    entries = [{"values": list(range(n))} for n in n_values]
+    parameters = tuple(Parameter.from_config(name, entry) for name, entry in zip(names, entries, strict=True))
+    spec = SweepSpec("random", "mae", "minimize", parameters)
+    points = [{name: k % n for name, n in zip(names, n_values, strict=True)} for k in range(12)]
+    trials = [Trial(k, "finished", point, metric * k, (metric * k,)) for k, point in enumerate(points)]
+    with pytest.raises(FigureNotApplicable, match=reason):
+        search_figures.draw_importance(trials, spec)
+
+
+def test_a_parameter_with_one_value_has_no_part_of_the_importance():
+    entries = {"fixed": {"values": [7]}, "decides": {"values": [0, 1, 2]}, "other": {"values": [5, 6]}}
+    parameters = tuple(Parameter.from_config(name, entry) for name, entry in entries.items())
+    points = [{"fixed": 7, "decides": k % 3, "other": 5 + k % 2} for k in range(24)]
+    found = importances(parameters, points, [float(point["decides"]) for point in points], "minimize")
+    assert list(found)[0] == "decides"
+    assert found["fixed"] == 0.0
+    assert sum(found.values()) == pytest.approx(1)

@@ -85,7 +85,10 @@ def test_a_sweep_file_with_all_that_there_is_reads_back_as_it_was_resolved(tmp_p
     assert spec.early_terminate.as_config() == {"type": "hyperband", "max_iter": 27, "s": 2, "eta": 3, "strict": False}
     assert (spec.run_cap, spec.seed, spec.labels["program"]) == (30, 0, "train.py")
     assert "program is kept for W&B and not executed" in caplog.text
-    assert "parameters.learning_rate: min and max are exponents of e: from 0.0001234 to 0.01832" in caplog.text
+    assert (
+        "parameters.learning_rate: min and max of log_uniform are exponents of e: from 0.0001234 to 0.01832"
+        in caplog.text
+    )
 
 
 def test_the_leaves_of_nested_groups_are_keys_of_the_training():

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -103,15 +104,17 @@ def test_a_heart_outlives_a_file_system_that_is_away(tmp_path: Path, caplog):
 
 
 def test_a_rank_without_progress_ends_itself(caplog):
-    ended = []
-    watchdog = liveness.Watchdog(0.2, end=lambda: ended.append(time.monotonic()))
-    started = time.monotonic()
+    ended = threading.Event()
+    now = 0.0
+    watchdog = liveness.Watchdog(0.02, end=ended.set, clock=lambda: now)
     watchdog.start()
-    time.sleep(0.15)
+    now = 0.015
     watchdog.progress()
-    watchdog.join(10)
-    assert ended[0] - started > 0.3
-    assert "no progress for 0.2 s (hang_timeout)" in caplog.text
+    now = 0.03
+    assert not ended.wait(0.1), "its last progress was 0.015 s ago"
+    now = 0.04
+    assert ended.wait(10)
+    assert "no progress for 0.02 s (hang_timeout)" in caplog.text
 
 
 def test_a_watchdog_that_is_stopped_ends_no_process(caplog):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -249,12 +250,35 @@ def test_a_rank_that_is_to_leave_releases_its_trial_at_the_next_step(seen: study
     assert seen.adopt_released(owner("new")).lease.generation == 2
 
 
-def test_a_rank_notes_sigusr2_and_goes_on():
-    before = signal.getsignal(signal.SIGUSR2)
-    try:
-        preemption = PreemptionNotice()
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
+def test_a_rank_notes_the_signals_that_ask_it_to_leave_and_goes_on(number: signal.Signals):
+    before = signal.getsignal(number)
+    with contextlib.closing(PreemptionNotice()) as preemption:
         assert not preemption.is_leaving_requested()
-        os.kill(os.getpid(), signal.SIGUSR2)
+        os.kill(os.getpid(), number)
         assert preemption.is_leaving_requested()
-    finally:
-        signal.signal(signal.SIGUSR2, before)
+    assert signal.getsignal(number) == before, "a process that did a debug sweep can be ended again"
+
+
+def test_a_rank_that_is_to_end_finishes_its_trial_and_claims_no_other(seen: study.SweepStudy):
+    ending = threading.Event()
+
+    def train(claim: study.Claim, guard: trial_loop.Guard) -> TrialOutcome:
+        ending.set()
+        guard.check()
+        return FINISHED
+
+    arguments = (Timing(), train, liveness.Watchdog(60))
+    trial_loop.work_on_trials(seen, owner(), *arguments, is_ending_requested=ending.is_set)
+    assert [slot.state for slot in seen.slots()] == ["finished", "waiting", "waiting", "waiting"]
+    assert read_sweep_state(seen.folder).state == "running"
+
+
+def test_a_rank_that_is_to_end_when_every_trial_is_final_ends_the_sweep(seen: study.SweepStudy):
+    def train(claim: study.Claim, guard: trial_loop.Guard) -> TrialOutcome:
+        return FINISHED
+
+    arguments = (Timing(), train, liveness.Watchdog(60))
+    is_last_done = seen.is_finished
+    trial_loop.work_on_trials(seen, owner(), *arguments, is_ending_requested=is_last_done)
+    assert read_sweep_state(seen.folder).state == "finished"

@@ -15,7 +15,7 @@ import pytest
 from glrnn_hpc import layout
 from glrnn_hpc.config import dump_yaml, parse_yaml
 from glrnn_hpc.errors import ConfigError
-from glrnn_hpc.launch.slurm import batch_script
+from glrnn_hpc.launch.slurm import batch_script, commands
 from glrnn_hpc.launch.slurm.profile import Profile, load_profile
 
 PROFILES = Path(__file__).parents[4] / "slurm/profiles"
@@ -89,9 +89,16 @@ def test_python_is_this_one_or_the_sites(monkeypatch):
         ({"sbatch": {"cpus-per-task": 4}}, "cpus-per-task is set elsewhere"),
         ({"sbatch": ["exclusive"]}, r"site\.yaml\.sbatch: "),
         (
-            {"time": "1-00:00:00"},
-            r"site\.yaml\.time: minutes are needed, as a number: 720 for 12 hours \('1-00:00:00' was",
+            {"time": "1-00:00:00:00"},
+            r"site\.yaml\.time: minutes are needed, or .* \('1-00:00:00:00' was given\)",
         ),
+        (
+            {"time": "unlimited"},
+            r"site\.yaml\.time: minutes are needed, or one of Slurm's times: 720, 12:00",
+        ),
+        ({"time": "0:30"}, r"site\.yaml: signal_seconds=90 is all of time=1 \(minutes\)"),
+        ({"account": 20.5}, r"site\.yaml\.account: Input should be a valid string"),
+        ({"mem": True}, r"site\.yaml\.mem: Input should be a valid string"),
         ({"time": True}, r"site\.yaml\.time: a number is needed"),
         ({"time": 1}, r"site\.yaml: signal_seconds=90 is all of time=1 \(minutes\)"),
         ({"max_restarts": True}, r"site\.yaml\.max_restarts: a number is needed"),
@@ -113,10 +120,41 @@ def test_a_wrong_profile_names_the_key(keys: dict[str, Any], message: str, tmp_p
         load_profile("site.yaml")
 
 
-def test_a_time_of_hours_and_minutes_is_no_number_of_sixties(tmp_path: Path):
-    (tmp_path / "site.yaml").write_text("time: 12:00:00\n")
-    with pytest.raises(ConfigError, match=r"time: minutes are needed, as a number: .*'12:00:00' was given"):
-        load_profile(tmp_path / "site.yaml")
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [
+        ("90", 90),
+        ("'90'", 90),
+        ("12:00:00", 720),
+        ("1:30:01", 91),
+        ("12:30", 13),  # minutes and seconds
+        ("1-12", 36 * 60),
+        ("1-12:30", 36 * 60 + 30),
+        ("1-00:00:00", 24 * 60),
+        ("0-0:2:1", 3),
+    ],
+)
+def test_a_time_is_what_slurm_takes_it_for(text: str, minutes: int, tmp_path: Path):
+    (tmp_path / "site.yaml").write_text(f"time: {text}\n")
+    assert load_profile(tmp_path / "site.yaml").time == minutes
+
+
+def test_numbers_are_taken_where_slurm_takes_them(tmp_path: Path):
+    (tmp_path / "site.yaml").write_text("mem: 16000\naccount: 4711\npartition: 1\nqos: 2\nconstraint: 3\n")
+    profile = load_profile(tmp_path / "site.yaml")
+    named = (profile.mem, profile.account, profile.partition, profile.qos, profile.constraint)
+    assert named == ("16000", "4711", "1", "2", "3")
+    assert Profile(mem=0).mem == "0", "all memory of a node is no missing value"
+
+
+def test_the_kinds_of_mpi_that_srun_lists_are_taken():
+    new = "MPI plugin types are...\n\tnone\n\tcray_shasta\n\tpmi2\n\tpmix\n"
+    new += "specific pmix plugin versions available: pmix_v4,pmix_v5\n"
+    old = "srun: MPI types are...\nsrun: pmi2\nsrun: none\nsrun: openmpi\n"
+    listed = {*commands.types_in_list(new), *commands.types_in_list(old.replace("srun:", ""))}
+    assert listed == {"none", "cray_shasta", "pmi2", "pmix", "pmix_v4", "pmix_v5", "openmpi"}
+    assert {Profile(mpi=name).mpi for name in listed} == listed
+    assert {name for name in listed if Profile(mpi=name).uses_pmix} == {"pmix", "pmix_v4", "pmix_v5"}
 
 
 @pytest.mark.parametrize("keys", [{"python": "it's"}, {"setup": ["echo 'open", "true"]}], ids=str)

@@ -1,0 +1,257 @@
+"""Storage of the data sets of an HDF5 file: where HDF5 has no values, it answers with fill values and no error.
+
+So it is with a data set that was planned and never written, with a source of a virtual data set that is missing or
+smaller than planned, and with an external raw file that ends early. All of them are checked before anything is read.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+
+from glrnn_hpc.data.hdf5_access import open_file
+from glrnn_hpc.errors import DataError
+
+#: Problems that one message names.
+_MOST_NAMED = 8
+
+#: Filters by their registered numbers, https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md
+_FILTERS = {
+    4: "szip",
+    305: "LZO",
+    307: "bzip2",
+    32000: "LZF",
+    32001: "Blosc",
+    32004: "LZ4",
+    32008: "Bitshuffle",
+    32013: "ZFP",
+    32015: "Zstandard",
+    32017: "SZ",
+    32024: "SZ3",
+    32026: "Blosc2",
+}
+
+
+@dataclass
+class _Findings:
+    """Other files that values lie in, and what is wrong with the storage; `seen` holds what was looked at."""
+
+    files: set[Path] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+    seen: set[tuple[str, str]] = field(default_factory=set)
+
+
+def check_storage(path: Path, datasets: Sequence[str]) -> frozenset[Path]:
+    """Check that HDF5 has a value for every place of some data sets, and the filters to read it.
+
+    Parameters
+    ----------
+    path : Path
+        HDF5 file.
+    datasets : sequence of str
+        Paths of data sets in it.
+
+    Returns
+    -------
+    frozenset of Path
+        The other files that the values lie in: targets of links, sources of virtual data sets, external raw files.
+
+    Raises
+    ------
+    DataError
+        If a file or a filter is missing, or values were never written; one message names all that is wrong.
+    """
+    found = _Findings()
+    with open_file(path) as file:
+        for name in datasets:
+            _look_at(file[name], file.filename, found)
+    if found.problems:
+        more = len(found.problems) - _MOST_NAMED
+        listed = "; ".join(found.problems[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
+        raise DataError(f"{path}: {listed}.")
+    return frozenset(found.files)
+
+
+def other_files(path: Path) -> frozenset[Path]:
+    """Return the files besides `path` that values of its data sets lie in, as far as they are there.
+
+    Raises
+    ------
+    DataError
+        If `path` cannot be read.
+    """
+    found = _Findings()
+    with open_file(path) as file:
+        for pressure in file:
+            group = file.get(pressure)
+            for experiment_type in group if isinstance(group, h5py.Group) else ():
+                entries = group.get(experiment_type)
+                for name in entries if isinstance(entries, h5py.Group) else ():
+                    if isinstance(entries.get(name), h5py.Dataset):
+                        _look_at(entries[name], file.filename, found)
+    return frozenset(found.files)
+
+
+def missing_target(group: h5py.Group, name: str) -> str | None:
+    """Return what a link in a group points to that is not there; None if it is there, or there is no link."""
+    link = group.get(name, getlink=True)
+    if link is None or group.get(name) is not None:
+        return None
+    if isinstance(link, h5py.ExternalLink):
+        target = _resolved(link.filename, Path(group.file.filename), "HDF5_EXT_PREFIX")
+        where = f"{link.path} in {target}" if target.exists() else f"the missing file {target}"
+        return f"a link to {where}; bring the file back, or write the values into one file"
+    return "a link to nothing"
+
+
+def _look_at(dataset: h5py.Dataset, main_file: str, found: _Findings) -> None:
+    file_name, name = dataset.file.filename, dataset.name.strip("/")
+    if (file_name, name) in found.seen:
+        return
+    found.seen.add((file_name, name))
+    is_other = file_name != main_file
+    if is_other:
+        found.files.add(Path(file_name).absolute())
+    where = f"{file_name}: {name}" if is_other else name
+    if not dataset.size:
+        return
+    problems = [*_missing_filters(dataset), *_missing_values(dataset), *_missing_raw_files(dataset, found)]
+    found.problems += [f"{where} {problem}" for problem in problems]
+    if dataset.is_virtual:
+        _look_at_sources(dataset, where, main_file, found)
+
+
+def _missing_filters(dataset: h5py.Dataset) -> Iterator[str]:
+    if dataset.chunks is None or dataset.is_virtual:
+        return
+    properties = dataset.id.get_create_plist()
+    for number in range(properties.get_nfilters()):
+        code, _, _, stored = properties.get_filter(number)
+        if not h5py.h5z.filter_avail(code):
+            name = _FILTERS.get(code) or stored.decode(errors="replace").split(";")[0] or "of no name"
+            yield f"is compressed by the filter {name} (number {code}), which this HDF5 lacks; {_filter_advice()}"
+
+
+def _filter_advice() -> str:
+    folder = os.environ.get("HDF5_PLUGIN_PATH")
+    if folder == "disable":
+        return "HDF5_PLUGIN_PATH=disable switches plugins off: import glrnn_hpc before TensorFlow, or unset it"
+    advice = (
+        "`pip install hdf5plugin` brings the usual ones; then set HDF5_PLUGIN_PATH to the folder that "
+        "`python -c 'import hdf5plugin; print(hdf5plugin.PLUGIN_PATH)'` prints, here and in the jobs"
+    )
+    return f"{advice} (now it is {folder})" if folder else advice
+
+
+def _missing_values(dataset: h5py.Dataset) -> Iterator[str]:
+    """Tell of values of an ordinary data set that were never written, as far as HDF5 knows."""
+    if dataset.is_virtual or dataset.external:
+        return
+    if dataset.chunks is not None:
+        sizes = zip(dataset.shape, dataset.chunks, strict=True)
+        n_chunks, n_written = math.prod(-(-size // chunk) for size, chunk in sizes), dataset.id.get_num_chunks()
+        if n_written < n_chunks:
+            part = "was never written" if n_written == 0 else f"was written in part, {n_written} of {n_chunks} chunks"
+            yield f"{part}: HDF5 would give the fill value {dataset.fillvalue}; write the file again"
+    elif dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
+        yield f"was never written: HDF5 would give the fill value {dataset.fillvalue}; write the file again"
+
+
+def _missing_raw_files(dataset: h5py.Dataset, found: _Findings) -> Iterator[str]:
+    """Tell of external raw files that are missing or end too early; HDF5 looks for them from the current folder."""
+    # The last part of an external storage may be unlimited; what is needed is known all the same.
+    needed = dataset.size * dataset.dtype.itemsize
+    for name, offset, size in dataset.external or ():
+        prefix = os.environ.get("HDF5_EXTFILE_PREFIX") or dataset.id.get_access_plist().get_efile_prefix().decode()
+        origin = str(Path(dataset.file.filename).absolute().parent)
+        path = Path(prefix.replace("${ORIGIN}", origin), name).absolute()
+        n_bytes, needed = min(size, needed), needed - min(size, needed)
+        if not path.is_file():
+            yield (
+                f"has its values in {path}, which is missing; HDF5 looks for it from the current folder: give its "
+                "folder as HDF5_EXTFILE_PREFIX, or write the values into the file"
+            )
+        elif path.stat().st_size < offset + n_bytes:
+            yield f"has its values in {path}, which ends {offset + n_bytes - path.stat().st_size} bytes too early"
+        found.files.add(path)
+
+
+def _look_at_sources(dataset: h5py.Dataset, where: str, main_file: str, found: _Findings) -> None:
+    own = Path(dataset.file.filename)
+    n_mapped = 0
+    for source in dataset.virtual_sources():
+        n_values = _n_selected(source.vspace, dataset.size)
+        n_mapped += n_values
+        if "%" in source.file_name.replace("%%", "") or "%" in source.dset_name.replace("%%", ""):
+            found.problems.append(
+                f"{where} names its sources by the pattern {source.file_name}, whose gaps cannot be checked; name each"
+            )
+            return
+        path = own if source.file_name == "." else _resolved(source.file_name, own, "HDF5_VDS_PREFIX", dataset)
+        if not path.is_file():
+            found.problems.append(
+                f"{where} has a part of its values in {path}, which is missing: HDF5 would give the fill value "
+                f"{dataset.fillvalue}; bring the file back, or write the values into one file"
+            )
+            continue
+        with open_file(path) as file:
+            entry = file.get(source.dset_name)
+            if not isinstance(entry, h5py.Dataset):
+                found.problems.append(f"{where} has a part of its values in {path}, which has no {source.dset_name}")
+                continue
+            if not _is_inside(source.src_space, entry, n_values):
+                found.problems.append(
+                    f"{where} has a part of its values in {path}, whose {source.dset_name} has the shape "
+                    f"{entry.shape}: this part needs another one"
+                )
+            _look_at(entry, main_file, found)
+    if n_mapped < dataset.size:
+        found.problems.append(
+            f"{where} has sources for {n_mapped} of its {dataset.size} values: HDF5 would give the fill value "
+            f"{dataset.fillvalue} for the others; write the file again"
+        )
+
+
+def _n_selected(space: h5py.h5s.SpaceID, size: int) -> int:
+    """Return the number of values of a selection; an unlimited one follows its sources."""
+    is_hyperslab = space.get_select_type() == h5py.h5s.SEL_HYPERSLABS and space.is_regular_hyperslab()
+    if is_hyperslab and h5py.h5s.UNLIMITED in (n for part in space.get_regular_hyperslab()[2:] for n in part):
+        return size
+    return int(space.get_select_npoints())
+
+
+def _is_inside(space: h5py.h5s.SpaceID, source: h5py.Dataset, n_values: int) -> bool:
+    """Whether a source has all values of a selection in it, of which `n_values` are needed."""
+    if space.get_select_type() == h5py.h5s.SEL_ALL:  # the whole source: its shape is not noted
+        return bool(source.size == n_values)
+    try:
+        _, last = space.get_select_bounds()
+    except RuntimeError:  # unlimited: it ends where the source does
+        return True
+    return len(last) == source.ndim and all(end < size for end, size in zip(last, source.shape, strict=True))
+
+
+def _resolved(name: str, own: Path, variable: str, dataset: h5py.Dataset | None = None) -> Path:
+    """Return where HDF5 finds a file that another one names, or where it should lie: beside that one.
+
+    References
+    ----------
+    H5Pset_virtual_prefix and H5Lcreate_external in HDF5's reference manual: the order of the places.
+    """
+    origin = str(own.absolute().parent)
+    prefixes = [each for each in os.environ.get(variable, "").split(":") if each]
+    if dataset is not None:
+        prefixes += [each for each in [dataset.id.get_access_plist().get_virtual_prefix().decode()] if each]
+    given = Path(name)
+    # An absolute name that is not there is looked for by its last part.
+    short = given.name if given.is_absolute() else name
+    places = [given] if given.is_absolute() else []
+    places += [Path(prefix.replace("${ORIGIN}", origin), short) for prefix in prefixes]
+    places += [Path(origin, short), Path(short), own.resolve().parent / short]
+    expected = given if given.is_absolute() else Path(origin, name)
+    return next((place for place in places if place.is_file()), expected)

@@ -1,0 +1,117 @@
+"""Adam whose numbers are variables of a traced training: another value of them needs no new trace.
+
+A trace takes seconds, and memory that TensorFlow does not give back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+#: Arguments of Adam that are variables here, beside the learning rate, which is one in Keras.
+_NUMBERS = ("beta_1", "beta_2", "epsilon")
+#: These may be left out, and a step without them is another computation.
+_OPTIONAL = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm")
+#: Keras rounds these to single precision, whatever the type of the weights is.
+_SINGLE = frozenset({"beta_1", "beta_2", "weight_decay"})
+
+
+class VariableArguments:
+    """Arguments of one optimizer as variables.
+
+    The steps cast them to the type of the weights, which gives the bits that constants have in Keras. This replaces
+    methods of the optimizer: a subclass would be named in the files of the models, and Keras alone could not load them.
+
+    Parameters
+    ----------
+    optimizer : keras.optimizers.Adam
+        The optimizer, before its first step.
+    """
+
+    def __init__(self, optimizer: keras.optimizers.Adam) -> None:
+        self._optimizer: Any = optimizer
+        self._variables: dict[str, tf.Variable] = {}
+        # Of 1 - beta the bits in double precision count, too.
+        for name in (*_NUMBERS, *_OPTIONAL, "rest_1", "rest_2"):
+            dtype = tf.float32 if name in _SINGLE else tf.float64
+            self._variables[name] = tf.Variable(0.0, dtype=dtype, trainable=False, name=name)
+        self._assign()
+        self._optimizer.update_step = self._update_step
+        self._optimizer._clip_gradients = self._clip_gradients
+        self._optimizer._apply_weight_decay = self._apply_weight_decay
+
+    def set(self, arguments: Mapping[str, Any]) -> None:
+        """Set the arguments and the learning rate, for an optimizer with the same `traced_arguments`."""
+        defaults = keras.optimizers.Adam(**arguments).get_config()
+        for name in (*_NUMBERS, *_OPTIONAL):
+            setattr(self._optimizer, name, defaults[name])
+        self._optimizer.learning_rate = arguments["learning_rate"]
+        self._assign()
+
+    def _assign(self) -> None:
+        optimizer = self._optimizer
+        for name in (*_NUMBERS, *_OPTIONAL):
+            self._variables[name].assign(getattr(optimizer, name) or 0.0)
+        self._variables["rest_1"].assign(1 - optimizer.beta_1)
+        self._variables["rest_2"].assign(1 - optimizer.beta_2)
+
+    def _value(self, name: str, dtype: Any) -> Any:
+        return tf.cast(self._variables[name], dtype)
+
+    def _update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Do one step of Adam in Keras' order of operations (https://doi.org/10.48550/arXiv.1412.6980)."""
+        optimizer, dtype = self._optimizer, variable.dtype
+        gradient = tf.cast(gradient, dtype)
+        step = tf.cast(optimizer.iterations + 1, dtype)
+        index = optimizer._get_variable_index(variable)
+        mean, square = optimizer._momentums[index], optimizer._velocities[index]
+        bias_1 = 1 - tf.pow(self._value("beta_1", dtype), step)
+        bias_2 = 1 - tf.pow(self._value("beta_2", dtype), step)
+        rate = tf.cast(learning_rate, dtype) * tf.sqrt(bias_2) / bias_1
+        optimizer.assign_add(mean, (gradient - mean.value) * self._value("rest_1", dtype))
+        optimizer.assign_add(square, (tf.square(gradient) - square.value) * self._value("rest_2", dtype))
+        if optimizer.amsgrad:
+            largest = optimizer._velocity_hats[index]
+            optimizer.assign(largest, tf.maximum(largest.value, square.value))
+            square = largest
+        change = mean.value * rate / (tf.sqrt(square.value) + self._value("epsilon", dtype))
+        optimizer.assign_sub(variable, change)
+
+    def _clip_gradients(self, gradients: list[Any]) -> list[Any]:
+        optimizer = self._optimizer
+        dtype = gradients[0].dtype
+        if optimizer.clipnorm:
+            norm = self._value("clipnorm", dtype)
+            return [tf.clip_by_norm(gradient, norm) for gradient in gradients]
+        if optimizer.global_clipnorm:
+            largest = self._value("global_clipnorm", dtype)
+            norm = tf.sqrt(tf.reduce_sum(tf.stack([tf.reduce_sum(tf.square(gradient)) for gradient in gradients])))
+            # The difference lets a norm that is not finite make all gradients NaN.
+            factor = largest * tf.minimum(1.0 / norm, 1.0 / largest) + (norm - norm)
+            return [gradient * factor for gradient in gradients]
+        if optimizer.clipvalue:
+            value = self._value("clipvalue", dtype)
+            return [tf.clip_by_value(gradient, -value, value) for gradient in gradients]
+        return gradients
+
+    def _apply_weight_decay(self, variables: list[Any]) -> None:
+        if self._optimizer.weight_decay is None:
+            return
+        for variable in variables:
+            if self._optimizer._use_weight_decay(variable):
+                decay = self._value("weight_decay", variable.dtype)
+                rate = tf.cast(self._optimizer.learning_rate, variable.dtype)
+                variable.assign_sub(variable * decay * rate)
+
+
+def traced_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of the arguments of Adam decides the traced computation: all but the values of its variables."""
+    config: dict[str, Any] = keras.optimizers.Adam(**arguments).get_config()
+    # Keras counts up the names of optimizers.
+    del config["learning_rate"], config["name"]
+    for name in _NUMBERS:
+        del config[name]
+    return config | {name: config[name] is not None for name in _OPTIONAL}

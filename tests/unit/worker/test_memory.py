@@ -1,0 +1,68 @@
+"""Memory of a worker: where its limit comes from, and what happens near it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from glrnn_hpc import processes
+from glrnn_hpc.records.sweep_state import LaunchPlan
+from glrnn_hpc.worker.memory import MemoryWatch, memory_limit, size_in_bytes
+
+MB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("16G", 16 * 1024 * MB), ("16GB", 16 * 1024 * MB), ("800m", 800 * MB), ("500", 500 * MB), ("2T", 2**41)]
+    + [("much", None), ("-1G", None), ("", None)],
+)
+def test_a_size_is_read_as_slurm_reads_it(text: str, size: int | None):
+    assert size_in_bytes(text) == size
+
+
+@pytest.mark.parametrize(
+    ("plan", "slurm", "limit"),
+    [
+        (LaunchPlan(), {}, None),
+        (LaunchPlan(memory="1G", profile={"mem": "2G"}), {"SLURM_MEM_PER_NODE": "3"}, 1024),
+        (LaunchPlan(profile={"mem": "2G"}), {"SLURM_MEM_PER_NODE": "3"}, 2048),
+        (LaunchPlan(profile={"mem": "0"}), {"SLURM_MEM_PER_NODE": "3"}, None),
+        (LaunchPlan(), {"SLURM_MEM_PER_NODE": "3"}, 3),
+        (LaunchPlan(), {"SLURM_MEM_PER_CPU": "3", "SLURM_CPUS_ON_NODE": "4"}, 12),
+    ],
+)
+def test_the_limit_is_the_plans_or_the_profiles_or_slurms(plan: LaunchPlan, slurm: dict[str, str], limit: int | None):
+    assert memory_limit(plan, slurm) == (None if limit is None else limit * MB)
+
+
+def test_the_memory_of_processes_is_counted_without_what_they_map_from_files():
+    before = processes.memory_of([os.getpid()])
+    ballast = b"x" * 64 * MB
+    grown = processes.memory_of([os.getpid()]) - before
+    assert len(ballast) * 0.9 < grown < len(ballast) * 1.5
+    assert processes.memory_of([0]) == 0, "one that is gone has none"
+
+
+def test_ranks_that_come_near_their_limit_tell_the_whole_worker_to_end(tmp_path: Path):
+    pids = [os.getpid()]
+    limit = processes.memory_of(pids) + 32 * MB
+    limit += limit // 5
+    watch = MemoryWatch(limit, pids, tmp_path / "full")
+    elsewhere = MemoryWatch(None, [], tmp_path / "full")
+    assert not watch.is_ending_requested()
+    assert not elsewhere.is_ending_requested()
+    ballast = b"x" * (limit // MB) * MB
+    assert watch.is_ending_requested()
+    del ballast
+    assert elsewhere.is_ending_requested()
+
+
+def test_a_limit_below_what_ranks_take_before_their_first_trial_is_said_and_not_watched(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    watch = MemoryWatch(MB, [os.getpid()], tmp_path / "full")
+    assert "before their first trial, of 1 MB: their memory is not watched" in caplog.text
+    assert not watch.is_ending_requested()
