@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,11 @@ from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.experiments import registry as experiments
 from glrnn_hpc.models import registry as networks
 from glrnn_hpc.preprocessor.base import Preprocessor
+
+logger = logging.getLogger(__name__)
+
+#: A key of the preprocessor that the training carries out: where the preprocessor lacks it, the training's holds.
+_SCALED_HERE = "standardize_inputs"
 
 #: Keys that name code; in an open run of W&B they may be words of the user's own.
 REFERENCES = frozenset({networks.KEY, experiments.KEY})
@@ -39,12 +45,22 @@ def full_config(preprocessor: Preprocessor, config: Mapping[str, Any] | None) ->
     decided: dict[str, Any] = {"raw_data": type(preprocessor).__name__}
     if isinstance(own, PreprocessingConfig):
         decided = own.as_dict()
+        if _SCALED_HERE in given and _SCALED_HERE not in own.model_fields_set:
+            del decided[_SCALED_HERE]
     for key, value in decided.items():
         # What the preprocessor does with the data is decided there; the training's copy of a key must agree.
         if key in own_keys & set(given) and key != "raw_data" and given[key] != value:
             raise ConfigError(
                 f"config.{key}: {given[key]!r} was given, but the preprocessor was made with {value!r}; "
                 "give both the same."
+            )
+        if key not in own_keys and key not in ("raw_data", experiments.KEY) and given.get(key, value) != value:
+            logger.warning(
+                "config.%s: %r is not used; %s has its own value, %r",
+                key,
+                given[key],
+                type(preprocessor).__name__,
+                value,
             )
     _check_experiment(given.get(experiments.KEY), preprocessor)
     full = networks.run_config({**given, **decided})

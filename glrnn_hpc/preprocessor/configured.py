@@ -25,7 +25,8 @@ class ConfiguredPreprocessor(ArrayPreprocessor, is_seed_free=True):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _ATTRIBUTES and "config" in self.__dict__:
-            self.configure(parse(PreprocessingConfig, {**self.config.as_dict(), name: value}, "preprocessor"))
+            given = {key: getattr(self.config, key) for key in self.config.model_fields_set}
+            self.configure(parse(PreprocessingConfig, {**given, name: value}, "preprocessor"))
             return
         super().__setattr__(name, value)
         if name == "config" and isinstance(value, PreprocessingConfig):
