@@ -46,6 +46,10 @@ OUTPUTS = "outputs"
 _REFERENCES = frozenset({networks.KEY, experiments.KEY})
 
 
+#: A key of the preprocessor that the training carries out: where the preprocessor lacks it, the training's holds.
+_SCALED_HERE = "standardize_inputs"
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Result of a training.
@@ -283,12 +287,22 @@ def full_config(preprocessor: Preprocessor, config: Mapping[str, Any] | None) ->
     decided: dict[str, Any] = {"raw_data": type(preprocessor).__name__}
     if isinstance(own, PreprocessingConfig):
         decided = own.as_dict()
+        if _SCALED_HERE in given and _SCALED_HERE not in own.model_fields_set:
+            del decided[_SCALED_HERE]
     for key, value in decided.items():
         # What the preprocessor does with the data is decided there; the training's copy of a key must agree.
         if key in own_keys & set(given) and key != "raw_data" and given[key] != value:
             raise ConfigError(
                 f"config.{key}: {given[key]!r} was given, but the preprocessor was made with {value!r}; "
                 "give both the same."
+            )
+        if key not in own_keys and key not in ("raw_data", experiments.KEY) and given.get(key, value) != value:
+            logger.warning(
+                "config.%s: %r is not used; %s has its own value, %r",
+                key,
+                given[key],
+                type(preprocessor).__name__,
+                value,
             )
     _check_experiment(given.get(experiments.KEY), preprocessor)
     full = networks.run_config({**given, **decided})

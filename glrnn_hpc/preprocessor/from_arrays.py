@@ -46,6 +46,9 @@ class PreprocessorLSTM(ArrayPreprocessor, is_seed_free=True):
         Steps; the sequences are padded by `window_size`, so that every step is predicted.
     standardize_outputs : bool
         Whether to train on labels of zero mean and unit variance.
+    standardize_inputs : bool, optional
+        Whether to train on loads and parameters of zero mean and unit variance; by default the configuration of the
+        training says it.
     """
 
     def __init__(
@@ -58,9 +61,11 @@ class PreprocessorLSTM(ArrayPreprocessor, is_seed_free=True):
         window_size: int,
         window_step: int = 1,
         standardize_outputs: bool = True,
+        standardize_inputs: bool | None = None,
     ) -> None:
         keys = {"train_frac": train_frac, "val_frac": val_frac, "window_size": window_size, "window_step": window_step}
         keys |= {"pad_length": window_size, "standardize_outputs": standardize_outputs}
+        keys |= {} if standardize_inputs is None else {"standardize_inputs": standardize_inputs}
         named = {"raw_data": "arrays in memory", "experiment": ArraysInMemory.name}
         self.config = parse(PreprocessingConfig, {**named, **keys}, "preprocessor")
         self._load = np.asarray(input_data, dtype="float32").reshape(-1, 1)
@@ -94,7 +99,7 @@ class PreprocessorLSTM(ArrayPreprocessor, is_seed_free=True):
     def get_default_config(cls) -> dict[str, Any]:
         """Return the arguments and their defaults; the arrays have none."""
         arrays = {"input_data": None, "param_data": None, "output_data": None}
-        shared = ("train_frac", "val_frac", "window_size", "window_step", "standardize_outputs")
+        shared = ("train_frac", "val_frac", "window_size", "window_step", "standardize_outputs", "standardize_inputs")
         return {**arrays, **{key: PreprocessingConfig.model_fields[key].default for key in shared}}
 
     def prepare_arrays(self, seed: int = SPLIT_SEED) -> PreparedData:

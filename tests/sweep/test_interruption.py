@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
+import typer
 
 from glrnn_hpc import config, layout
 from glrnn_hpc.cli.interruption import telling_what_goes_on
@@ -42,7 +42,7 @@ def test_the_workers_go_on_and_are_stopped_by_the_command_that_is_named(tmp_path
 
 
 def interrupted(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(click.exceptions.Exit) as ended, telling_what_goes_on(folder):
+    with pytest.raises(typer.Exit) as ended, telling_what_goes_on(folder):
         raise KeyboardInterrupt
     assert ended.value.exit_code == 130
     said = capsys.readouterr()
