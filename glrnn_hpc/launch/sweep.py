@@ -73,7 +73,7 @@ def run_sweep(
         Whether the sweep goes on if its first trials, three for each rank, all fail with the same error.
     memory : str, optional
         What the ranks of a worker may take on a node, such as 16G: near it they are started anew between two trials. By
-        default what the profile or Slurm says, else as much as there is.
+        default what the profile says or the kernel enforces, else as much as there is.
     wait : bool
         Whether to wait until the trials are done.
     report : callable

@@ -71,7 +71,7 @@ class BestPredictions:
         check_data_is_there(self._study)
         best = best_trial(self._study.folder.root)
         # Only now: importing TensorFlow takes seconds, and a report without predictions needs none of it.
-        from glrnn_hpc.predict import predict_file
+        from glrnn_hpc.file_prediction import predict_file
 
         metrics: dict[str, dict[str, float]] = predict_file(best.folder.root, self._study.spec.data_file, self.file)[
             "metrics"

@@ -158,7 +158,7 @@ def _work(
     versions = world.bcast(software() if world.rank == 0 else None)
     trainer = Trainer(study, data, group, watchdog, timeline, tracker, versions)
     # A process that does the work of a sweep itself cannot be started again.
-    limit = None if launch.cluster == "debug" else memory_limit(launch)
+    limit = None if launch.cluster == "debug" else memory_limit(launch, processes.memory_limit())
     memory = MemoryWatch(limit, node.allgather(os.getpid()), folder.full)
     if group.rank == 0:
         owner = Owner(name, world.rank, processes.this_process())
