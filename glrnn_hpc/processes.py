@@ -133,3 +133,31 @@ def memory_of(pids: Sequence[int]) -> int:
         own += sizes.get("RssAnon", 0)
         shared = max(shared, sizes.get("RssShmem", 0))
     return own + shared
+
+
+def memory_limit(cgroups: Path = Path("/sys/fs/cgroup"), of_process: Path = _PROC / "self/cgroup") -> int | None:
+    """Return the bytes that the kernel lets the control group of this process take; None without such a limit.
+
+    Both versions of control groups are read, each group with those around it: the job's, the container's.
+    """
+    limits = []
+    try:
+        lines = of_process.read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return None
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top, name = (cgroups / "memory", "memory.limit_in_bytes") if controllers else (cgroups, "memory.max")
+        group = Path(path.lstrip("/"))
+        for each in (group, *group.parents):
+            try:
+                text = (top / each / name).read_text(encoding="ascii").strip()
+            except OSError:  # a container sees its own part of the groups only
+                continue
+            if text.isdigit():
+                limits.append(int(text))
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    # The first version writes a number beyond all memory where there is no limit.
+    return min((limit for limit in limits if limit < total), default=None)

@@ -14,7 +14,7 @@ from glrnn_hpc.config import (
     SPLIT_SEED,
     PreprocessingConfig,
     parse,
-    unknown_key,
+    warn_of_unknown_key,
     without_always,
 )
 from glrnn_hpc.data.shared import StackedGroups, stack_arrays
@@ -22,14 +22,15 @@ from glrnn_hpc.errors import ConfigError, DataError
 from glrnn_hpc.experiments.arrays import ArraysInMemory
 from glrnn_hpc.models.registry import KEY as NETWORK
 from glrnn_hpc.models.registry import is_built_in
-from glrnn_hpc.preprocessor.base import ArrayPreprocessor, PreparedData, sequence_dataset
+from glrnn_hpc.preprocessor.base import PreparedData, sequence_dataset
+from glrnn_hpc.preprocessor.configured import ConfiguredPreprocessor
 from glrnn_hpc.preprocessor.splits import split_and_scale
 from glrnn_hpc.sequences import Sequences
 
 Array = NDArray[Any]
 
 
-class PreprocessorLSTM(ArrayPreprocessor, is_seed_free=True):
+class PreprocessorLSTM(ConfiguredPreprocessor, is_seed_free=True):
     """Arrays in memory: one load sequence for all samples, as GrainLearning's calibrations have it.
 
     Parameters
@@ -46,6 +47,9 @@ class PreprocessorLSTM(ArrayPreprocessor, is_seed_free=True):
         Steps; the sequences are padded by `window_size`, so that every step is predicted.
     standardize_outputs : bool
         Whether to train on labels of zero mean and unit variance.
+    standardize_inputs : bool, optional
+        Whether to train on loads and parameters of zero mean and unit variance; by default the configuration of the
+        training says it.
     """
 
     def __init__(
@@ -58,9 +62,11 @@ class PreprocessorLSTM(ArrayPreprocessor, is_seed_free=True):
         window_size: int,
         window_step: int = 1,
         standardize_outputs: bool = True,
+        standardize_inputs: bool | None = None,
     ) -> None:
         keys = {"train_frac": train_frac, "val_frac": val_frac, "window_size": window_size, "window_step": window_step}
         keys |= {"pad_length": window_size, "standardize_outputs": standardize_outputs}
+        keys |= {} if standardize_inputs is None else {"standardize_inputs": standardize_inputs}
         named = {"raw_data": "arrays in memory", "experiment": ArraysInMemory.name}
         self.config = parse(PreprocessingConfig, {**named, **keys}, "preprocessor")
         self._load = np.asarray(input_data, dtype="float32").reshape(-1, 1)
@@ -72,6 +78,29 @@ class PreprocessorLSTM(ArrayPreprocessor, is_seed_free=True):
                 f"but output_data has {self._outputs.shape[1]} steps and {len(self._outputs)} samples."
             )
 
+    @property
+    def input_data(self) -> Array:
+        """The load sequence, (n_steps, 1); not padded, whatever was prepared."""
+        return self._load
+
+    @property
+    def param_data(self) -> Array:
+        """The parameters, (n_samples, n_params)."""
+        return self._params
+
+    @property
+    def output_data(self) -> Array:
+        """The responses, (n_samples, n_steps, n_labels); not padded, whatever was prepared."""
+        return self._outputs
+
+    def given_arrays(self) -> dict[str, Array]:
+        """Return the arrays that it was made with, by their keys."""
+        return {
+            "input_data": self._load[:, 0],
+            "param_data": self._params,
+            "output_data": np.swapaxes(self._outputs, 1, 2),
+        }
+
     @classmethod
     def from_dict(cls, keys: Mapping[str, Any]) -> PreprocessorLSTM:
         """Make one from a mapping of the arguments; keys of the training configuration are ignored.
@@ -79,12 +108,12 @@ class PreprocessorLSTM(ArrayPreprocessor, is_seed_free=True):
         Raises
         ------
         ConfigError
-            If a key is unknown, or one that has no default is missing.
+            If a key that has no default is missing.
         """
         own, keys = cls.get_default_config(), without_always(keys, "preprocessor")
         for key in keys:
             if key not in own and key not in RUN_KEYS and is_built_in(keys.get(NETWORK)):
-                raise unknown_key(str(key), [*own, *RUN_KEYS])
+                warn_of_unknown_key(str(key), RUN_KEYS | own.keys())
         for key in ("input_data", "param_data", "output_data", "train_frac", "val_frac", "window_size"):
             if key not in keys:
                 raise ConfigError(f"{key}: this key is required.")
@@ -94,7 +123,7 @@ class PreprocessorLSTM(ArrayPreprocessor, is_seed_free=True):
     def get_default_config(cls) -> dict[str, Any]:
         """Return the arguments and their defaults; the arrays have none."""
         arrays = {"input_data": None, "param_data": None, "output_data": None}
-        shared = ("train_frac", "val_frac", "window_size", "window_step", "standardize_outputs")
+        shared = ("train_frac", "val_frac", "window_size", "window_step", "standardize_outputs", "standardize_inputs")
         return {**arrays, **{key: PreprocessingConfig.model_fields[key].default for key in shared}}
 
     def prepare_arrays(self, seed: int = SPLIT_SEED) -> PreparedData:

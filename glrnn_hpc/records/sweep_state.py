@@ -60,7 +60,7 @@ class LaunchPlan:
         Whether the sweep goes on even if its first trials all fail with the same error.
     memory : str or None
         Memory of the ranks of a worker on a node, such as 16G, near which they are started anew; None for what the
-        profile or Slurm says.
+        profile says or the kernel enforces.
     """
 
     workers: int = 0

@@ -7,9 +7,8 @@ them back.
 from __future__ import annotations
 
 import logging
-import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from glrnn_hpc import processes
@@ -31,18 +30,17 @@ def size_in_bytes(text: str) -> int | None:
     return int(found[1]) * _UNITS[found[2].upper()] if found else None
 
 
-def memory_limit(plan: LaunchPlan, environment: Mapping[str, str] = os.environ) -> int | None:
+def memory_limit(plan: LaunchPlan, enforced: int | None) -> int | None:
     """Return the bytes that the ranks of a worker may take on a node; None for as many as there are.
 
-    That is the plan's `memory`, else `mem` of its profile, else what Slurm has given the job.
+    That is the plan's `memory`, else `mem` of its profile, else its part of `enforced`: what the kernel lets the
+    processes of this job or container take. What Slurm says of a job counts where the kernel enforces it.
     """
-    for text in (plan.memory, plan.profile.get("mem"), environment.get("SLURM_MEM_PER_NODE")):
-        if text:
-            # `mem: 0` is all memory of a node.
-            return size_in_bytes(str(text)) or None
-    per_cpu = environment.get("SLURM_MEM_PER_CPU", "")
-    n_cpus = environment.get("SLURM_CPUS_ON_NODE", "")
-    return int(per_cpu) * int(n_cpus) * _MB if per_cpu.isdigit() and n_cpus.isdigit() else None
+    for text in (plan.memory, plan.profile.get("mem")):
+        # `mem: 0` is all memory of a node.
+        if text and (size := size_in_bytes(str(text))):
+            return size
+    return None if enforced is None else enforced // plan.workers_per_node
 
 
 class MemoryWatch:

@@ -24,18 +24,34 @@ def test_a_size_is_read_as_slurm_reads_it(text: str, size: int | None):
 
 
 @pytest.mark.parametrize(
-    ("plan", "slurm", "limit"),
+    ("plan", "limit"),
     [
-        (LaunchPlan(), {}, None),
-        (LaunchPlan(memory="1G", profile={"mem": "2G"}), {"SLURM_MEM_PER_NODE": "3"}, 1024),
-        (LaunchPlan(profile={"mem": "2G"}), {"SLURM_MEM_PER_NODE": "3"}, 2048),
-        (LaunchPlan(profile={"mem": "0"}), {"SLURM_MEM_PER_NODE": "3"}, None),
-        (LaunchPlan(), {"SLURM_MEM_PER_NODE": "3"}, 3),
-        (LaunchPlan(), {"SLURM_MEM_PER_CPU": "3", "SLURM_CPUS_ON_NODE": "4"}, 12),
+        (LaunchPlan(), 900),
+        (LaunchPlan(workers_per_node=3), 300),
+        (LaunchPlan(memory="1G", profile={"mem": "2G"}), 1024),
+        (LaunchPlan(profile={"mem": "2G"}), 2048),
+        (LaunchPlan(profile={"mem": "0"}), 900),
     ],
 )
-def test_the_limit_is_the_plans_or_the_profiles_or_slurms(plan: LaunchPlan, slurm: dict[str, str], limit: int | None):
-    assert memory_limit(plan, slurm) == (None if limit is None else limit * MB)
+def test_the_limit_is_the_plans_or_the_profiles_or_the_kernels(plan: LaunchPlan, limit: int):
+    assert memory_limit(plan, 900 * MB) == limit * MB
+    assert memory_limit(LaunchPlan(), None) is None
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_kernels_limit_is_the_smallest_of_the_groups_around_a_process(version: int, tmp_path: Path):
+    top, name = (tmp_path / "memory", "memory.limit_in_bytes") if version == 1 else (tmp_path, "memory.max")
+    unlimited = str(2**63 - 4096) if version == 1 else "max"
+    (top / "slurm/job_7/step_0").mkdir(parents=True)
+    for folder, text in (("", unlimited), ("slurm", unlimited), ("slurm/job_7", str(900 * MB))):
+        (top / folder / name).write_text(text)
+    (top / "slurm/job_7/step_0" / name).write_text(unlimited)
+    of_process = tmp_path / "cgroup"
+    of_process.write_text(("3:cpu,memory:" if version == 1 else "0::") + "/slurm/job_7/step_0\n1:name=systemd:/x\n")
+    assert processes.memory_limit(tmp_path, of_process) == 900 * MB
+    (top / "slurm/job_7" / name).write_text(unlimited)
+    assert processes.memory_limit(tmp_path, of_process) is None
+    assert processes.memory_limit(tmp_path, tmp_path / "nowhere") is None
 
 
 def test_the_memory_of_processes_is_counted_without_what_they_map_from_files():

@@ -15,7 +15,7 @@ import pytest
 from glrnn_hpc import layout
 from glrnn_hpc.config import dump_yaml, parse_yaml
 from glrnn_hpc.errors import ConfigError
-from glrnn_hpc.launch.slurm import batch_script, commands
+from glrnn_hpc.launch.slurm import batch_script, commands, submission
 from glrnn_hpc.launch.slurm.profile import Profile, load_profile
 
 PROFILES = Path(__file__).parents[4] / "slurm/profiles"
@@ -238,3 +238,34 @@ def test_the_batch_script_takes_workers_that_wait_out_of_the_queue_once_the_swee
     assert done.returncode == 0
     said = "scancel --quiet --state=PENDING --name=glrnn-1a\n"
     assert (said in (tmp_path / "calls").read_text()) == is_cancelling
+
+
+SCRIPTS = sorted((PROFILES.parent).glob("*.sbatch"))
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, None], ids=lambda path: path.stem if path else "submitit")
+def test_jobs_hand_their_variables_on_whatever_export_was_and_take_no_options_from_the_users_shell(
+    script: Path | None,
+):
+    if script is None:
+        lines = "\n".join(submission.lines_before_srun(Profile(mpi="none")))
+    else:
+        begin = script.read_text().index("# srun hands on all variables")
+        lines = "set -e\n" + script.read_text()[begin:].partition("\n\n")[0]
+    shell = {"SLURM_EXPORT_ENV": "NONE", "SQUEUE_STATES": "PENDING", "SCANCEL_INTERACTIVE": "1"}
+    both = {"SLURM_MEM_PER_CPU": "300", "SLURM_MEM_PER_NODE": "600"}
+
+    def variables_after(given: dict[str, str]) -> dict[str, str]:
+        # Bash knows a PATH of its own that it does not hand on: so it is in a job whose --export has none.
+        command = ["bash", "--norc", "-c", f"{lines}\nenv"]
+        done = subprocess.run(command, env=given, capture_output=True, text=True, check=True)
+        return dict(line.split("=", 1) for line in done.stdout.splitlines())
+
+    after = variables_after({**shell, "SLURM_MEM_PER_NODE": "600"})
+    assert after["SLURM_EXPORT_ENV"] == "ALL"
+    assert "/bin" in after["PATH"]
+    assert after["SLURM_MEM_PER_NODE"] == "600"
+    assert not [name for name in after if name.startswith(("SQUEUE_", "SCANCEL_"))]
+    if script is not None:
+        # Of submitit's jobs the submission has taken the allocation's away.
+        assert not [name for name in variables_after(both) if name.startswith("SLURM_MEM_")]
