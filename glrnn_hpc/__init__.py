@@ -12,10 +12,10 @@ from glrnn_hpc.hdf5_plugins import keep_setting as _keep_setting_of_hdf5_plugins
 if TYPE_CHECKING:
     from glrnn_hpc.calibration.calibrate import calibrate, surrogate_callback
     from glrnn_hpc.collector.collect import collect
+    from glrnn_hpc.file_prediction import predict_file
     from glrnn_hpc.launch import run_sweep
     from glrnn_hpc.launch.slurm.profile import load_profile
     from glrnn_hpc.predict import get_pretrained_model as load_model
-    from glrnn_hpc.predict import predict_file
     from glrnn_hpc.preprocessor import Preprocessor
     from glrnn_hpc.search.sweep import load_sweep
 
@@ -50,7 +50,7 @@ if not TYPE_CHECKING:  # a type checker takes the names from above, and does not
             "load_model": "glrnn_hpc.predict:get_pretrained_model",
             "load_profile": "glrnn_hpc.launch.slurm.profile:load_profile",
             "load_sweep": "glrnn_hpc.search.sweep:load_sweep",
-            "predict_file": "glrnn_hpc.predict:predict_file",
+            "predict_file": "glrnn_hpc.file_prediction:predict_file",
             "run_sweep": "glrnn_hpc.launch:run_sweep",
             "surrogate_callback": "glrnn_hpc.calibration.calibrate:surrogate_callback",
         }

@@ -18,20 +18,28 @@ class GlrnnError(Exception):
     is_agreed = False
 
 
-class ConfigError(GlrnnError):
+class ConfigError(GlrnnError, ValueError):
     """A key or value of a configuration or sweep file is wrong; the message starts with the key path."""
 
 
-class DataError(GlrnnError):
+class DataError(GlrnnError, ValueError):
     """A data file is missing, broken, or does not fit the request."""
 
 
-class WindowError(GlrnnError):
+class MissingFile(DataError, FileNotFoundError):
+    """A data file is missing."""
+
+
+class WindowError(GlrnnError, ValueError):
     """Windows of the wanted size do not fit into the sequences."""
 
 
-class ModelError(GlrnnError):
+class ModelError(GlrnnError, ValueError):
     """A model folder is incomplete, or a model does not fit the data it was given."""
+
+
+class MissingModelFile(ModelError, FileNotFoundError):
+    """A file of a model is missing."""
 
 
 class SweepError(GlrnnError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,20 +16,15 @@ import tensorflow as tf
 from glrnn_hpc import layout
 from glrnn_hpc.batches import Share
 from glrnn_hpc.config import (
-    RUN_KEYS,
-    PreprocessingConfig,
     RunConfig,
     TrainingConfig,
-    log_defaults,
-    unknown_key,
-    without_always,
 )
 from glrnn_hpc.data.ranks import Ranks
 from glrnn_hpc.errors import ConfigError, OutOfMemory
-from glrnn_hpc.experiments import registry as experiments
 from glrnn_hpc.gather import DeviceCopies, copies_on_gpu
 from glrnn_hpc.models import registry as networks
 from glrnn_hpc.preprocessor.base import Preprocessor
+from glrnn_hpc.preprocessor.from_arrays import PreprocessorLSTM
 from glrnn_hpc.records.train_stats import TrainStats
 from glrnn_hpc.surrogate import artifact
 from glrnn_hpc.surrogate.callbacks import EpochLog
@@ -36,18 +32,20 @@ from glrnn_hpc.surrogate.checkpoint import Checkpoint, load
 from glrnn_hpc.surrogate.feed import Feed, FitData
 from glrnn_hpc.surrogate.fit import fit
 from glrnn_hpc.surrogate.model_cache import Compiled, ModelCache
+from glrnn_hpc.tracking.hypertuning import HyperTuning as HyperTuning
 from glrnn_hpc.tracking.run import tracked_run
+from glrnn_hpc.training_configuration import (
+    OUTPUT_DIR,
+    REFERENCES,
+    flat_keys,
+    full_config,
+    keys_of_training,
+    known_keys,
+)
 
 logger = logging.getLogger(__name__)
 
 OUTPUTS = "outputs"
-
-#: Keys that name code; in an open run of W&B they may be words of the user's own.
-_REFERENCES = frozenset({networks.KEY, experiments.KEY})
-
-
-#: A key of the preprocessor that the training carries out: where the preprocessor lacks it, the training's holds.
-_SCALED_HERE = "standardize_inputs"
 
 
 @dataclass(frozen=True)
@@ -89,6 +87,7 @@ def run_training(
     group: Ranks | None = None,
     models: ModelCache | None = None,
     copies: DeviceCopies | None = None,
+    verbose: int | str = 0,
 ) -> Outcome:
     """Train and write `config.yaml`, `train_stats.json`, `metrics.csv` and the best model. Collective on `group`.
 
@@ -117,6 +116,8 @@ def run_training(
         Of the same group: models of earlier trainings, to be used again.
     copies : DeviceCopies, optional
         The data on this rank's GPU.
+    verbose : int or str
+        What Keras prints, see `keras.Model.fit`.
 
     Raises
     ------
@@ -162,6 +163,7 @@ def run_training(
             callbacks,
             checkpoint_file=checkpoint,
             earlier=earlier,
+            verbose=verbose,
         )
     losses = history.history["val_loss"]
     best = min(range(len(losses)), key=losses.__getitem__)
@@ -200,33 +202,81 @@ def _naming_memory_needs(config: RunConfig) -> Iterator[None]:
 
 
 def train_without_wandb(
-    preprocessor: Preprocessor, config: Mapping[str, Any] | None = None, model: keras.Model | None = None
+    preprocessor: Preprocessor,
+    config: Mapping[str, Any] | None = None,
+    model: keras.Model | None = None,
+    verbose: int | str = "auto",
 ) -> keras.callbacks.History:
     """Train and write the folder `outputs/` in the current directory; an older one is renamed, and the log says how.
 
+    Parameters
+    ----------
+    preprocessor : Preprocessor
+        Gives the data.
+    config : mapping, optional
+        Keys of the training; an unknown one is ignored with a warning. `output_dir` names another folder.
+    model : keras.Model, optional
+        A model of the user's own in place of the network of the configuration.
+    verbose : int or str
+        What is printed, as in `keras.Model.fit`: 0 nothing, 1 a bar, 2 a line for each epoch.
+
     Raises
     ------
     ConfigError
-        If a key is unknown or a value not allowed.
+        If a value is not allowed.
     """
-    outputs = Path(OUTPUTS)
+    outputs = Path((config or {}).get(OUTPUT_DIR, OUTPUTS))
     run_config = full_config(preprocessor, config)
     _keep_aside(outputs)
-    callbacks = [EpochLog(run_config.epochs)]
-    return run_training(preprocessor, run_config, layout.RunFolder(outputs), model=model, callbacks=callbacks).history
+    folder = layout.RunFolder(outputs)
+    outcome = run_training(
+        preprocessor,
+        run_config,
+        folder,
+        model=model,
+        callbacks=[EpochLog(run_config.epochs)],
+        verbose=verbose,
+    )
+    _save_arrays(folder, preprocessor)
+    _tell_test_loss(outcome, verbose)
+    return outcome.history
 
 
 def train(
-    preprocessor: Preprocessor, config: Mapping[str, Any] | None = None, model: keras.Model | None = None
+    preprocessor: Preprocessor,
+    config: Mapping[str, Any] | None = None,
+    model: keras.Model | None = None,
+    verbose: int | str = "auto",
 ) -> keras.callbacks.History:
     """Train and report to W&B, in the run that is open or a new one; offline unless WANDB_MODE says otherwise.
+
+    Parameters
+    ----------
+    preprocessor, config, model, verbose
+        As for `train_without_wandb`.
 
     Raises
     ------
     ConfigError
-        If a key is unknown or a value not allowed.
+        If a value is not allowed.
     """
-    return train_tracked(preprocessor, config, model=model).history
+    outcome = train_tracked(preprocessor, config, model=model, verbose=verbose)
+    _tell_test_loss(outcome, verbose)
+    return outcome.history
+
+
+def _tell_test_loss(outcome: Outcome, verbose: int | str) -> None:
+    """Print the errors of the test split under the progress that Keras printed."""
+    if verbose not in (0, "0"):
+        metrics = outcome.metrics
+        sys.stdout.write(f"test loss = {metrics['test_loss']}, test mae = {metrics['test_mae']}\n")
+
+
+def _save_arrays(folder: layout.RunFolder, preprocessor: Preprocessor) -> Path | None:
+    """Keep the arrays of a training in memory beside its model, so that the configuration that is read has them."""
+    if not isinstance(preprocessor, PreprocessorLSTM):
+        return None
+    return artifact.save_arrays(folder, preprocessor.given_arrays())
 
 
 def train_tracked(
@@ -236,15 +286,16 @@ def train_tracked(
     model: keras.Model | None = None,
     out: Path | None = None,
     mode: str | None = None,
+    verbose: int | str = 0,
 ) -> Outcome:
     """Train with a W&B run; the files go to `out`, else to the run's own folder, else to `outputs/`."""
-    with tracked_run(_keys_of_training(preprocessor, config), mode, out) as run:
-        decided = _leaves(run.config, _known_keys(preprocessor, {}))
+    with tracked_run(keys_of_training(preprocessor, config), mode, out) as run:
+        decided = flat_keys(run.config, known_keys(preprocessor, {}))
         if not (run.is_ours or run.is_of_agent):
             # The other keys of an open run are the user's own, and so are these common words unless they were given.
-            words = _REFERENCES - set(config or {})
+            words = REFERENCES - set(config or {})
             decided = {key: value for key, value in decided.items() if key not in words}
-            known = _known_keys(preprocessor, decided)
+            known = known_keys(preprocessor, decided)
             decided = {key: value for key, value in decided.items() if key in known}
         run_config = full_config(preprocessor, decided)
         run.update_config(run_config.as_dict())
@@ -258,99 +309,18 @@ def train_tracked(
         )
         callbacks = [logger_of_epochs, EpochLog(run_config.epochs)]
         outcome = run_training(
-            preprocessor, run_config, folder, model=model, callbacks=callbacks, copies=copies_on_gpu()
+            preprocessor, run_config, folder, model=model, callbacks=callbacks, copies=copies_on_gpu(), verbose=verbose
         )
+        arrays = _save_arrays(folder, preprocessor)
         tests = {name: outcome.metrics[name] for name in ("test_loss", "test_mae")}
         run.log({"epoch": outcome.epochs, **tests}, is_last=True)
         # The best epoch's, whose model is kept.
         run.update_summary({**outcome.metrics, "epochs": outcome.epochs, "best_epoch": outcome.best_epoch})
-        run.save(folder.config, folder.train_stats, artifact.find_model(folder.root))
+        files = [folder.config, folder.train_stats, artifact.find_model(folder.root)]
+        run.save(*files, *([] if arrays is None else [arrays]))
     return outcome
 
 
 def _keep_aside(outputs: Path) -> None:
     if aside := layout.keep_aside(outputs):
         logger.warning("the earlier %s/ was renamed to %s/", outputs, aside)
-
-
-def full_config(preprocessor: Preprocessor, config: Mapping[str, Any] | None) -> RunConfig:
-    """Return the configuration of a training: the preprocessor's own, then the given keys, then defaults.
-
-    Raises
-    ------
-    ConfigError
-        If a key is unknown or a value not allowed.
-    """
-    given = _keys_of_training(preprocessor, config)
-    own_keys = set(preprocessor.get_default_config() or {})
-    own = getattr(preprocessor, "config", None)
-    decided: dict[str, Any] = {"raw_data": type(preprocessor).__name__}
-    if isinstance(own, PreprocessingConfig):
-        decided = own.as_dict()
-        if _SCALED_HERE in given and _SCALED_HERE not in own.model_fields_set:
-            del decided[_SCALED_HERE]
-    for key, value in decided.items():
-        # What the preprocessor does with the data is decided there; the training's copy of a key must agree.
-        if key in own_keys & set(given) and key != "raw_data" and given[key] != value:
-            raise ConfigError(
-                f"config.{key}: {given[key]!r} was given, but the preprocessor was made with {value!r}; "
-                "give both the same."
-            )
-        if key not in own_keys and key not in ("raw_data", experiments.KEY) and given.get(key, value) != value:
-            logger.warning(
-                "config.%s: %r is not used; %s has its own value, %r",
-                key,
-                given[key],
-                type(preprocessor).__name__,
-                value,
-            )
-    _check_experiment(given.get(experiments.KEY), preprocessor)
-    full = networks.run_config({**given, **decided})
-    if full.ranks_per_trial != 1:
-        raise ConfigError(
-            f"config.ranks_per_trial: a single run trains on one rank, {full.ranks_per_trial} were asked for; "
-            "the trials of a sweep train on several."
-        )
-    log_defaults(full, {**given, **decided})
-    return full
-
-
-def _check_experiment(given: object, preprocessor: Preprocessor) -> None:
-    """Refuse an experiment that is unknown, or is not the one whose data the preprocessor prepares."""
-    if given is None:
-        return
-    experiments.experiment_named(given, f"config.{experiments.KEY}")
-    own = getattr(preprocessor, "config", None)
-    if isinstance(own, PreprocessingConfig) and given != (own.experiment or experiments.DEFAULT.name):
-        raise ConfigError(
-            f"config.{experiments.KEY}: {given!r} was given, but the preprocessor was made with "
-            f"{own.experiment or experiments.DEFAULT.name!r}; give both the same."
-        )
-
-
-def _keys_of_training(preprocessor: Preprocessor, config: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Refuse unknown keys; leave out those of the preprocessor alone, as one mapping often serves both."""
-    # As a dict: to iterate over a wandb.config gives W&B's own part, too.
-    given = without_always(dict(config or {}))
-    known = _known_keys(preprocessor, given)
-    for key in given:
-        if key not in known:
-            raise unknown_key(f"config.{key}", known)
-    keys = RUN_KEYS | networks.run_keys(given.get(networks.KEY), f"config.{networks.KEY}")
-    return {key: value for key, value in given.items() if key in keys}
-
-
-def _known_keys(preprocessor: Preprocessor, given: Mapping[str, Any]) -> frozenset[str]:
-    """Return the keys of the training, of the network that is given, and of the preprocessor."""
-    of_network = networks.run_keys(given.get(networks.KEY), f"config.{networks.KEY}")
-    return RUN_KEYS | of_network | set(preprocessor.get_default_config() or {})
-
-
-def _leaves(config: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
-    """Put the keys of nested groups, as a W&B sweep may have them, among the others."""
-    leaves: dict[str, Any] = {}
-    for key, value in config.items():
-        # A group may be called `network` or `experiment`, too.
-        is_group = isinstance(value, Mapping) and (key not in known or key in _REFERENCES)
-        leaves |= _leaves(value, known) if is_group else {key: value}
-    return leaves

@@ -12,9 +12,13 @@ from glrnn_hpc.errors import WindowError
 
 Array = NDArray[Any]
 
-#: What this module held in version 0.1.0, and where that is now.
+#: What this module holds in GrainLearning, or held in version 0.1.0, and where that is.
 _MOVED = {
     **dict.fromkeys(("Scaling", "Sequences"), "sequences"),
+    **dict.fromkeys(
+        ("extract_tensors", "predict_over_windows", "windowize_single_dataset", "windowize_train_val_test"),
+        "surrogate.window_datasets",
+    ),
     **dict.fromkeys(("ALIGNMENT", "DeviceCopies", "Gather", "as_tensor", "copies_on_gpu", "take_windows"), "gather"),
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glrnn_hpc.calibration.observation_table import read_table
+from glrnn_hpc.calibration.observation_table import column_of, read_table, with_names
 from glrnn_hpc.collector.training_domain import Range, TrainingDomain, check_unit
 from glrnn_hpc.errors import ConfigError, DataError
 from glrnn_hpc.experiments.base import Experiment, UnderivableInputs
@@ -104,9 +104,10 @@ def read_observation(
     domain : TrainingDomain
         Columns, ranges and load steps of the model's training.
     labels : sequence of str, optional
-        The labels to compare; all that the table has by default.
+        The labels to compare; all that the table has by default. ``NAME=COLUMN`` where the column has another name.
     control : str, optional
-        The column with the strain that the steps follow; by default that of the experiment, such as ``e_z``.
+        The load feature that the steps follow; by default that of the experiment, such as ``e_z``. ``NAME=COLUMN``
+        where its column has another name.
     type_code : float, optional
         Number of the experiment type, such as 1 for drained. It decides how the experiment derives load features that
         the table does not have.
@@ -122,7 +123,12 @@ def read_observation(
     DataError
         If the table has too few rows, values in other units, or not the load features of the model.
     """
-    table = read_table(path)
+    columns_of_file = dict(column_of(text, "--observe") for text in labels or ())
+    names = None if labels is None else list(columns_of_file)
+    if control is not None:
+        control, column = column_of(control, "--ctrl")
+        columns_of_file[control] = column
+    table = with_names(path, read_table(path), columns_of_file)
     n_rows = len(next(iter(table.values())))
     if n_rows <= domain.first:
         raise DataError(
@@ -132,7 +138,7 @@ def read_observation(
     usual_control = domain.experiment.control
     inputs = domain.input_names or [control or usual_control]
     control = control or (usual_control if usual_control in inputs else inputs[-1])
-    chosen = _choose_labels(path, table, domain, labels, control)
+    chosen = _choose_labels(path, table, domain, names, control)
     # They are checked even if they are not compared: parameters and load features are derived from them.
     state = domain.experiment.state_outputs
     _check_units(path, table, [*chosen.compared, *chosen.constant, *state], domain)
@@ -167,7 +173,7 @@ def _choose_labels(
     if control not in table:
         raise DataError(
             f"{path}: has no column {control}, the strain that the steps follow; it has {', '.join(table)}. "
-            "Name another one (--ctrl)."
+            f"Name another one, or the column that it is: --ctrl {control}=COLUMN."
         )
     if domain.input_names and control not in domain.input_names:
         raise ConfigError(

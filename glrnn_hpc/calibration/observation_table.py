@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glrnn_hpc.errors import DataError
+from glrnn_hpc.errors import ConfigError, DataError
 
 Array = NDArray[Any]
 
@@ -84,3 +85,49 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def column_of(text: str, option: str) -> tuple[str, str]:
+    """Return the name in the model and the column of the table that ``NAME`` or ``NAME=COLUMN`` means.
+
+    Raises
+    ------
+    ConfigError
+        If one of them is empty.
+    """
+    name, equals, column = (part.strip() for part in text.partition("="))
+    if not name or (equals and not column):
+        raise ConfigError(f"{option} {text}: NAME or NAME=COLUMN is needed, such as e_z=epsilon_axial.")
+    return name, column or name
+
+
+def with_names(path: Path, table: Mapping[str, Array], columns: Mapping[str, str]) -> dict[str, Array]:
+    """Return a table whose columns have the names of the model.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    table : mapping of str to ndarray
+        Its columns.
+    columns : mapping of str to str
+        Columns of the file by their names in the model.
+
+    Raises
+    ------
+    DataError
+        If the table has no such column.
+    ConfigError
+        If a column is to have two names, or the name of another one.
+    """
+    renamed = {column: name for name, column in columns.items() if name != column}
+    for name, column in columns.items():
+        if name == column:
+            continue
+        if column not in table:
+            raise DataError(f"{path}: has no column {column} to be {name}; it has {', '.join(table)}.")
+        if renamed[column] != name:
+            raise ConfigError(f"{path}: column {column} cannot be both {name} and {renamed[column]}; give it one name.")
+        if name in table and name not in renamed:
+            raise ConfigError(f"{path}: has a column {name}; {column} cannot be {name} too (--ctrl, --observe).")
+    return {renamed.get(column, column): values for column, values in table.items()}

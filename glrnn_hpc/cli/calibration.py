@@ -34,10 +34,11 @@ def calibrate(
     ] = None,
     experiment_type: Annotated[str | None, typer.Option(help="drained or undrained.")] = None,
     observe: Annotated[
-        str | None, typer.Option(metavar="NAME,...", help="What is compared; all that the table has by default.")
+        str | None,
+        typer.Option(metavar="NAME[=COLUMN],...", help="What is compared; all that the table has by default."),
     ] = None,
     ctrl: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The strain that the steps follow; e_z by default.")
+        str | None, typer.Option(metavar="NAME[=COLUMN]", help="The strain that the steps follow; e_z by default.")
     ] = None,
     samples: Annotated[int, typer.Option(help="Sets of parameters in each iteration.")] = 50,
     iterations: Annotated[int, typer.Option(help="At most.")] = 20,

@@ -82,7 +82,7 @@ def predict(
         if figure.resolve() == out.resolve():
             raise ConfigError(f"--figure {figure}: is the file of the predictions (--out) too; choose another one.")
         check_figure_path(figure)  # a prediction of minutes must not end with a wrong name
-    from glrnn_hpc.predict import predict_file
+    from glrnn_hpc.file_prediction import predict_file
 
     summary = predict_file(model_dir, data, out, split)
     units = summary["units"]

@@ -22,6 +22,7 @@ from glrnn_hpc.config.keys import (
 )
 from glrnn_hpc.config.run_config import (
     ADAM_KEYS,
+    ARRAY_KEYS,
     PREPROCESSING_KEYS,
     RUN_KEYS,
     SPLIT_SEED,
@@ -31,7 +32,7 @@ from glrnn_hpc.config.run_config import (
     TrainingConfig,
     split_sizes,
 )
-from glrnn_hpc.config.suggestions import did_you_mean, nearest, unknown_key
+from glrnn_hpc.config.suggestions import did_you_mean, nearest, unknown_key, warn_of_unknown_key
 from glrnn_hpc.config.yaml_dialect import dump_yaml, load_yaml, parse_yaml
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "refuse_none_as_text",
     "without_always",
     "ADAM_KEYS",
+    "ARRAY_KEYS",
     "PREPROCESSING_KEYS",
     "PreprocessingConfig",
     "RUN_KEYS",
@@ -65,6 +67,7 @@ __all__ = [
     "did_you_mean",
     "nearest",
     "unknown_key",
+    "warn_of_unknown_key",
     "dump_yaml",
     "load_yaml",
     "parse_yaml",

@@ -41,10 +41,17 @@ def _as_usual(value: Any) -> Any:
     return usual.get(value.casefold(), value) if isinstance(value, str) else value
 
 
+def _not_empty(value: Any) -> Any:
+    """Refuse an empty list in words of its own, before a union says what each of its types would be."""
+    if isinstance(value, list | tuple) and not value:
+        raise ValueError("All, a name, or a list of at least one name is needed")
+    return value
+
+
 GroupName = Annotated[str | float, BeforeValidator(_as_usual), BeforeValidator(not_a_bool)]
-GroupChoice = GroupName | Annotated[list[GroupName], Field(min_length=1)]
 TypeName = Annotated[str, BeforeValidator(_as_usual)]
-TypeChoice = TypeName | Annotated[list[TypeName], Field(min_length=1)]
+GroupChoice = Annotated[GroupName | list[GroupName], BeforeValidator(_not_empty)]
+TypeChoice = Annotated[TypeName | list[TypeName], BeforeValidator(_not_empty)]
 
 
 class Keys(BaseModel):

@@ -111,6 +111,9 @@ PREPROCESSING_KEYS = frozenset(PreprocessingConfig.model_fields)
 TRAINING_KEYS = frozenset(TrainingConfig.model_fields)
 RUN_KEYS = frozenset(RunConfig.model_fields)
 
+#: Arrays that configurations of GrainLearning hold where the data are in memory.
+ARRAY_KEYS = frozenset({"input_data", "param_data", "output_data"})
+
 
 def split_sizes(n: int, train_frac: float, val_frac: float) -> tuple[int, int, int]:
     """Return how many of `n` sequences train, validate and test.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Collection
 
 from glrnn_hpc.errors import ConfigError
@@ -36,3 +37,8 @@ def unknown_key(path: str, names: Collection[str]) -> ConfigError:
     """Return the error for the last part of a key path, with the nearest of `names`, or all of them."""
     hint = did_you_mean(path.rpartition(".")[2], names, "", f"known keys: {', '.join(sorted(names))}.")
     return ConfigError(f"{path}: unknown key; {hint}")
+
+
+def warn_of_unknown_key(path: str, names: Collection[str]) -> None:
+    """Warn that a key is ignored, as GrainLearning does; the nearest of `names` is named."""
+    warnings.warn(f"{unknown_key(path, names)} It is ignored.", UserWarning, stacklevel=3)

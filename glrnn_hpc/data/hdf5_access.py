@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from glrnn_hpc.data.column_checks import type_problem
 from glrnn_hpc.data.ranks import Ranks, slab
-from glrnn_hpc.errors import DataError, GlrnnError
+from glrnn_hpc.errors import DataError, GlrnnError, MissingFile
 
 #: Errors of flock() where a file system has no locks, and where another process holds one.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
@@ -58,7 +58,7 @@ def check_file(path: Path) -> None:
     except OSError as error:  # too long a name, a folder that may not be entered
         raise DataError(f"{path}: cannot be looked for: {error.strerror}.") from error
     if not is_there:
-        raise DataError(f"{path}: there is no such file.")
+        raise MissingFile(f"{path}: there is no such file.")
     if is_folder:
         inside = sorted([*path.glob("*.hdf5"), *path.glob("*.h5")])
         hint = f", such as {inside[0]}" if inside else ""

@@ -124,6 +124,8 @@ def _divisors(names: Sequence[str], columns: Sequence[Column]) -> Array:
 def _group_of(path: Path, constants: Mapping[str, Any], experiment: Experiment) -> str | None:
     try:
         group = experiment.raw_group(constants)
+    except DataError:
+        raise
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
     if group is not None and (group.count("/") != 1 or group.startswith("/") or group.endswith("/")):
@@ -139,6 +141,8 @@ def _numbers(path: Path, key: str, values: Any, n_dims: int) -> Array:
         if given.dtype.kind in _NO_NUMBERS:
             raise DataError(f"{path}: {key} holds {_NO_NUMBERS[given.dtype.kind]}; real numbers are expected.")
         numbers = given.astype("float64")
+    except DataError:
+        raise
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: {key} holds values that are no numbers, or is ragged: {error}.") from error
     if numbers.ndim != n_dims:

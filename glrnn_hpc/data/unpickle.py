@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from glrnn_hpc.errors import DataError
+from glrnn_hpc.errors import DataError, MissingFile
 
 # NumPy does not annotate all that is used of these.
 _format: Any = np.lib.format
@@ -99,7 +99,7 @@ def load_npy(path: str | Path) -> Any:
             loaded = _Unpickler(file, encoding="latin1").load()
             return np.asarray(loaded, dtype=object).reshape(shape)
     except FileNotFoundError as error:
-        raise DataError(f"{path}: there is no such file.") from error
+        raise MissingFile(f"{path}: there is no such file.") from error
     except Exception as error:  # a broken pickle can raise nearly anything
         raise DataError(f"{path}: cannot be read: {error or type(error).__name__}.") from error
 

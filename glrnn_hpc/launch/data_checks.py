@@ -121,6 +121,8 @@ def with_absolute_data(spec: SweepSpec) -> SweepSpec:
         raise ConfigError("parameters.raw_data: one file for the whole sweep is needed; give it as a value.")
     try:
         path = Path(spec.data_file).resolve()
+    except ConfigError:
+        raise
     except (ValueError, RuntimeError) as error:  # a zero byte, a loop of links
         raise ConfigError(f"parameters.raw_data: no path of a file: {error}") from error
     absolute = Parameter("raw_data", "constant", (str(path),))

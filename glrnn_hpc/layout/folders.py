@@ -29,6 +29,11 @@ class RunFolder:
         return self.root / "train_stats.json"
 
     @property
+    def arrays(self) -> Path:
+        """Arrays in memory that a single training was given."""
+        return self.root / "arrays.npz"
+
+    @property
     def metrics(self) -> Path:
         return self.root / "metrics.csv"
 

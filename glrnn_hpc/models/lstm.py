@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from glrnn_hpc.config import RUN_KEYS, unknown_key, without_always
+from glrnn_hpc.config import ARRAY_KEYS, RUN_KEYS, warn_of_unknown_key, without_always
 from glrnn_hpc.models.shapes import shapes_of
 from glrnn_hpc.models.weights import seeded_initializers
 
@@ -75,7 +75,7 @@ def rnn_model(
     seed : int
         Seed of the initial weights.
     **other_keys
-        Other keys of the training configuration; they are ignored.
+        Other keys of the training configuration; they are ignored, unknown ones with a warning.
 
     Returns
     -------
@@ -85,11 +85,11 @@ def rnn_model(
     Raises
     ------
     ConfigError
-        If a key is none of the training configuration, or a shape is missing.
+        If a shape is missing.
     """
     for key in without_always(other_keys, "rnn_model"):
-        if key not in RUN_KEYS:
-            raise unknown_key(key, RUN_KEYS)
+        if key not in RUN_KEYS | ARRAY_KEYS:
+            warn_of_unknown_key(key, RUN_KEYS)
     return lstm(shapes_of(input_shapes), window_size, lstm_units, dense_units, seed)
 
 

@@ -13,6 +13,7 @@ from glrnn_hpc.batches import window_dataset
 from glrnn_hpc.config import (
     SPLIT_SEED,
 )
+from glrnn_hpc.preprocessor.grainlearning_names import GrainLearningNames
 from glrnn_hpc.records.train_stats import TrainStats
 from glrnn_hpc.sequences import Sequences
 
@@ -37,7 +38,7 @@ class PreparedData:
     window_step: int
 
 
-class Preprocessor(ABC):
+class Preprocessor(GrainLearningNames, ABC):
     """Data sets of a training; subclass it for data that do not lie in a file of sequences.
 
     Attributes
@@ -72,9 +73,14 @@ class Preprocessor(ABC):
         """Return all whole sequences, unbatched, with labels in original units."""
 
     @classmethod
-    @abstractmethod
     def get_default_config(cls) -> dict[str, Any]:
-        """Return the keys of this preprocessor and their defaults."""
+        """Return the keys of this preprocessor and their defaults; none unless a subclass has some."""
+        return {}
+
+    @classmethod
+    def from_dict(cls, obj: dict[str, Any]) -> Preprocessor:
+        """Make a preprocessor from a mapping of its keys."""
+        return cls(**obj)
 
 
 class ArrayPreprocessor(Preprocessor):

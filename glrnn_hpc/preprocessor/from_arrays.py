@@ -14,7 +14,7 @@ from glrnn_hpc.config import (
     SPLIT_SEED,
     PreprocessingConfig,
     parse,
-    unknown_key,
+    warn_of_unknown_key,
     without_always,
 )
 from glrnn_hpc.data.shared import StackedGroups, stack_arrays
@@ -22,14 +22,15 @@ from glrnn_hpc.errors import ConfigError, DataError
 from glrnn_hpc.experiments.arrays import ArraysInMemory
 from glrnn_hpc.models.registry import KEY as NETWORK
 from glrnn_hpc.models.registry import is_built_in
-from glrnn_hpc.preprocessor.base import ArrayPreprocessor, PreparedData, sequence_dataset
+from glrnn_hpc.preprocessor.base import PreparedData, sequence_dataset
+from glrnn_hpc.preprocessor.configured import ConfiguredPreprocessor
 from glrnn_hpc.preprocessor.splits import split_and_scale
 from glrnn_hpc.sequences import Sequences
 
 Array = NDArray[Any]
 
 
-class PreprocessorLSTM(ArrayPreprocessor, is_seed_free=True):
+class PreprocessorLSTM(ConfiguredPreprocessor, is_seed_free=True):
     """Arrays in memory: one load sequence for all samples, as GrainLearning's calibrations have it.
 
     Parameters
@@ -77,6 +78,29 @@ class PreprocessorLSTM(ArrayPreprocessor, is_seed_free=True):
                 f"but output_data has {self._outputs.shape[1]} steps and {len(self._outputs)} samples."
             )
 
+    @property
+    def input_data(self) -> Array:
+        """The load sequence, (n_steps, 1); not padded, whatever was prepared."""
+        return self._load
+
+    @property
+    def param_data(self) -> Array:
+        """The parameters, (n_samples, n_params)."""
+        return self._params
+
+    @property
+    def output_data(self) -> Array:
+        """The responses, (n_samples, n_steps, n_labels); not padded, whatever was prepared."""
+        return self._outputs
+
+    def given_arrays(self) -> dict[str, Array]:
+        """Return the arrays that it was made with, by their keys."""
+        return {
+            "input_data": self._load[:, 0],
+            "param_data": self._params,
+            "output_data": np.swapaxes(self._outputs, 1, 2),
+        }
+
     @classmethod
     def from_dict(cls, keys: Mapping[str, Any]) -> PreprocessorLSTM:
         """Make one from a mapping of the arguments; keys of the training configuration are ignored.
@@ -84,12 +108,12 @@ class PreprocessorLSTM(ArrayPreprocessor, is_seed_free=True):
         Raises
         ------
         ConfigError
-            If a key is unknown, or one that has no default is missing.
+            If a key that has no default is missing.
         """
         own, keys = cls.get_default_config(), without_always(keys, "preprocessor")
         for key in keys:
             if key not in own and key not in RUN_KEYS and is_built_in(keys.get(NETWORK)):
-                raise unknown_key(str(key), [*own, *RUN_KEYS])
+                warn_of_unknown_key(str(key), RUN_KEYS | own.keys())
         for key in ("input_data", "param_data", "output_data", "train_frac", "val_frac", "window_size"):
             if key not in keys:
                 raise ConfigError(f"{key}: this key is required.")

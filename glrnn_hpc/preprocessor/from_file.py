@@ -19,6 +19,7 @@ from glrnn_hpc.config import (
     log_defaults,
     parse,
     unknown_key,
+    warn_of_unknown_key,
     without_always,
 )
 from glrnn_hpc.data.column_checks import check_names
@@ -30,7 +31,8 @@ from glrnn_hpc.experiments.registry import experiment_named, experiment_of
 from glrnn_hpc.experiments.triaxial import TRIAXIAL, VOID_RATIO
 from glrnn_hpc.models.registry import KEY as NETWORK
 from glrnn_hpc.models.registry import is_built_in
-from glrnn_hpc.preprocessor.base import ArrayPreprocessor, PreparedData, sequence_dataset
+from glrnn_hpc.preprocessor.base import PreparedData, sequence_dataset
+from glrnn_hpc.preprocessor.configured import ConfiguredPreprocessor
 from glrnn_hpc.preprocessor.splits import split_and_scale
 from glrnn_hpc.references import import_reference
 from glrnn_hpc.sequences import Sequences
@@ -40,7 +42,7 @@ logger = logging.getLogger(__name__)
 Array = NDArray[Any]
 
 
-class FilePreprocessor(ArrayPreprocessor, is_seed_free=True):
+class FilePreprocessor(ConfiguredPreprocessor, is_seed_free=True):
     """Preprocessor of the sequences in an HDF5 file.
 
     Parameters
@@ -70,14 +72,26 @@ class FilePreprocessor(ArrayPreprocessor, is_seed_free=True):
         config = without_always(config, "preprocessor")
         for key in config:
             if key not in RUN_KEYS and is_built_in(config.get(NETWORK)):  # the network may have keys of its own
-                raise unknown_key(key, RUN_KEYS)
+                self._take_unknown_key(key)
         known = {key: value for key, value in config.items() if key in PREPROCESSING_KEYS}
-        self.config = parse(PreprocessingConfig, known, "preprocessor")
+        self._source = source
+        self.configure(parse(PreprocessingConfig, known, "preprocessor"))
         if source is None:
             log_defaults(self.config, known, "preprocessor")
-        self.experiment = experiment_named(self.config.experiment, "preprocessor.experiment")
-        self._appended = self.experiment.appended_parameters(self.config)
-        self._source = source
+
+    def configure(self, config: PreprocessingConfig) -> None:
+        """Take a configuration; data that were read for another file or other groups are read again."""
+        earlier = getattr(self, "config", None)
+        chosen = ("raw_data", "pressure", "experiment_type", "experiment")
+        if earlier is not None and any(getattr(earlier, key) != getattr(config, key) for key in chosen):
+            self._source = None
+        self.config = config
+        self.experiment = experiment_named(config.experiment, "preprocessor.experiment")
+        self._appended = self.experiment.appended_parameters(config)
+
+    def _take_unknown_key(self, key: str) -> None:
+        """Refuse a key that is no key of a configuration."""
+        raise unknown_key(key, RUN_KEYS)
 
     @classmethod
     def get_default_config(cls) -> dict[str, Any]:
@@ -181,6 +195,40 @@ class PreprocessorTriaxialCompression(FilePreprocessor, is_seed_free=True):
     """Preprocessor of triaxial compressions under the name that GrainLearning gave it; see `FilePreprocessor`."""
 
     takes_first_output_for_e0 = True
+
+    def _take_unknown_key(self, key: str) -> None:
+        warn_of_unknown_key(key, RUN_KEYS)
+
+    @classmethod
+    def check_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the keys of this preprocessor in a configuration, with a warning of each default that is taken.
+
+        Raises
+        ------
+        ConfigError
+            If `raw_data` is missing.
+        """
+        if "raw_data" not in config:
+            raise ConfigError("config.raw_data: this key is required; give the path of the HDF5 file.")
+        defaults = {key: value for key, value in cls.get_default_config().items() if key != "window_step"}
+        checked = dict(config)
+        for key, default in defaults.items():
+            checked = cls.warning_config_field(key, checked, default, add_default_to_config=True)
+        return {key: value for key, value in checked.items() if key in PREPROCESSING_KEYS}
+
+    def merge_datasets(self, datafile: Any) -> tuple[Array, Array, Array]:
+        """Return inputs, outputs and parameters of the chosen groups of an open file (`h5py.File`), merged.
+
+        Parameters are those of the file, and the pressure and the experiment type where the configuration appends them;
+        nothing is padded or scaled.
+        """
+        changes = {"raw_data": datafile.filename, "pad_length": 0, "add_e0": False}
+        merged = type(self)(**{**self.config.as_dict(), **changes})
+        inputs, params, outputs = merged.all_sequences().arrays()
+        return inputs, outputs, params
+
+    #: Name of the method in GrainLearning.
+    _merge_datasets = merge_datasets
 
 
 def preprocessor_of_file(config: Mapping[str, Any], source: DemData | None = None) -> FilePreprocessor:

@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from glrnn_hpc import layout
 from glrnn_hpc.config import RUN_KEYS, RunConfig, dump_yaml, load_yaml
-from glrnn_hpc.errors import ConfigError, ModelError
+from glrnn_hpc.errors import ConfigError, GlrnnError, MissingModelFile, ModelError
 from glrnn_hpc.models.registry import KEY as NETWORK
 from glrnn_hpc.models.registry import build_network, import_network, is_built_in, recorded_config
 from glrnn_hpc.records.train_stats import TrainStats, read_train_stats, write_train_stats
 
 logger = logging.getLogger(__name__)
+
+Array = NDArray[Any]
 
 
 def save_description(folder: layout.RunFolder, config: RunConfig, train_stats: TrainStats) -> None:
@@ -44,13 +48,37 @@ def load_description(folder: layout.RunFolder) -> tuple[RunConfig, TrainStats]:
             wanted = (
                 f"{folder.config.name}, {folder.train_stats.name} and {layout.MODEL_WHOLE} or {layout.MODEL_WEIGHTS}"
             )
-            raise ModelError(
+            raise MissingModelFile(
                 f"{folder.root}: is no folder of a trained model: {wanted} are needed, or of a model of GrainLearning "
                 f"{layout.GRAINLEARNING_STATS}, one of {', '.join(layout.GRAINLEARNING_CONFIGS)} and one of "
                 f"{', '.join(layout.GRAINLEARNING_MODELS)}; {state}."
             )
     stats = read_train_stats(folder.train_stats)
     return recorded_config(without_wandb(load_yaml(folder.config)), str(folder.config)), stats
+
+
+def save_arrays(folder: layout.RunFolder, arrays: Mapping[str, Array]) -> Path:
+    """Write the arrays that a preprocessor was given in memory to `arrays.npz`, and return the file."""
+    with layout.replacing(folder.arrays) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)
+    return folder.arrays
+
+
+def load_arrays(folder: layout.RunFolder) -> dict[str, Array]:
+    """Read the arrays that a preprocessor was given in memory; none where the folder has none.
+
+    Raises
+    ------
+    ModelError
+        If the file is broken.
+    """
+    if not folder.arrays.exists():
+        return {}
+    try:
+        with np.load(folder.arrays, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{folder.arrays}: the arrays of the training cannot be read: {error}") from error
 
 
 def save_model(model: keras.Model, path: Path) -> None:
@@ -101,6 +129,8 @@ def load_model(path: Path, config: RunConfig, train_stats: TrainStats, *, may_ru
                 model.load_weights(path)
         else:
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except GlrnnError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         # Keras shows the numbers of a weight that does not fit, over many lines, after both shapes.
         reason = " ".join(str(error).partition("Target variable:")[0].split())
@@ -129,7 +159,7 @@ def find_model(folder: Path) -> Path:
     for name in (layout.MODEL_WHOLE, layout.MODEL_WEIGHTS):
         if (folder / name).exists():
             return folder / name
-    raise ModelError(f"{folder}: holds neither {layout.MODEL_WHOLE} nor {layout.MODEL_WEIGHTS}.")
+    raise MissingModelFile(f"{folder}: holds neither {layout.MODEL_WHOLE} nor {layout.MODEL_WEIGHTS}.")
 
 
 def _check_shapes(path: Path, model: keras.Model, config: RunConfig, stats: TrainStats) -> None:

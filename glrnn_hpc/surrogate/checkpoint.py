@@ -116,6 +116,8 @@ def load(path: Path, config: RunConfig) -> Checkpoint:
                 for name, count in described.pop("counts").items()
             }
         checkpoint = Checkpoint(**described, **arrays)
+    except ModelError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path}: cannot be read as a checkpoint: {error}") from error
     recorded, given = checkpoint.config, json.loads(json.dumps(config.as_dict()))

@@ -36,6 +36,7 @@ def fit(
     *,
     checkpoint_file: Path | None = None,
     earlier: Checkpoint | None = None,
+    verbose: int | str = 0,
 ) -> tuple[keras.callbacks.History, dict[str, float]]:
     """Train until the epochs are done or `val_loss` has not improved for `patience` epochs. Collective on its group.
 
@@ -57,6 +58,8 @@ def fit(
         Where the state goes after each epoch, at most every `config.checkpoint_every` seconds.
     earlier : Checkpoint, optional
         Where to go on from.
+    verbose : int or str
+        What Keras prints, see `keras.Model.fit`.
 
     Returns
     -------
@@ -99,7 +102,7 @@ def fit(
                 # Early stopping comes before the others, which can tell that an epoch was the last one.
                 callbacks=[DivergenceStop(config.learning_rate), stopping, *callbacks, *writers, *broadcast],
                 shuffle=False,
-                verbose=0,
+                verbose=verbose,
             )
         except TrainingDiverged:
             if is_root:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from glrnn_hpc.errors import ModelError
+from glrnn_hpc.errors import GlrnnError, ModelError
 
 Array = NDArray[Any]
 
@@ -70,6 +70,8 @@ def read_weights(path: Path, window_size: int) -> dict[str, list[Array]]:
                     _check_network(path, json.loads(file.attrs["model_config"]), names, window_size)
                 return _ours(path, layers)
             return _ours(path, _from_paths(path, file))
+    except GlrnnError:
+        raise
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, tf.errors.OpError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{path}: the weights cannot be read: {reason}") from error

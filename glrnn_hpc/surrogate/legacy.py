@@ -13,7 +13,7 @@ import numpy as np
 from glrnn_hpc import layout
 from glrnn_hpc.config import RUN_KEYS, RunConfig, load_yaml, log_defaults, parse, without_always
 from glrnn_hpc.data.unpickle import load_npy
-from glrnn_hpc.errors import DataError, ModelError
+from glrnn_hpc.errors import DataError, MissingModelFile, ModelError
 from glrnn_hpc.experiments.triaxial import TRIAXIAL
 from glrnn_hpc.layout import GRAINLEARNING_CONFIGS as CONFIGS
 from glrnn_hpc.layout import GRAINLEARNING_MODELS as MODELS
@@ -108,7 +108,7 @@ def _find(folder: Path, names: tuple[str, ...]) -> Path:
     for name in names:
         if (folder / name).exists():
             return folder / name
-    raise ModelError(
+    raise MissingModelFile(
         f"{folder}: this folder of a model of GrainLearning is incomplete: there is no {' or '.join(names)}; needed "
         f"are one of {', '.join(CONFIGS)}, {STATS}, and one of {', '.join(MODELS)}; "
         f"it has {', '.join(sorted(path.name for path in folder.iterdir()))}."

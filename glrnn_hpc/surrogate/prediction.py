@@ -57,14 +57,14 @@ def predict_windows(
     if config.get("standardize_inputs", False):
         sequences = tf.constant(scaling_of(stats, "inputs_")(sequences.numpy()))
         params = tf.constant(scaling_of(stats, "params_")(params.numpy()))
-    predicted = _all_windows(model, sequences, params, window_size)
+    predicted = all_windows(model, sequences, params, window_size)
     if config.get("standardize_outputs", True):
         labels = scaling_of(stats)
         predicted = predicted * labels.divisor().astype("float32") + labels.mean.astype("float32")
     return predicted
 
 
-def _all_windows(model: keras.Model, sequences: Any, params: Any, window_size: int) -> Any:
+def all_windows(model: keras.Model, sequences: Any, params: Any, window_size: int) -> Any:
     """Run the network over the windows that end at steps window_size .. T-1, some thousand per compiled call."""
     n, n_steps = int(sequences.shape[0]), int(sequences.shape[1])
     index = windows.prediction_index(n, n_steps, window_size)

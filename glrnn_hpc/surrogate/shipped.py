@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from glrnn_hpc.config import did_you_mean
-from glrnn_hpc.errors import ModelError
+from glrnn_hpc.errors import MissingModelFile
 
 #: One folder for each of them, as `glrnn collect` exports a model.
 FOLDER = Path(__file__).resolve().parents[1] / "pretrained"
@@ -35,7 +35,7 @@ def folder_of(model: str | Path) -> Path:
     shipped = names()
     if str(path) in shipped:
         return FOLDER / path
-    raise ModelError(
+    raise MissingModelFile(
         f"{model}: there is no such folder, and no shipped model of that name"
         f"{did_you_mean(path, shipped, '; ', '.')} Shipped models: {', '.join(shipped) or 'none'}."
     )

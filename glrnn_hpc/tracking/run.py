@@ -260,7 +260,8 @@ def tracked_run(
         if wandb.run is not None:
             return wandb.run, False
         names.check_environment()
-        return open_run(target, chosen, config=given or None), True
+        # As W&B makes it: scripts and users look for the last run by this name.
+        return open_run(target, chosen, config=given or None, settings={"symlink": True}), True
 
     run: wandb.Run | None = None
     is_ours = False

@@ -183,3 +183,54 @@ def test_a_name_from_the_server_leads_out_of_no_folder(name: str, tmp_path: Path
     with pytest.raises(TrackingError, match="no name of a folder"):
         download._download(SimpleNamespace(entity="e", project="p", id=name, files=list))
     assert sorted(tmp_path.iterdir()) == [victim]
+
+
+#: A script that searches as GrainLearning's two tutorials do, on a file or on arrays in memory, and takes the best run.
+HYPERTUNING = """
+import json, sys
+import numpy as np
+import wandb
+from glrnn_hpc import preprocessor
+from glrnn_hpc.predict import get_best_run_from_sweep, predict_batch
+from glrnn_hpc.train import HyperTuning, train
+
+my_config = {"train_frac": 0.6, "val_frac": 0.2, "window_size": 2, "window_step": 1, "patience": 2, "epochs": 1}
+my_config |= {"lstm_units": 4, "dense_units": 4, "batch_size": 64, "save_weights_only": True}
+strain, params = np.linspace(0, 1, 12), np.random.default_rng(1).random((20, 2))
+if sys.argv[1] == "arrays":
+    outputs = (params[:, :1] * strain)[:, None]
+    my_config |= {"input_data": strain, "param_data": params, "output_data": outputs}
+else:
+    my_config |= {"raw_data": sys.argv[2], "pressure": "All", "pad_length": 1}
+
+def prepare(config):
+    if sys.argv[1] == "arrays":
+        return preprocessor.PreprocessorLSTM.from_dict(config)
+    return preprocessor.PreprocessorTriaxialCompression(**config)
+
+def my_training_function():
+    with wandb.init():
+        my_config["window_size"] = wandb.config["window_size"]
+    train(prepare(my_config), config=my_config if sys.argv[1] == "arrays" else None)
+
+sweep = {"method": "random", "metric": {"goal": "minimize", "name": "mae"}}
+space = {"window_size": {"distribution": "q_uniform", "q": 2, "min": 4, "max": 4}}
+hyper_tuner = HyperTuning(sweep, space, my_config, project_name="tuned_" + sys.argv[1])
+hyper_tuner.run_sweep(my_training_function, count=1)
+path = f"{hyper_tuner.entity_name}/{hyper_tuner.project_name}/{hyper_tuner.sweep_id}"
+model, train_stats, config = get_best_run_from_sweep(path, with_data=False)
+data = prepare(config).prepare_single_dataset()
+print(json.dumps([path, config["window_size"], list(predict_batch(model, data, train_stats, config).shape)]))
+"""
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("file", [20, 12 + 1 - 4, 2]), ("arrays", [20, 12, 1])])
+def test_hyperparameters_are_tuned_as_grainlearnings_tutorials_do(
+    server: WandbServer, folder: Path, kind: str, shape: list[int]
+):
+    ran = run(folder, sys.executable, "-c", HYPERTUNING, kind, str(folder / "a.hdf5"))
+    assert ran.returncode == 0, ran.stderr
+    path, window_size, predicted = json.loads(ran.stdout.splitlines()[-1])
+    assert (window_size, predicted) == (4, shape)
+    assert path.startswith(f"default/tuned_{kind}/")
+    assert (folder / "wandb" / f"{path.replace('/', '_')}.npy").exists()

@@ -145,9 +145,9 @@ def test_a_model_of_the_wheel_predicts_from_a_script(script: Script, tmp_path: P
         labels = next(iter(data['test'].batch(len(data['test']))))[1][:, config['window_size']:]
         """,
         MODEL=drained_model(),
-        AXIAL=axial_file(tmp_path / "axial.hdf5"),
+        AXIAL=axial_file(tmp_path / "axial.hdf5", n_steps=200),
     )
-    assert found["predictions"].shape == found["labels"].shape == (3, 9 - 4, 7)
+    assert found["predictions"].shape == found["labels"].shape == (3, 200 - 4, 7)
 
 
 SWEEP_FUNCTION = """

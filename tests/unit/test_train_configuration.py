@@ -10,6 +10,7 @@ import pytest
 from glrnn_hpc import train
 from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression
+from glrnn_hpc.training_configuration import flat_keys, known_keys
 
 
 @pytest.fixture
@@ -36,5 +37,5 @@ def test_an_experiment_that_is_unknown_or_another_than_that_of_the_preprocessor_
 def test_keys_in_a_group_of_a_run_are_found_whatever_the_group_is_called(
     preprocessor: PreprocessorTriaxialCompression, name: str
 ):
-    known = train._known_keys(preprocessor, {})
-    assert train._leaves({name: {"window_size": 5}, "epochs": 3}, known) == {"window_size": 5, "epochs": 3}
+    known = known_keys(preprocessor, {})
+    assert flat_keys({name: {"window_size": 5}, "epochs": 3}, known) == {"window_size": 5, "epochs": 3}

@@ -186,3 +186,25 @@ def test_a_first_row_shortly_after_the_beginning_stands_for_it(tmp_path: Path):
     observation = read_observation(table(tmp_path / "a.dat", np.linspace(0.004, 0.1, 49)), model(), type_code=0.0)
     assert "The first row, at e_z=0.004, stands for the beginning at 0." in observation.notes
     assert observation.values[0, 2] == pytest.approx(0.04)
+
+
+def test_columns_with_other_names_are_named_as_the_model_has_them(tmp_path: Path):
+    """As in the tables of GrainLearning's users: epsilon_axial e p q."""
+    path = tmp_path / "a.dat"
+    np.savetxt(path, np.column_stack([GRID, 0.6 + GRID, 0.3 + GRID]), header="epsilon_axial e mean_stress")
+    observation = read_observation(path, model(), ["e", "p=mean_stress"], "e_z=epsilon_axial", type_code=0.0)
+    assert (observation.control, observation.labels) == ("e_z", ("e", "p"))
+    np.testing.assert_allclose(observation.steps, GRID)
+    np.testing.assert_allclose(observation.values[:, 1], 0.3 + GRID)
+    wrong: list[tuple[list[str], str, type[Exception], str]] = [
+        (["e"], "e_z=strain", DataError, "has no column strain to be e_z; it has epsilon_axial, e, mean_stress"),
+        (["e=mean_stress"], "e_z=epsilon_axial", ConfigError, "has a column e; mean_stress cannot be e too"),
+        (["p=e", "e"], "e_z=epsilon_axial", DataError, "has no column e; it has e_z, p, mean_stress"),
+        (["q=e", "p=e"], "e_z=epsilon_axial", ConfigError, "column e cannot be both q and p"),
+        (["p="], "e_z=epsilon_axial", ConfigError, "--observe p=: NAME or NAME=COLUMN is needed"),
+    ]
+    for labels, control, error, message in wrong:
+        with pytest.raises(error, match=message):
+            read_observation(path, model(), labels, control, type_code=0.0)
+    with pytest.raises(DataError, match="has no column e_z, .* --ctrl e_z=COLUMN"):
+        read_observation(path, model(), type_code=0.0)

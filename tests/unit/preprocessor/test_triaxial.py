@@ -11,7 +11,7 @@ from glrnn_hpc.data.hdf5 import write_file
 from glrnn_hpc.data.shared import read_data
 from glrnn_hpc.errors import ConfigError, DataError, WindowError
 from glrnn_hpc.preprocessor.from_arrays import PreprocessorLSTM
-from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
+from glrnn_hpc.preprocessor.from_file import FilePreprocessor, PreprocessorTriaxialCompression
 from glrnn_hpc.preprocessor.splits import split_ids
 from tests.conftest import INPUT_KEYS, write_steps
 
@@ -119,7 +119,7 @@ def test_wrong_input_says_what_to_do(steps_file: Path, tmp_path: Path):
     with pytest.raises(WindowError, match="window_size=12 does not fit a sequence of 12 steps"):
         prepare(steps_file, window_size=12)
     with pytest.raises(ConfigError, match="window_sise: unknown key; did you mean window_size"):
-        PreprocessorTriaxialCompression(raw_data=str(steps_file), window_sise=3)
+        FilePreprocessor(raw_data=str(steps_file), window_sise=3)
     with pytest.raises(ConfigError, match="raw_data: this key is required"):
         PreprocessorTriaxialCompression(window_size=3)
     with pytest.raises(DataError, match="there is no such file"):
@@ -136,7 +136,7 @@ def test_wrong_input_says_what_to_do(steps_file: Path, tmp_path: Path):
         outputs=["q"],
     )
     with pytest.raises(DataError, match="add_e0 needs an output named e; there are q"):
-        prepare(no_e, add_e0=True)
+        FilePreprocessor(raw_data=str(no_e), add_e0=True, window_size=3).prepare_arrays()
 
 
 def test_data_in_memory_stand_in_for_the_file(steps_file: Path):

@@ -246,14 +246,14 @@ def test_the_folder_of_a_wandb_run_and_its_files_are_the_same_model(tmp_path: Pa
 AXIAL = {"inputs_drained": ["e_z"], "inputs_undrained": ["e_x", "e_y", "e_z"]}
 
 
-def axial_file(path: Path) -> Path:
+def axial_file(path: Path, n_steps: int = 9) -> Path:
     """Write data as GrainLearning's models were trained on: axial strain alone where it is drained, all undrained."""
     rng = np.random.default_rng(0)
     with h5py.File(path, "w") as file:
         for name, n_inputs in (("0.2e6/drained", 1), ("0.2e6/undrained", 3)):
-            file[f"{name}/inputs"] = np.cumsum(rng.uniform(0, 0.01, (20, 9, n_inputs)), axis=1)
+            file[f"{name}/inputs"] = np.cumsum(rng.uniform(0, 0.01, (20, n_steps, n_inputs)), axis=1)
             file[f"{name}/contact_params"] = rng.uniform(0.1, 0.9, (20, 5))
-            file[f"{name}/outputs"] = rng.uniform(0.5, 1.5, (20, 9, 7))
+            file[f"{name}/outputs"] = rng.uniform(0.5, 1.5, (20, n_steps, 7))
         file.attrs.update(AXIAL)
         file.attrs["outputs"] = ["e", "p", "q", "f0", "a_c", "a_n", "a_t"]
         file.attrs["contact_params"] = ["E", "v", "kr", "eta", "mu"]
