@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
@@ -17,7 +16,9 @@ from typing import Any
 _VARIABLE = "HDF5_PLUGIN_PATH"
 
 
-class _TensorflowFinder(MetaPathFinder):
+# No subclass of importlib.abc.MetaPathFinder: with it come tempfile and random, before the current folder, where a user
+# may have a random.py, is off the path.
+class _TensorflowFinder:
     """Finder of TensorFlow alone: h5py starts HDF5 before it, and the variable is afterwards what it was."""
 
     def find_spec(

@@ -25,7 +25,9 @@ _PROGRAM = (
 
 def module_command(module: str) -> list[str]:
     """Return the command that runs a module with this Python; what is appended are its arguments."""
-    return [sys.executable, "-c", _PROGRAM, "-m", module]
+    # With -P, processes that multiprocessing starts there leave the folder out, too.
+    safe_path = ["-P"] if hasattr(sys.flags, "safe_path") else []
+    return [sys.executable, *safe_path, "-c", _PROGRAM, "-m", module]
 
 
 def without_current_folder(python: str) -> str:

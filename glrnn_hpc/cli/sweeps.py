@@ -27,6 +27,11 @@ Memory = Annotated[
 ]
 
 
+MovedData = Annotated[
+    Path | None, typer.Option("--raw-data", metavar="PATH", help="Where the data are now, if they have moved.")
+]
+
+
 @app.command()
 def sweep(
     sweep_file: Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="W&B sweep configuration.")],
@@ -110,6 +115,7 @@ def resume(
     ranks_per_worker: Annotated[int | None, typer.Option(min=1, help="MPI ranks of each new worker.")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="A larger number of trials than before.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
+    raw_data: MovedData = None,
     cluster: Annotated[
         str | None, typer.Option(help="local, slurm, debug or module:Class; default: as at the start.")
     ] = None,
@@ -132,6 +138,7 @@ def resume(
             ranks_per_worker=ranks_per_worker,
             n_trials=trials,
             retry_failed=retry_failed,
+            raw_data=raw_data,
             cluster=cluster,
             profile=site,
             keep_going=keep_going,
@@ -187,13 +194,14 @@ def collect(
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where the best model goes; default, with one DIR: DIR/best.")
     ] = None,
+    raw_data: MovedData = None,
     as_json: Json = False,
 ) -> None:
     """Rank the trials of one or several sweeps, evaluate the best ones again from their files, export the best one."""
     import_keras()
     from glrnn_hpc.collector.collect import collect as collect_best
 
-    summary = collect_best(folders, top, out=out)
+    summary = collect_best(folders, top, out=out, raw_data=raw_data)
     tables.print_result(as_json, summary, tables.collect_output(summary))
     if summary["refused"] or summary["trials"]["failed"]:
         raise typer.Exit(LEFT_OUT)
@@ -203,12 +211,13 @@ def collect(
 def report(
     folder: SweepDir,
     top: Annotated[int, typer.Option(min=1, help="How many of the best trials the table shows.")] = 20,
+    raw_data: MovedData = None,
     as_json: Json = False,
 ) -> None:
     """Write DIR/report.html, a page of its own that needs no internet, and DIR/figures/*.png; trials may still run."""
     from glrnn_hpc.report.report import write_report
 
-    summary = write_report(folder, top)
+    summary = write_report(folder, top, raw_data)
     lines = [f"{name}: left out: {reason}" for name, reason in summary["left_out"].items()]
     tables.print_result(as_json, summary, [*lines, f"{len(summary['figures'])} figures -> {summary['report']}"])
     if summary["faulty"]:

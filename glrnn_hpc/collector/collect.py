@@ -14,6 +14,7 @@ from glrnn_hpc.collector.collection import Collection, ExportedTrial, RefusedTri
 from glrnn_hpc.collector.comparison import check_comparable
 from glrnn_hpc.collector.export import export_folder, export_trial
 from glrnn_hpc.collector.provenance import Checksums, provenance_of
+from glrnn_hpc.collector.sweep_data import read_data_from
 from glrnn_hpc.collector.verify import Disagreement, Verified, verify
 from glrnn_hpc.data.shared import DemData, read_data
 from glrnn_hpc.errors import ConfigError, GlrnnError, SweepError
@@ -81,7 +82,12 @@ class Verification:
 
 
 def collect(
-    roots: Path | Sequence[Path], top: int = 5, *, out: Path | None = None, source: DemData | None = None
+    roots: Path | Sequence[Path],
+    top: int = 5,
+    *,
+    out: Path | None = None,
+    raw_data: str | Path | None = None,
+    source: DemData | None = None,
 ) -> Collection:
     """Rank the finished trials of sweeps by their metric, verify the best ones, and export the very best.
 
@@ -94,6 +100,8 @@ def collect(
         How many trials are verified: the next one takes the place of one that is refused. At least one.
     out : Path, optional
         Where the export goes; by default `best/` in the folder of the sweep. With several sweeps it must be given.
+    raw_data : path, optional
+        Where the data of the sweeps are now, if they have moved; they must hold the same sequences.
     source : DemData, optional
         The data of the sweeps, where they are in memory already. Else they are read once.
 
@@ -105,13 +113,15 @@ def collect(
     ConfigError
         If `top` is below 1, `out` is needed and not given, or holds something else than an export.
     DataError
-        If the data of the sweeps cannot be read.
+        If the data of the sweeps cannot be read, or those at `raw_data` are others.
     """
     if top < 1:
         raise ConfigError(f"--top {top}: at least one trial must be verified.")
     folders = list({folder.resolve(): folder for folder in ([roots] if isinstance(roots, Path) else roots)}.values())
     target = export_folder(folders, out)
     studies = [SweepStudy(layout.SweepFolder(folder)) for folder in folders]
+    for study in studies if source is None else ():
+        read_data_from(study, raw_data)
     summaries = [summarize(folder) for folder in folders]
     checksums = Checksums()
     check_comparable(studies, checksums)

@@ -39,10 +39,14 @@ _FILTERS = {
 
 @dataclass
 class _Findings:
-    """Other files that values lie in, and what is wrong with the storage; `seen` holds what was looked at."""
+    """Other files that values lie in, what is wrong with the storage, and the missing filters with what needs them.
+
+    `seen` holds what was looked at.
+    """
 
     files: set[Path] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
+    filters: dict[str, list[str]] = field(default_factory=dict)
     seen: set[tuple[str, str]] = field(default_factory=set)
 
 
@@ -70,6 +74,11 @@ def check_storage(path: Path, datasets: Sequence[str]) -> frozenset[Path]:
     with open_file(path) as file:
         for name in datasets:
             _look_at(file[name], file.filename, found)
+    found.problems += [
+        f"{names[0]}{f' (and {len(names) - 1} more data sets)' if len(names) > 1 else ''} is compressed by the filter "
+        f"{name}, which this HDF5 lacks; {_filter_advice()}"
+        for name, names in found.filters.items()
+    ]
     if found.problems:
         more = len(found.problems) - _MOST_NAMED
         listed = "; ".join(found.problems[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
@@ -120,13 +129,16 @@ def _look_at(dataset: h5py.Dataset, main_file: str, found: _Findings) -> None:
     where = f"{file_name}: {name}" if is_other else name
     if not dataset.size:
         return
-    problems = [*_missing_filters(dataset), *_missing_values(dataset), *_missing_raw_files(dataset, found)]
+    for missing in _missing_filters(dataset):
+        found.filters.setdefault(missing, []).append(where)
+    problems = [*_missing_values(dataset), *_missing_raw_files(dataset, found)]
     found.problems += [f"{where} {problem}" for problem in problems]
     if dataset.is_virtual:
         _look_at_sources(dataset, where, main_file, found)
 
 
 def _missing_filters(dataset: h5py.Dataset) -> Iterator[str]:
+    """Name the filters that the values were written through and this HDF5 does not have."""
     if dataset.chunks is None or dataset.is_virtual:
         return
     properties = dataset.id.get_create_plist()
@@ -134,7 +146,7 @@ def _missing_filters(dataset: h5py.Dataset) -> Iterator[str]:
         code, _, _, stored = properties.get_filter(number)
         if not h5py.h5z.filter_avail(code):
             name = _FILTERS.get(code) or stored.decode(errors="replace").split(";")[0] or "of no name"
-            yield f"is compressed by the filter {name} (number {code}), which this HDF5 lacks; {_filter_advice()}"
+            yield f"{name} (number {code})"
 
 
 def _filter_advice() -> str:

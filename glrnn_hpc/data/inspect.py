@@ -105,14 +105,17 @@ def inspect(path: str | Path, experiment: Experiment = TRIAXIAL) -> FileDescript
         attributes = {key: list(texts_of(value)) for key, value in file.attrs.items()}
         for shape in schema.groups:
             shapes, ranges = {}, {}
+            empty = np.ones(shape.n_samples, bool)
             for dataset, columns in {**names, "inputs": schema.inputs_of(shape)}.items():
                 entry = file[shape.name][dataset]
                 if problem := type_problem(entry):
                     raise DataError(f"{path}: {shape.name}/{dataset} {problem}.")
                 values = entry[...].astype("float64")
                 shapes[dataset] = list(values.shape)
+                empty &= (values == 0).all(axis=tuple(range(1, values.ndim)))
                 ranges[dataset] = _ranges(values, columns)
                 problems += _wrong_values(shape.name, values, columns, stresses)
+            problems += _empty_sequences(shape.name, empty)
             problems += _wrong_names(shape, experiment)
             groups.append(GroupDescription(shape.name, shape.n_samples, shape.n_steps, shapes, ranges))
     for name in names:
@@ -165,6 +168,15 @@ def _wrong_values(group: str, values: NDArray[Any], columns: tuple[str, ...], st
         if name in stresses and finite.size and np.abs(finite).max() > _LIKELY_PA:
             problems.append(f"{group}: {name} reaches {np.abs(finite).max():.3g}, which looks like Pa; MPa is expected")
     return problems
+
+
+def _empty_sequences(group: str, empty: NDArray[np.bool_]) -> list[str]:
+    if not empty.any():
+        return []
+    return [
+        f"{group}: {empty.sum()} of {empty.size} sequences are zero in all parameters, inputs and outputs: were they "
+        "never written?"
+    ]
 
 
 def _wrong_names(shape: GroupShape, experiment: Experiment) -> list[str]:

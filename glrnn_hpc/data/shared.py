@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from glrnn_hpc.data.ranks import Ranks, slab
 from glrnn_hpc.errors import DataError
 from glrnn_hpc.experiments.base import Experiment
 from glrnn_hpc.experiments.triaxial import TRIAXIAL
+
+logger = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 
@@ -90,6 +93,14 @@ class StackedGroups:
     outputs: Array
     input_moments: SequenceMoments
     output_moments: SequenceMoments
+
+    def is_empty(self, rows: slice) -> NDArray[np.bool_]:
+        """Return which sequences are zero in all parameters, inputs and outputs."""
+        parts = [self.params[rows]]
+        for moments in (self.input_moments, self.output_moments):
+            parts += [moments.mean[rows], moments.m2[rows]]
+        found: NDArray[np.bool_] = np.all([(part == 0).all(axis=1) for part in parts], axis=0)
+        return found
 
 
 @dataclass(frozen=True)
@@ -186,6 +197,8 @@ def read_data(
         file.close()
     node.agreed(lambda: _check_unchanged(files_before))
     node.sync()
+    if node.rank == 0:
+        _warn_of_empty_sequences(schema, locations)
     return DemData(schema, {shape.name: locations[shape.name] for shape in chosen})
 
 
@@ -318,6 +331,20 @@ def _check_finite(schema: Schema, name: str, values: Array, start: int) -> None:
         f"{schema.path}: {group}/{kind} holds NaN or infinite values, or such beyond the limits of float32, the first "
         f"one in {getattr(schema, kind)[bad[-1]]} of sample {start + bad[0]}; `glrnn inspect` lists them all."
     )
+
+
+def _warn_of_empty_sequences(schema: Schema, locations: Mapping[str, tuple[StackedGroups, slice]]) -> None:
+    """Tell of sequences that are zero throughout: a parallel writer that was killed leaves them, with their storage."""
+    for name, (stack, rows) in locations.items():
+        n_empty = int(stack.is_empty(rows).sum())
+        if n_empty:
+            logger.warning(
+                "%s: %s: %d of %d sequences are zero in all parameters, inputs and outputs: were they never written?",
+                schema.path,
+                name,
+                n_empty,
+                rows.stop - rows.start,
+            )
 
 
 def _sealed(array: Array) -> Array:

@@ -6,11 +6,10 @@ import dataclasses
 import logging
 from pathlib import Path
 
+from glrnn_hpc.collector.sweep_data import check_same_data, with_moved_data
 from glrnn_hpc.config import load_yaml
 from glrnn_hpc.errors import ConfigError
-from glrnn_hpc.keras_import import import_keras
 from glrnn_hpc.launch.data_checks import with_absolute_data
-from glrnn_hpc.records.train_stats import read_train_stats
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.spec_changes import DATA_PATH, SpecChange, allowed_changes
 from glrnn_hpc.search.sweep import load_sweep, preprocessor_of, trial_config
@@ -19,7 +18,9 @@ from glrnn_hpc.study.study import SweepStudy
 logger = logging.getLogger(__name__)
 
 
-def edited_sweep(study: SweepStudy, directory: str | None) -> tuple[SweepSpec, list[SpecChange]]:
+def edited_sweep(
+    study: SweepStudy, directory: str | None, raw_data: str | Path | None = None
+) -> tuple[SweepSpec, list[SpecChange]]:
     """Return a sweep as its file says now, and in what it differs from the sweep that was made.
 
     Parameters
@@ -28,6 +29,8 @@ def edited_sweep(study: SweepStudy, directory: str | None) -> tuple[SweepSpec, l
         Of the sweep.
     directory : str or None
         Folder of the user's own code.
+    raw_data : path, optional
+        Where the data are now, if it is not where the file says.
 
     Raises
     ------
@@ -37,14 +40,15 @@ def edited_sweep(study: SweepStudy, directory: str | None) -> tuple[SweepSpec, l
         If the data have another path and are not those of the trials.
     """
     file = study.folder.sweep
-    spec = with_absolute_data(load_sweep(file, directory=directory or str(Path.cwd())))
+    spec = load_sweep(file, directory=directory or str(Path.cwd()))
+    spec = with_absolute_data(spec if raw_data is None else with_moved_data(spec, raw_data))
     if not study.holds_sweep:
         _check_trials_agree(study)
     changes = allowed_changes(study.made, spec, file)
     for change in changes:
         logger.info("%s: %s", file, change)
     if any(change.path == DATA_PATH for change in changes) and preprocessor_of(spec) is None:
-        _check_same_data(study, spec)
+        check_same_data(study, spec)
     # In the order of the sweep that was made: the points of a grid and of a random search depend on it.
     now = {parameter.name: parameter for parameter in spec.parameters}
     parameters = tuple(now[parameter.name] for parameter in study.made.parameters)
@@ -70,21 +74,3 @@ def _check_trials_agree(study: SweepStudy) -> None:
                 f"{study.folder.sweep}: is not the sweep that trial {slot.number} is of: {'; '.join(differences)}. "
                 "Put these values back, or make a new sweep with another --out."
             )
-
-
-def _check_same_data(study: SweepStudy, spec: SweepSpec) -> None:
-    """Check that the data are those of a trial that has read them; any will do, if none has yet."""
-    for slot in study.slots():
-        path = study.folder.trial(slot.number).train_stats
-        if not slot.params or not path.exists():
-            continue
-        stats = read_train_stats(path)
-        if "fingerprint" in stats:
-            # They bring TensorFlow, which no other resume needs.
-            import_keras()
-            from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
-            from glrnn_hpc.preprocessor.from_file import preprocessor_of_file
-
-            preprocessor = preprocessor_of_file(trial_config(spec, slot.params).as_dict())
-            check_fingerprint(spec.data_file, preprocessor.fingerprint(), stats["fingerprint"])
-            return

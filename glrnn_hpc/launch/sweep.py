@@ -6,7 +6,8 @@ import dataclasses
 from pathlib import Path
 
 from glrnn_hpc import layout
-from glrnn_hpc.config import log_defaults
+from glrnn_hpc.collector.sweep_data import check_data_is_there
+from glrnn_hpc.config import dump_yaml, log_defaults
 from glrnn_hpc.errors import ConfigError, LaunchError, SweepError
 from glrnn_hpc.launch.data_checks import check_data, with_absolute_data
 from glrnn_hpc.launch.edits import edited_sweep
@@ -139,6 +140,7 @@ def resume_sweep(
     ranks_per_worker: int | None = None,
     n_trials: int | None = None,
     retry_failed: bool = False,
+    raw_data: str | Path | None = None,
     cluster: str | None = None,
     profile: Profile | None = None,
     keep_going: bool | None = None,
@@ -158,6 +160,8 @@ def resume_sweep(
         A larger number of trials than before.
     retry_failed : bool
         Whether failed trials get another try with the same point.
+    raw_data : path, optional
+        Where the data are now, if they have moved; it is written into `sweep.yaml`, if they are the same.
     cluster, profile : optional
         Where the new workers run; by default as before.
     keep_going : bool, optional
@@ -175,7 +179,7 @@ def resume_sweep(
         If `n_trials` is smaller than before, or larger than the grid; if there is no such launcher, or it takes no
         profile; if `sweep.yaml` was changed in more than a sweep can take over, see `launch.edits`.
     DataError
-        If the data have another path in `sweep.yaml` than at the start and are others.
+        If the data are not there, or have another path than at the start and are others.
     LaunchError
         If the workers cannot be started here.
     """
@@ -184,7 +188,7 @@ def resume_sweep(
     folder = layout.SweepFolder(Path(out).resolve())
     study = SweepStudy(folder)
     before = read_sweep_state(folder)
-    spec, edits = edited_sweep(study, before.launch.directory)
+    spec, edits = edited_sweep(study, before.launch.directory, raw_data)
     is_run_cap_new = n_trials is None and any(edit.path == "run_cap" and edit.now is not None for edit in edits)
     if is_run_cap_new:
         n_slots = _more_trials(spec, before.n_trials, spec.n_trials(), f"run_cap: {spec.run_cap}")
@@ -202,7 +206,12 @@ def resume_sweep(
     )
     if plan.workers:
         launcher_for(folder, plan).check()
+    has_waiting = n_slots > before.n_trials or retry_failed or not study.is_finished()
+    if plan.workers and has_waiting and raw_data is None:
+        check_data_is_there(study)
     study.take_over(spec)
+    if raw_data is not None:
+        layout.write_text(folder.sweep, dump_yaml(spec.as_dict()))
     study.add_slots(n_slots)
     if retry_failed:
         study.retry_failed()

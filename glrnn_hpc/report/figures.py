@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from glrnn_hpc.collector.sweep_data import check_data_is_there
 from glrnn_hpc.errors import GlrnnError
 from glrnn_hpc.report import search_figures
 from glrnn_hpc.report.parallel_coordinates import draw_parallel_coordinates
@@ -67,6 +68,7 @@ class BestPredictions:
             )
         if not any(slot.state == "finished" for slot in self._study.slots()):
             raise FigureNotApplicable("no trial has finished yet")
+        check_data_is_there(self._study)
         best = best_trial(self._study.folder.root)
         # Only now: importing TensorFlow takes seconds, and a report without predictions needs none of it.
         from glrnn_hpc.file_prediction import predict_file

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from glrnn_hpc import layout
+from glrnn_hpc.collector.sweep_data import read_data_from
 from glrnn_hpc.errors import GlrnnError, SweepError
 from glrnn_hpc.records.sweep_summary import BestValue, SweepSummary
 from glrnn_hpc.report import html, plot_style, sections
@@ -53,7 +54,7 @@ class Report(TypedDict):
     best: BestValue | None
 
 
-def write_report(root: Path, top: int = 20) -> Report:
+def write_report(root: Path, top: int = 20, raw_data: str | Path | None = None) -> Report:
     """Write `report.html` and `figures/*.png` into the folder of a sweep, which may still be running.
 
     Parameters
@@ -62,14 +63,20 @@ def write_report(root: Path, top: int = 20) -> Report:
         Folder of the sweep.
     top : int
         How many of the best trials the table shows.
+    raw_data : path, optional
+        Where the data of the sweep are now, if they have moved; they must hold the same sequences.
 
     Raises
     ------
+    ConfigError, DataError
+        If `raw_data` is given and the sweep reads no file, or it holds other sequences.
     SweepError
         If `root` is not the folder of a sweep, or the report cannot be written there.
     """
     summary = summarize(root)
     study = SweepStudy(layout.SweepFolder(root))
+    if raw_data is not None:
+        read_data_from(study, raw_data)
     try:
         return _write(study, summary, top)
     except OSError as error:

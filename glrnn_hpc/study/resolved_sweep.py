@@ -60,6 +60,11 @@ def with_data_of_file(spec: SweepSpec, folder: layout.SweepFolder) -> SweepSpec:
             path = entry.get("value") if isinstance(entry, Mapping) else entry
     if not isinstance(path, str) or "raw_data" not in spec.constants:
         return spec
+    return with_data_at(spec, path)
+
+
+def with_data_at(spec: SweepSpec, path: str) -> SweepSpec:
+    """Return a sweep with another path of its data."""
     moved = Parameter("raw_data", "constant", (path,))
     parameters_now = tuple(moved if each.name == "raw_data" else each for each in spec.parameters)
     return dataclasses.replace(spec, parameters=parameters_now)

@@ -12,13 +12,13 @@ import traceback
 from pathlib import Path
 
 from glrnn_hpc import layout, logs, processes
+from glrnn_hpc.collector.sweep_data import check_data_is_there
 from glrnn_hpc.data import ranks
 from glrnn_hpc.data.shared import DemData, read_data
 from glrnn_hpc.data.staging import staged
 from glrnn_hpc.errors import WRONG_INPUT, GlrnnError, LaunchError, StorageError
 from glrnn_hpc.records.ownership import Owner
 from glrnn_hpc.records.sweep_state import read_sweep_state
-from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.sweep import experiment_of, group_choices
 from glrnn_hpc.study import liveness
 from glrnn_hpc.study.study import SweepStudy
@@ -151,7 +151,7 @@ def _work(
     if group.rank == 0:
         tracker.prepare()
     timeline.begin("read")
-    data = world.agreed(lambda: _read(study.spec, node, launch.profile.get("scratch")))
+    data = world.agreed(lambda: _read(study, node, launch.profile.get("scratch")))
     if world.rank == 0:
         folder.ready.touch()
     # On one rank: thousands would read the commit from the file system of the working copy.
@@ -196,10 +196,12 @@ def _register(world: ranks.Ranks, sweep: layout.SweepFolder, folder: layout.Work
     world.barrier()
 
 
-def _read(spec: SweepSpec, node: ranks.Ranks, scratch: str | None) -> DemData | None:
+def _read(study: SweepStudy, node: ranks.Ranks, scratch: str | None) -> DemData | None:
     """Read every group that a trial of the sweep can select; None if it has a preprocessor with data of its own."""
+    spec = study.spec
     if "raw_data" not in spec.constants:
         return None
+    node.agreed(lambda: check_data_is_there(study))
     file = spec.data_file
     pressures, types = group_choices(spec)
     with staged(file, scratch, node) as copy:

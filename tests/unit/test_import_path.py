@@ -64,6 +64,18 @@ def test_so_is_the_command_of_a_shell_with_what_submitit_appends(folder: Path):
     assert said(["/bin/sh", "-c", command], folder, str(folder.parent / "installed")) == EXPECTED
 
 
+def test_a_process_that_multiprocessing_starts_leaves_the_folder_out_too(folder: Path):
+    (folder.parent / "installed" / "spawning.py").write_text(
+        "import multiprocessing\n"
+        "if __name__ == '__main__':\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
+        "        print(pool.map(abs, [-2]))\n"
+    )
+    for name in () if hasattr(sys.flags, "safe_path") else LIBRARIES:  # Python 3.10 cannot leave it out
+        (folder / f"{name}.py").unlink()
+    assert said(module_command("spawning"), folder, str(folder.parent / "installed")) == "[2]\n"
+
+
 def test_a_folder_that_pythonpath_names_stays_on_the_path(folder: Path):
     for name in LIBRARIES:
         (folder / f"{name}.py").unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -196,3 +197,14 @@ def test_a_source_that_changes_while_it_is_read_is_an_error(path: Path, monkeypa
     monkeypatch.setattr(shared, "read_slab", read_and_cut)
     with pytest.raises(DataError, match=r"a\.hdf5: was changed or removed while it was read"):
         read_data(path)
+
+
+def test_sequences_that_a_killed_writer_left_empty_are_told(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with h5py.File(path, "a") as file:
+        for values in file[GROUP].values():
+            values[2:] = 0
+    told = "2 of 4 sequences are zero in all parameters, inputs and outputs: were they never written?"
+    assert f"{GROUP}: {told}" in inspect(path).problems
+    with caplog.at_level(logging.WARNING):
+        read_data(path)
+    assert [record.getMessage() for record in caplog.records] == [f"{path}: {GROUP}: {told}"]

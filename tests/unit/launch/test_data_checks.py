@@ -85,3 +85,18 @@ def test_columns_of_text_are_refused_and_no_folder_is_made(name: str, tmp_path: 
     with pytest.raises(DataError, match="cannot be read as numbers"):
         run_sweep(load_sweep({"method": "grid", "parameters": keys}), tmp_path / "sweep", n_workers=0)
     assert not (tmp_path / "sweep").exists()
+
+
+def test_values_that_are_stored_nowhere_are_refused(tmp_path: Path):
+    path = write_steps(tmp_path / "steps.hdf5", groups=("0.2e6/drained", "0.5e6/drained"))
+    with h5py.File(path, "a") as file:
+        shape = file["0.5e6/drained/outputs"].shape
+        del file["0.5e6/drained/outputs"]
+        layout = h5py.VirtualLayout(shape, "f4")
+        layout[:] = h5py.VirtualSource("gone.hdf5", "outputs", shape)
+        file["0.5e6/drained"].create_virtual_dataset("outputs", layout)
+    with pytest.raises(
+        DataError, match=rf"0\.5e6/drained/outputs has a part of its values in {tmp_path}/gone\.hdf5, which"
+    ):
+        check(path)
+    check(path, pressure="0.2e6")
