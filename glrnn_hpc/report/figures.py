@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glrnn_hpc.collector.sweep_data import check_data_is_there
-from glrnn_hpc.errors import GlrnnError
+from glrnn_hpc.errors import DataError, GlrnnError
 from glrnn_hpc.report import search_figures
 from glrnn_hpc.report.parallel_coordinates import draw_parallel_coordinates
 from glrnn_hpc.report.plot_style import CaptionedFigure, FigureNotApplicable
@@ -68,14 +68,16 @@ class BestPredictions:
             )
         if not any(slot.state == "finished" for slot in self._study.slots()):
             raise FigureNotApplicable("no trial has finished yet")
-        check_data_is_there(self._study)
         best = best_trial(self._study.folder.root)
         # Only now: importing TensorFlow takes seconds, and a report without predictions needs none of it.
         from glrnn_hpc.file_prediction import predict_file
 
-        metrics: dict[str, dict[str, float]] = predict_file(best.folder.root, self._study.spec.data_file, self.file)[
-            "metrics"
-        ]
+        try:
+            answer = predict_file(best.folder.root, self._study.spec.data_file, self.file)
+        except DataError:
+            check_data_is_there(self._study)  # it says more of data that are gone
+            raise
+        metrics: dict[str, dict[str, float]] = answer["metrics"]
         return metrics
 
 

@@ -240,9 +240,9 @@ def test_disabled_means_no_run_at_all(tmp_path: Path, monkeypatch):
     assert not (tmp_path / "wandb").exists()
 
 
-def test_a_wrong_key_is_refused_before_a_run_is_opened(tiny, tmp_path: Path):
-    with pytest.raises(ConfigError, match="config.epoch: unknown key; did you mean epochs"):
-        train.train(PreprocessorTriaxialCompression(**tiny()), {"epoch": 3})
+def test_a_network_that_is_unknown_is_refused_before_a_run_is_opened(tiny, tmp_path: Path):
+    with pytest.raises(ConfigError, match="config.network: there is no network 'lsmt'; did you mean lstm"):
+        train.train(PreprocessorTriaxialCompression(**tiny()), {"network": "lsmt"})
     assert not (tmp_path / "wandb").exists()
 
 
