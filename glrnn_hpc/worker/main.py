@@ -182,7 +182,12 @@ def _work(
     timeline.write()
     # The heart beats on meanwhile: the others may still hold trials.
     world.barrier_idle(watchdog.progress)
-    return preemption.is_leaving_requested() or folder.full.exists()
+    # A node may see the mark of another one late.
+    is_full = any(world.allgather(folder.full.exists()))
+    if is_full and world.rank == 0:
+        with folder.memory_ends.open("a", encoding="utf-8") as ends:
+            ends.write(f"{os.environ.get('SLURM_RESTART_COUNT', 0)}\n")
+    return preemption.is_leaving_requested() or is_full
 
 
 def _register(world: ranks.Ranks, sweep: layout.SweepFolder, folder: layout.WorkerFolder) -> None:
