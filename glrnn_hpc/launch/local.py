@@ -21,6 +21,7 @@ from glrnn_hpc.records.sweep_state import LaunchPlan, read_sweep_state
 from glrnn_hpc.study import liveness
 from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.worker import devices
+from glrnn_hpc.worker.preemption import MORE_TO_DO
 
 logger = logging.getLogger(__name__)
 
@@ -209,8 +210,9 @@ class LocalLauncher(Launcher):
                 return True
         if not worker.folder.ended.exists():
             layout.write_json(worker.folder.ended, {"status": status, "time": time.time()})
-        # One that ended to give its memory back has done a trial at least since it began.
-        is_full = worker.folder.full.exists()
+        # One that ended to give its memory back has done a trial at least since it began; one that was killed for its
+        # memory while others were still training has died.
+        is_full = status == MORE_TO_DO and worker.folder.full.exists()
         if status in (0, WRONG_INPUT) or (worker.restarts == MAX_RESTARTS and not is_full):
             return False
         if read_sweep_state(self.folder).state != "running" or study.is_finished():

@@ -150,6 +150,11 @@ class WorkerFolder:
         return self.root / "full"
 
     @property
+    def memory_ends(self) -> Path:
+        """A line for each end because of its memory, the number of that start: restarts after these do not count."""
+        return self.root / "memory_ends"
+
+    @property
     def utilisation(self) -> Path:
         return self.root / "utilisation.jsonl"
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras import ops
 
 #: Arguments of Adam that are variables here, beside the learning rate, which is one in Keras.
 _NUMBERS = ("beta_1", "beta_2", "epsilon")
@@ -64,37 +65,37 @@ class VariableArguments:
     def _update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Do one step of Adam in Keras' order of operations (https://doi.org/10.48550/arXiv.1412.6980)."""
         optimizer, dtype = self._optimizer, variable.dtype
-        gradient = tf.cast(gradient, dtype)
-        step = tf.cast(optimizer.iterations + 1, dtype)
+        # Keras' operations, which take the sparse gradients of a user's embedding as its own Adam does.
+        gradient = ops.cast(gradient, dtype)
+        step = ops.cast(optimizer.iterations + 1, dtype)
         index = optimizer._get_variable_index(variable)
         mean, square = optimizer._momentums[index], optimizer._velocities[index]
-        bias_1 = 1 - tf.pow(self._value("beta_1", dtype), step)
-        bias_2 = 1 - tf.pow(self._value("beta_2", dtype), step)
-        rate = tf.cast(learning_rate, dtype) * tf.sqrt(bias_2) / bias_1
-        optimizer.assign_add(mean, (gradient - mean.value) * self._value("rest_1", dtype))
-        optimizer.assign_add(square, (tf.square(gradient) - square.value) * self._value("rest_2", dtype))
+        bias_1 = 1 - ops.power(self._value("beta_1", dtype), step)
+        bias_2 = 1 - ops.power(self._value("beta_2", dtype), step)
+        rate = ops.cast(learning_rate, dtype) * ops.sqrt(bias_2) / bias_1
+        optimizer.assign_add(mean, ops.subtract(gradient, mean) * self._value("rest_1", dtype))
+        optimizer.assign_add(square, ops.subtract(ops.square(gradient), square) * self._value("rest_2", dtype))
         if optimizer.amsgrad:
             largest = optimizer._velocity_hats[index]
-            optimizer.assign(largest, tf.maximum(largest.value, square.value))
+            optimizer.assign(largest, ops.maximum(largest, square))
             square = largest
-        change = mean.value * rate / (tf.sqrt(square.value) + self._value("epsilon", dtype))
+        change = ops.multiply(mean, rate) / (ops.sqrt(square) + self._value("epsilon", dtype))
         optimizer.assign_sub(variable, change)
 
     def _clip_gradients(self, gradients: list[Any]) -> list[Any]:
         optimizer = self._optimizer
-        dtype = gradients[0].dtype
+        # Networks of a user's own may have weights of several types.
         if optimizer.clipnorm:
-            norm = self._value("clipnorm", dtype)
-            return [tf.clip_by_norm(gradient, norm) for gradient in gradients]
+            return [tf.clip_by_norm(each, self._value("clipnorm", each.dtype)) for each in gradients]
         if optimizer.global_clipnorm:
-            largest = self._value("global_clipnorm", dtype)
-            norm = tf.sqrt(tf.reduce_sum(tf.stack([tf.reduce_sum(tf.square(gradient)) for gradient in gradients])))
+            norm = ops.sqrt(ops.sum(ops.stack([ops.sum(ops.square(each)) for each in gradients])))
+            largest = self._value("global_clipnorm", norm.dtype)
             # The difference lets a norm that is not finite make all gradients NaN.
-            factor = largest * tf.minimum(1.0 / norm, 1.0 / largest) + (norm - norm)
-            return [gradient * factor for gradient in gradients]
+            factor = largest * ops.minimum(1.0 / norm, 1.0 / largest) + (norm - norm)
+            return [each * factor for each in gradients]
         if optimizer.clipvalue:
-            value = self._value("clipvalue", dtype)
-            return [tf.clip_by_value(gradient, -value, value) for gradient in gradients]
+            values = [self._value("clipvalue", each.dtype) for each in gradients]
+            return [ops.clip(each, -value, value) for each, value in zip(gradients, values, strict=True)]
         return gradients
 
     def _apply_weight_decay(self, variables: list[Any]) -> None:

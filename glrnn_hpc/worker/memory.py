@@ -70,11 +70,18 @@ class MemoryWatch:
             )
             self._limit = None
 
-    def is_ending_requested(self) -> bool:
-        """Whether the worker is to end between two trials, because the ranks of a node are near its limit."""
+    def is_ending_requested(self, has_trained: bool) -> bool:
+        """Whether the worker is to end between two trials, because the ranks of a node are near its limit.
+
+        Parameters
+        ----------
+        has_trained : bool
+            Whether this rank has ended a trial since it began; one that has not does not ask the others to end, so that
+            no worker is started again and again without doing a trial.
+        """
         if self._mark.exists():
             return True
-        if self._limit is None:
+        if self._limit is None or not has_trained:
             return False
         used = processes.memory_of(self._pids)
         if used <= NEAR * self._limit:

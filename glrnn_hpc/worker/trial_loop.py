@@ -96,7 +96,7 @@ def work_on_trials(
     begin: Callable[[str], None] = lambda _: None,
     is_leaving_requested: Callable[[], bool] = lambda: False,
     on_trial_end: OnTrialEnd = lambda claim, ending: None,
-    is_ending_requested: Callable[[], bool] = lambda: False,
+    is_ending_requested: Callable[[bool], bool] = lambda has_trained: False,
 ) -> None:
     """Train one trial after the other until every slot is final or the sweep is ended.
 
@@ -123,7 +123,7 @@ def work_on_trials(
     on_trial_end : callable
         Called after each trial; raises nothing.
     is_ending_requested : callable
-        Whether the worker is to end between two trials; called before each.
+        Whether the worker is to end between two trials; called before each with whether this rank has trained one.
 
     Raises
     ------
@@ -141,9 +141,10 @@ def work_on_trials(
         last_search = time.monotonic()
         return study.adopt(owner, observer.is_dead)
 
+    has_trained = False
     begin("gap")
     while not is_leaving_requested() and _is_running(study, owner):
-        if is_ending_requested() and not study.is_finished():
+        if is_ending_requested(has_trained) and not study.is_finished():
             break
         watchdog.progress()
         claim = study.adopt_released(owner)
@@ -155,6 +156,7 @@ def work_on_trials(
             run(
                 study, claim, train, Guard(study, claim, timing.heartbeat, watchdog, is_leaving_requested), on_trial_end
             )
+            has_trained = True
         elif study.is_finished():
             study.end_if_finished()
             clean_up(study.folder)

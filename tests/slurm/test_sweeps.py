@@ -150,3 +150,14 @@ def test_a_machine_without_slurm_is_one_message(site: Site, monkeypatch):
     monkeypatch.undo()
     assert "--cluster slurm needs sbatch, which is not on this machine" in said
     assert not site.sweep.root.exists()
+
+
+def test_restarts_of_ranks_that_were_near_their_memory_do_not_use_up_those_of_the_job(sleeping: Site):
+    site = sleeping
+    # Each trial leaves 300 MB in its rank; before the first one, it takes some 100.
+    site.variables |= {"SLEEPERS_EPOCH": "0.01", "SLEEPERS_BALLAST": "300"}
+    site.start(6, 3, 1, 1, "--memory", "600M", max_restarts=0)
+    site.assert_all_finished_once(6, 3)
+    (worker,) = site.sweep.all_workers()
+    assert len(worker.memory_ends.read_text().splitlines()) >= 2
+    assert max(trial.newest_generation() for trial, _ in site.generations()) == 1, "no trial was begun twice"

@@ -31,6 +31,7 @@ def test_a_worker_whose_ranks_are_near_their_memory_ends_between_trials_and_is_s
     assert len(full) >= 4, "more often than one that dies is started again"
     assert all(layout.read_json(worker.ended)["status"] == 75 for worker in full[:-1])
     assert layout.read_json(workers[-1].ended)["status"] == 0
+    assert [worker.memory_ends.exists() for worker in workers] == [worker.full.exists() for worker in workers]
 
 
 def test_a_memory_that_is_no_size_is_refused_before_anything_is_made(tmp_path: Path):

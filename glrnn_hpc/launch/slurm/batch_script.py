@@ -75,11 +75,11 @@ def teardown(max_restarts: int, folder: layout.SweepFolder) -> list[str]:
     Parameters
     ----------
     max_restarts : int
-        How often a job comes back.
+        How often a job comes back, beside the restarts of ranks that ended because of their memory.
     folder : SweepFolder
         The sweep.
     """
-    ready = folder.worker("job").ready.name
+    worker = folder.worker("job")
     state = shlex.quote(str(folder.state))
     return [
         "status=$?",
@@ -92,8 +92,12 @@ def teardown(max_restarts: int, folder: layout.SweepFolder) -> list[str]:
         "for pause in 1 5 20 60 120 0; do",
         '  state=$(squeue --noheader --jobs="$job" --format=%T 2>/dev/null) && break || sleep $pause',
         "done",
+        f'worker={shlex.quote(str(folder.workers))}/"$job"',
         f"limit={max_restarts}",
-        f'[ -e {shlex.quote(str(folder.workers))}/"$job"/{ready} ] || limit={min(max_restarts, _FALSE_STARTS)}',
+        f'[ -e "$worker"/{worker.ready.name} ] || limit={min(max_restarts, _FALSE_STARTS)}',
+        # Ranks that ended because of their memory had finished trials: a long sweep needs many such restarts.
+        f'ends="$worker"/{worker.memory_ends.name}',
+        '[ ! -e "$ends" ] || limit=$((limit + $(wc -l <"$ends")))',
         f'if [ $status -ne 0 ] && [ $status -ne {WRONG_INPUT} ] && [ "$state" = RUNNING ]; then',
         '  if [ "${SLURM_RESTART_COUNT:-0}" -lt $limit ]; then',
         '    echo "the ranks ended with status $status: job $job is put into the queue again" >&2',

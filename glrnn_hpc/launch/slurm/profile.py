@@ -87,7 +87,7 @@ class Profile(Keys):
     array_parallelism: Count = Field(1000, description="workers that run at the same time at most")
     signal_seconds: Count = Field(90, description="seconds before the time limit at which the ranks begin to leave")
     max_restarts: Annotated[int, BeforeValidator(not_a_bool), Field(ge=0)] = Field(
-        100, description="how often a job is put into the queue again"
+        100, description="how often a job is put into the queue again, ends because of the memory aside"
     )
     scratch: str | None = Field(
         None, description="folder on a node's own disk, such as $TMPDIR: the data are copied there to be read"

@@ -40,6 +40,31 @@ class Steps:
         return [variable.numpy() for variable in self._variables]
 
 
+@pytest.mark.parametrize("more", [{}, {"clipnorm": 0.1}, {"global_clipnorm": 0.1}, {"clipvalue": 0.001}], ids=str)
+def test_sparse_gradients_of_a_users_embedding_step_as_in_keras(more: dict[str, Any]):
+    rows, target = np.array([2, 0, 2, 2]), np.arange(12.0, dtype="float32").reshape(4, 3)
+
+    def trained(optimizer: keras.optimizers.Adam) -> Any:
+        table = keras.Variable(np.ones((5, 3)), dtype="float32")
+
+        @tf.function
+        def step() -> None:
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum((tf.gather(table.value, rows) - target) ** 2)
+            gradient = tape.gradient(loss, table.value)
+            assert isinstance(gradient, tf.IndexedSlices)
+            optimizer.apply([gradient], [table])
+
+        optimizer.build([table])
+        for _ in range(3):
+            step()
+        return table.numpy()
+
+    ours = keras.optimizers.Adam(**NUMBERS, **more)
+    VariableArguments(ours)
+    np.testing.assert_array_equal(trained(ours), trained(keras.optimizers.Adam(**NUMBERS, **more)))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     "more",

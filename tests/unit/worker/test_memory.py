@@ -68,12 +68,14 @@ def test_ranks_that_come_near_their_limit_tell_the_whole_worker_to_end(tmp_path:
     limit += limit // 5
     watch = MemoryWatch(limit, pids, tmp_path / "full")
     elsewhere = MemoryWatch(None, [], tmp_path / "full")
-    assert not watch.is_ending_requested()
-    assert not elsewhere.is_ending_requested()
+    assert not watch.is_ending_requested(True)
+    assert not elsewhere.is_ending_requested(True)
     ballast = b"x" * (limit // MB) * MB
-    assert watch.is_ending_requested()
+    assert not watch.is_ending_requested(False), "a worker that ends does a trial first"
+    assert not elsewhere.is_ending_requested(True)
+    assert watch.is_ending_requested(True)
     del ballast
-    assert elsewhere.is_ending_requested()
+    assert elsewhere.is_ending_requested(False)
 
 
 def test_a_limit_below_what_ranks_take_before_their_first_trial_is_said_and_not_watched(
@@ -81,4 +83,4 @@ def test_a_limit_below_what_ranks_take_before_their_first_trial_is_said_and_not_
 ):
     watch = MemoryWatch(MB, [os.getpid()], tmp_path / "full")
     assert "before their first trial, of 1 MB: their memory is not watched" in caplog.text
-    assert not watch.is_ending_requested()
+    assert not watch.is_ending_requested(True)

@@ -269,9 +269,22 @@ def test_a_rank_that_is_to_end_finishes_its_trial_and_claims_no_other(seen: stud
         return FINISHED
 
     arguments = (Timing(), train, liveness.Watchdog(60))
-    trial_loop.work_on_trials(seen, owner(), *arguments, is_ending_requested=ending.is_set)
+    trial_loop.work_on_trials(seen, owner(), *arguments, is_ending_requested=lambda _: ending.is_set())
     assert [slot.state for slot in seen.slots()] == ["finished", "waiting", "waiting", "waiting"]
     assert read_sweep_state(seen.folder).state == "running"
+
+
+def test_a_rank_says_with_each_question_whether_it_has_trained_a_trial(seen: study.SweepStudy):
+    asked = []
+
+    def is_ending_requested(has_trained: bool) -> bool:
+        asked.append(has_trained)
+        return has_trained
+
+    arguments = (Timing(), lambda claim, guard: FINISHED, liveness.Watchdog(60))
+    trial_loop.work_on_trials(seen, owner(), *arguments, is_ending_requested=is_ending_requested)
+    assert asked == [False, True]
+    assert [slot.state for slot in seen.slots()] == ["finished", "waiting", "waiting", "waiting"]
 
 
 def test_a_rank_that_is_to_end_when_every_trial_is_final_ends_the_sweep(seen: study.SweepStudy):
@@ -279,6 +292,5 @@ def test_a_rank_that_is_to_end_when_every_trial_is_final_ends_the_sweep(seen: st
         return FINISHED
 
     arguments = (Timing(), train, liveness.Watchdog(60))
-    is_last_done = seen.is_finished
-    trial_loop.work_on_trials(seen, owner(), *arguments, is_ending_requested=is_last_done)
+    trial_loop.work_on_trials(seen, owner(), *arguments, is_ending_requested=lambda _: seen.is_finished())
     assert read_sweep_state(seen.folder).state == "finished"

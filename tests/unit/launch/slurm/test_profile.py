@@ -206,6 +206,22 @@ def test_the_batch_script_requeues_its_own_job_unless_it_is_done_cancelled_or_wr
     assert ("put into the queue again" in done.stderr) == is_requeued
 
 
+@pytest.mark.parametrize(("ends", "is_requeued"), [(0, False), (1, False), (2, True)])
+def test_restarts_after_ends_because_of_the_memory_do_not_count(ends: int, is_requeued: bool, tmp_path: Path):
+    folder = layout.SweepFolder(tmp_path / "it's here")
+    worker = folder.worker("7")
+    worker.root.mkdir(parents=True)
+    worker.ready.touch()
+    worker.memory_ends.write_text("".join(f"{start}\n" for start in range(ends)))
+    for command in ("squeue", "scontrol"):
+        (tmp_path / command).write_text(f'#!/bin/sh\necho "$@" >>{tmp_path / "calls"}\necho RUNNING\n')
+        (tmp_path / command).chmod(0o755)
+    script = "\n".join(["(exit 75)", *batch_script.teardown(4, folder)])
+    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "5"}
+    subprocess.run(["bash", "-c", script], env=variables, check=False)
+    assert ("requeue 7" in (tmp_path / "calls").read_text()) == is_requeued
+
+
 def test_a_step_that_could_not_begin_is_no_end_of_the_ranks(tmp_path: Path):
     folder = layout.SweepFolder(tmp_path)
     layout.write_json(folder.state, {"state": "running"})
