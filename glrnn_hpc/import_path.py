@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import contextlib
+# Nothing that Python has not loaded at its start: it would come from the current folder.
 import os
-import shlex
 import sys
-from pathlib import Path
 
 #: Program that does what `python -m MODULE ARGUMENTS` does, without the current folder; for every version of Python, as
 #: the option -P came with 3.11. Until runpy is imported it uses nothing that Python has not loaded at its start.
@@ -32,14 +30,21 @@ def module_command(module: str) -> list[str]:
 
 def without_current_folder(python: str) -> str:
     """Return a shell's command of Python to which `-m MODULE ARGUMENTS` is appended."""
+    import shlex
+
     return f"{python} -u -c {shlex.quote(_PROGRAM)}"
 
 
 def leave_out_current_folder() -> None:
     """Take the current folder off this process's path, if `python -m` or an empty part of PYTHONPATH put it there."""
-    with contextlib.suppress(FileNotFoundError):  # the folder was removed
-        here = ("", str(Path.cwd()))
-        if not getattr(sys.flags, "safe_path", False) and sys.path[:1] and sys.path[0] in here:
+    try:
+        folder = os.getcwd()  # noqa: PTH109 - pathlib is one of the libraries whose place a file may take
+    except FileNotFoundError:  # it was removed
+        return
+    here, named = ("", folder), os.environ.get("PYTHONPATH", "-").split(os.pathsep)
+    if not getattr(sys.flags, "safe_path", False) and sys.path[:1] and sys.path[0] in here:
+        # One that PYTHONPATH names stays: what `python -m` put before it is a second one.
+        if folder not in named or sys.path.count(folder) > 1:
             del sys.path[0]
-        if {"", "."} & {*os.environ.get("PYTHONPATH", "-").split(os.pathsep)}:
-            sys.path[:] = [each for each in sys.path if each not in here]
+    if {"", "."} & {*named}:
+        sys.path[:] = [each for each in sys.path if each not in here]

@@ -10,7 +10,6 @@ import typer
 
 from glrnn_hpc import logs
 from glrnn_hpc.errors import WRONG_INPUT, GlrnnError
-from glrnn_hpc.import_path import leave_out_current_folder
 
 DONE, BUG, LEFT_OUT = 0, 1, 3
 
@@ -28,7 +27,6 @@ SweepDir = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the swe
 
 def main() -> None:
     """Run `glrnn`; an error that the user can correct is one message and exit status 2."""
-    leave_out_current_folder()
     logs.to_stderr()
     try:
         app()

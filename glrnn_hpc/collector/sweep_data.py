@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from glrnn_hpc.data.hdf5_access import check_file
-from glrnn_hpc.errors import ConfigError, DataError
+from glrnn_hpc.data.shared import DemData, read_data
+from glrnn_hpc.errors import ConfigError, DataError, GlrnnError, RecordError
 from glrnn_hpc.keras_import import import_keras
+from glrnn_hpc.records.json_types import Point
 from glrnn_hpc.records.train_stats import read_train_stats
 from glrnn_hpc.search.spec import SweepSpec
-from glrnn_hpc.search.sweep import trial_config
+from glrnn_hpc.search.sweep import (
+    GROUP_KEYS,
+    build_preprocessor,
+    experiment_of,
+    group_choices,
+    preprocessor_of,
+    trial_config,
+)
 from glrnn_hpc.study.resolved_sweep import with_data_at
 from glrnn_hpc.study.study import SweepStudy
 
@@ -69,8 +79,17 @@ def check_data_is_there(study: SweepStudy) -> None:
         ) from error
 
 
-def check_same_data(study: SweepStudy, spec: SweepSpec) -> None:
-    """Check that the data are those of a trial that has read them; any will do, if none has yet.
+def check_same_data(study: SweepStudy, spec: SweepSpec, source: DemData | None = None) -> None:
+    """Check that the data are those of the trials that have read them; any will do, if none has yet.
+
+    Parameters
+    ----------
+    study : SweepStudy
+        Of the sweep.
+    spec : SweepSpec
+        The sweep with the path of the data.
+    source : DemData, optional
+        The data in memory; they are read if there are none, and a trial to compare with.
 
     Raises
     ------
@@ -78,17 +97,54 @@ def check_same_data(study: SweepStudy, spec: SweepSpec) -> None:
         If they hold other sequences.
     """
     check_file(Path(spec.data_file))
+    seen = set()
     for slot in study.slots():
         path = study.folder.trial(slot.number).train_stats
-        if not slot.params or not path.exists():
+        # Trials that choose the same groups have the same fingerprint; sweeps have thousands of them.
+        chosen = json.dumps([slot.params.get(key) for key in GROUP_KEYS])
+        if not slot.params or chosen in seen or not path.exists():
             continue
-        stats = read_train_stats(path)
-        if "fingerprint" in stats:
-            # They bring TensorFlow, which no other resume needs.
-            import_keras()
-            from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
-            from glrnn_hpc.preprocessor.from_file import preprocessor_of_file
+        try:
+            recorded = read_train_stats(path).get("fingerprint")
+        except RecordError:  # damaged; `glrnn collect` names it
+            continue
+        if recorded is None:
+            continue
+        seen.add(chosen)
+        if source is None:
+            source = read_data(spec.data_file, *group_choices(spec), experiment=experiment_of(spec))
+        try:
+            _check_fingerprint(spec, slot.params, source, recorded)
+        except DataError as error:
+            raise DataError(
+                f"{error} Its path is written in {study.folder.sweep} (parameters.raw_data); put the data of trial "
+                f"{slot.number} back, or make a new sweep with another --out."
+            ) from error
 
-            preprocessor = preprocessor_of_file(trial_config(spec, slot.params).as_dict())
-            check_fingerprint(spec.data_file, preprocessor.fingerprint(), stats["fingerprint"])
-            return
+
+def _check_fingerprint(spec: SweepSpec, point: Point, source: DemData, recorded: str) -> None:
+    """Check that the data of a point have the recorded fingerprint.
+
+    Raises
+    ------
+    DataError
+        If not, or if the user's own preprocessor fails.
+    """
+    # They bring TensorFlow, which no other resume needs.
+    import_keras()
+    from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
+    from glrnn_hpc.preprocessor.from_file import FilePreprocessor, preprocessor_of_file
+
+    own = preprocessor_of(spec)
+    if own is None:
+        preprocessor = preprocessor_of_file(trial_config(spec, point).as_dict(), source)
+    elif not issubclass(own, FilePreprocessor):
+        return
+    else:
+        try:
+            preprocessor = build_preprocessor(spec, point, source)
+        except GlrnnError:
+            raise
+        except Exception as error:  # the user's own code can raise anything
+            raise DataError(f"the sweep's own preprocessor failed: {type(error).__name__}: {error}") from error
+    check_fingerprint(spec.data_file, preprocessor.fingerprint(), recorded)

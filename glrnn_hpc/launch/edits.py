@@ -12,7 +12,7 @@ from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.launch.data_checks import with_absolute_data
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.spec_changes import DATA_PATH, SpecChange, allowed_changes
-from glrnn_hpc.search.sweep import load_sweep, preprocessor_of, trial_config
+from glrnn_hpc.search.sweep import load_sweep, trial_config
 from glrnn_hpc.study.study import SweepStudy
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def edited_sweep(
     changes = allowed_changes(study.made, spec, file)
     for change in changes:
         logger.info("%s: %s", file, change)
-    if any(change.path == DATA_PATH for change in changes) and preprocessor_of(spec) is None:
+    if any(change.path == DATA_PATH for change in changes):
         check_same_data(study, spec)
     # In the order of the sweep that was made: the points of a grid and of a random search depend on it.
     now = {parameter.name: parameter for parameter in spec.parameters}

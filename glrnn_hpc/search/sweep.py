@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 #: The key that chooses a preprocessor of the user's own.
 PREPROCESSOR = "preprocessor"
 
+#: The keys that choose groups of the data.
+GROUP_KEYS = ("pressure", "experiment_type")
+
 
 def load_sweep(
     path_or_mapping: str | Path | Mapping[str, Any], *, sampler: str | None = None, directory: str | None = None
@@ -97,7 +100,7 @@ def trial_config(spec: SweepSpec, point: Mapping[str, Any]) -> config.RunConfig:
 def group_choices(spec: SweepSpec) -> tuple[Any, Any]:
     """Return the pressures and the experiment types that trials of the sweep can select: `All`, or lists."""
     values = {parameter.name: parameter.extremes() for parameter in spec.parameters}
-    pressures, types = (_union(values.get(key, ["All"])) for key in ("pressure", "experiment_type"))
+    pressures, types = (_union(values.get(key, ["All"])) for key in GROUP_KEYS)
     return pressures, types
 
 

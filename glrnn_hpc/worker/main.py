@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 
 from glrnn_hpc import layout, logs, processes
-from glrnn_hpc.collector.sweep_data import check_data_is_there
+from glrnn_hpc.collector.sweep_data import check_data_is_there, check_same_data
 from glrnn_hpc.data import ranks
 from glrnn_hpc.data.shared import DemData, read_data
 from glrnn_hpc.data.staging import staged
@@ -152,6 +152,8 @@ def _work(
         tracker.prepare()
     timeline.begin("read")
     data = world.agreed(lambda: _read(study, node, launch.profile.get("scratch")))
+    # Of a worker that is started again: the file, or its path in the sweep file, may be another one by now.
+    world.agreed(lambda: _check_same_data(study, world, data))
     if world.rank == 0:
         folder.ready.touch()
     # On one rank: thousands would read the commit from the file system of the working copy.
@@ -199,6 +201,12 @@ def _register(world: ranks.Ranks, sweep: layout.SweepFolder, folder: layout.Work
         liveness.register(folder, [process for process, _ in members], segments)
     # No rank may hold a lease before its worker can be looked up.
     world.barrier()
+
+
+def _check_same_data(study: SweepStudy, world: ranks.Ranks, data: DemData | None) -> None:
+    """Check on one rank that the data are those of the trials that are done."""
+    if data is not None and world.rank == 0:
+        check_same_data(study, study.spec, data)
 
 
 def _read(study: SweepStudy, node: ranks.Ranks, scratch: str | None) -> DemData | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from glrnn_hpc.collector.sweep_data import read_data_from
 from glrnn_hpc.errors import ConfigError, DataError
 from glrnn_hpc.launch import resume_sweep
 from glrnn_hpc.study.study import SweepStudy
+from glrnn_hpc.worker import main, preemption
 from tests.sweep.test_collect import spec_of, swept, write_data
 
 
@@ -73,3 +75,28 @@ def test_other_data_are_refused_wherever_they_lie(sweep: layout.SweepFolder, tmp
     study.spec = type(study.spec)(**{**vars(study.spec), "parameters": study.spec.parameters[1:]})
     with pytest.raises(ConfigError, match="the sweep has a preprocessor of its own, and names no file"):
         read_data_from(study, other)
+
+
+def test_a_worker_that_is_started_again_trains_on_no_other_data(sweep: layout.SweepFolder, tmp_path: Path) -> None:
+    new = tmp_path / "new/b.hdf5"
+    resume_sweep(sweep.root, n_trials=2, n_workers=0, raw_data=new)
+    other = write_data(tmp_path / "other.hdf5", seed=1)
+
+    def work() -> None:
+        with contextlib.closing(preemption.PreemptionNotice()) as notice:
+            main.run(sweep.root, preemption=notice)
+
+    content = config.load_yaml(sweep.sweep)
+    content["parameters"]["raw_data"] = {"value": str(other)}
+    sweep.sweep.write_text(config.dump_yaml(content))
+    with pytest.raises(DataError, match=r"other\.hdf5: holds other sequences .*written in .*the data of trial 0 back"):
+        work()
+    sweep.sweep.write_text(config.dump_yaml({**content, "parameters": {"raw_data": {"value": str(new)}}}))
+    same = new.rename(tmp_path / "same.hdf5")
+    other.rename(new)
+    with pytest.raises(DataError, match=r"b\.hdf5: holds other sequences"):
+        work()
+    assert [slot.state for slot in SweepStudy(sweep).slots()] == ["finished", "waiting"]
+    same.rename(new)
+    work()
+    assert [slot.state for slot in SweepStudy(sweep).slots()] == ["finished", "finished"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -95,3 +96,24 @@ def test_the_current_folder_is_taken_off_the_path_of_a_running_process(tmp_path:
     monkeypatch.setenv("PYTHONPATH", ":/library")
     leave_out_current_folder()
     assert sys.path == ["/bin", "/library"]
+
+
+def test_a_folder_that_pythonpath_names_stays_behind_the_one_of_python_m(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), str(tmp_path), "/library"])
+    leave_out_current_folder()
+    leave_out_current_folder()
+    assert sys.path == [str(tmp_path), "/library"]
+
+
+def test_the_command_runs_no_file_of_the_current_folder_whatever_pythonpath_is(folder: Path):
+    for path in folder.glob("*.py"):  # Python itself, and an editable installation, load some of these
+        path.unlink()
+    for name in ("inspect", "logging", "queue", "random", "shlex", "typer"):
+        (folder / f"{name}.py").write_text(f"raise SystemExit('{name} of the user was run')\n")
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    (entry,) = re.findall(r'^glrnn = "(\S+):main"$', project, flags=re.MULTILINE)
+    # As the script that pip writes does; its own folder is first on the path.
+    (folder.parent / "glrnn").write_text(f"import sys\nfrom {entry} import main\nsys.exit(main())\n")
+    assert "Usage" in said([sys.executable, str(folder.parent / "glrnn"), "--help"], folder, ":/nothing")

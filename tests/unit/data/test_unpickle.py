@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from glrnn_hpc.data import unpickle
 from glrnn_hpc.data.unpickle import load_npy
 from glrnn_hpc.errors import DataError
 
@@ -114,6 +115,8 @@ def test_all_that_only_holds_data_is_read(tmp_path: Path, value: Any, protocol: 
         np.array([b"a", b"bc"]),
         np.array([{"a": 1}, None], dtype=object),
         np.array([], dtype="float32"),
+        np.array(["2026-01-01T10"], dtype=">M8[6h]"),
+        np.array([5], dtype="m8"),
     ],
 )
 def test_arrays_of_any_kind_are_read(tmp_path: Path, value: Any, protocol: int) -> None:
@@ -171,6 +174,72 @@ def test_bytes_of_a_file_are_never_taken_for_objects(tmp_path: Path) -> None:
     pickled = _array_of_python_2("O8", 0, "|", "S'1234567812345678'\n")
     with pytest.raises(DataError, match="cannot be read"):
         load_npy(_object_npy(tmp_path / "evil.npy", f"{pickled}.".encode("ascii")))
+
+
+def test_no_state_of_a_type_ends_the_process(tmp_path: Path) -> None:
+    of_type = b"cnumpy\ndtype\n(S'O'\nI0\nI1\ntR(I3\n(I1\ntI255\nNI3\nI-1\nI-1\nI63\nS'M8'\ntb"
+    pickled = b"cnumpy.core.multiarray\n_reconstruct\n(tR(I1\n(I1\nt" + of_type + b"I00\nS'12345678'\ntb."
+    with pytest.raises(DataError, match="cannot be read"):
+        load_npy(_object_npy(tmp_path / "evil.npy", pickled, ()))
+
+
+def test_an_array_with_fewer_objects_than_places_is_refused(tmp_path: Path) -> None:
+    pickled = _array_of_python_2("O8", 63, "|", "(lp0\nI1\na")
+    with pytest.raises(DataError, match=r"holds 1 objects in an array of shape \(2,\)"):
+        load_npy(_object_npy(tmp_path / "evil.npy", f"{pickled}.".encode("ascii")))
+
+
+_OBJECTS_BY_FLAG = b"cnumpy\ndtype\n(S'O8'\nI0\nI1\ntR(I3\nS'|'\nNNNI-1\nI-1\nI0\ntb"
+
+
+@pytest.mark.parametrize(
+    ("made", "dtype"),
+    [
+        # Something else with the attributes of a type.
+        (
+            b"cnumpy.core.multiarray\n_reconstruct\n(tR",
+            b"ccollections\nCounter\n(tR(dS'kind'\nS'f'\nsS'str'\n" + _OBJECTS_BY_FLAG + b"sb",
+        ),
+        # An array that is there already.
+        (
+            b"cnumpy.core.numeric\n_frombuffer\n(S'12345678'\ncnumpy\ndtype\n(S'f8'\nI0\nI1\ntR(I1\ntS'C'\ntR",
+            _OBJECTS_BY_FLAG,
+        ),
+    ],
+    ids=["attributes", "second state"],
+)
+def test_no_detour_takes_bytes_for_objects(tmp_path: Path, made: bytes, dtype: bytes) -> None:
+    if b"_frombuffer" in made:  # its buffer is an object of bytes
+        made = made.replace(b"S'12345678'\n", b"c_codecs\nencode\n(S'12345678'\nS'latin1'\ntR")
+    pickled = made + b"(I1\n(I1\nt" + dtype + b"I00\nS'12345678'\ntb."
+    with pytest.raises(DataError, match=r"gives a Counter as the type|not returning list"):
+        load_npy(_object_npy(tmp_path / "evil.npy", pickled, ()))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [f"{module}\n{name}" for module, names in unpickle._PLAIN.items() for name in names]
+    + [f"builtins\n{name}" for name in unpickle._FACTORIES]
+    + ["\n".join(names) for names in unpickle._FUNCTIONS],
+)
+def test_no_file_changes_what_all_files_are_read_with(tmp_path: Path, name: str) -> None:
+    pickled = f"c{name}\n(N(dS'most_common'\nS'changed'\nstb.".encode()
+    with pytest.raises(DataError, match=r"gives attributes to|cannot set 'most_common'|has no attribute"):
+        load_npy(_object_npy(tmp_path / "evil.npy", pickled, ()))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "builtins\nrange\n(I10000001\nt",
+        "builtins\nbytearray\n(I1000000000\nt",
+        "fractions\nFraction\n(S'1e999999999'\nt",
+    ],
+    ids=["range", "bytearray", "fraction"],
+)
+def test_a_few_bytes_do_not_fill_the_memory(tmp_path: Path, call: str) -> None:
+    with pytest.raises(DataError, match=r"range of 10000001|bytes-like object is required|invalid literal"):
+        load_npy(_object_npy(tmp_path / "evil.npy", f"c{call}R.".encode(), ()))
 
 
 def test_a_real_file_of_yade_is_two_dicts() -> None:

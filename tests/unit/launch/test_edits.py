@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 from typer.testing import CliRunner
 
@@ -185,3 +187,32 @@ def test_data_that_moved_are_taken_and_other_data_are_not(tmp_path: Path):
     edit(folder, parameters__raw_data={"value": str(other)})
     with pytest.raises(DataError, match="holds other sequences than the model was trained on"):
         resume_sweep(folder.root, n_workers=0)
+
+
+def test_data_that_moved_are_those_of_every_choice_of_groups_and_of_a_preprocessor_of_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from glrnn_hpc.preprocessor.from_file import preprocessor_of_file
+
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_moves.py").write_text(
+        "from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression\n\n\n"
+        "class Own(PreprocessorTriaxialCompression):\n    pass\n"
+    )
+    groups = ("0.2e6", "1.0e6")
+    data = write_steps(tmp_path / "a.hdf5", groups=tuple(f"{each}/drained" for each in groups))
+    other = Path(shutil.copy(data, tmp_path / "b.hdf5"))
+    with h5py.File(other, "r+") as file:
+        file["1.0e6/drained/contact_params"][0, 0] += 1
+    for name, preprocessor in (("shipped", {}), ("own", {"preprocessor": "my_moves:Own"})):
+        keys = {"raw_data": str(data), "window_size": 3, "pressure": {"values": list(groups)}, **preprocessor}
+        spec = load_sweep({"method": "grid", "parameters": keys})
+        folder = run_sweep(spec, tmp_path / name, n_workers=0, wandb="disabled")
+        for number, point in enumerate(finish(folder, 2)):
+            fingerprint = preprocessor_of_file({"raw_data": str(data), "window_size": 3, **point}).fingerprint()
+            stats = {"num_input_features": 1, "num_params": 1, "num_labels": 1, "fingerprint": fingerprint}
+            write_train_stats(folder.trial(number).train_stats, stats)
+        edit(folder, parameters__raw_data=str(other))
+        with pytest.raises(DataError, match=r"b\.hdf5: holds other sequences .* the data of trial 1 back"):
+            resume_sweep(folder.root, n_workers=0)
