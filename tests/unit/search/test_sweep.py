@@ -211,7 +211,8 @@ def test_a_preprocessor_of_the_users_own_may_have_no_keys(tmp_path: Path, monkey
     """GrainLearning's base class returns None."""
     (tmp_path / "my_keyless_data.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
-    spec = load_sweep(sweep(parameters={"preprocessor": "my_keyless_data:WithoutKeys", "lstm_units": {"values": [4, 8]}}))
+    keys = {"preprocessor": "my_keyless_data:WithoutKeys", "lstm_units": {"values": [4, 8]}}
+    spec = load_sweep(sweep(parameters=keys))
     assert type(build_preprocessor(spec, {"lstm_units": 4})).__name__ == "WithoutKeys"
 
 
