@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -41,13 +42,14 @@ _FILTERS = {
 class _Findings:
     """Other files that values lie in, what is wrong with the storage, and the missing filters with what needs them.
 
-    `seen` holds what was looked at.
+    `seen` holds the data sets that were looked at, `parents` those whose sources are looked at now.
     """
 
     files: set[Path] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
     filters: dict[str, list[str]] = field(default_factory=dict)
     seen: set[tuple[str, str]] = field(default_factory=set)
+    parents: list[tuple[str, str]] = field(default_factory=list)
 
 
 def check_storage(path: Path, datasets: Sequence[str]) -> frozenset[Path]:
@@ -120,13 +122,16 @@ def missing_target(group: h5py.Group, name: str) -> str | None:
 
 def _look_at(dataset: h5py.Dataset, main_file: str, found: _Findings) -> None:
     file_name, name = dataset.file.filename, dataset.name.strip("/")
-    if (file_name, name) in found.seen:
-        return
-    found.seen.add((file_name, name))
     is_other = file_name != main_file
+    where = f"{file_name}: {name}" if is_other else name
+    identity = (os.path.realpath(file_name), name)
+    if identity in found.parents:  # HDF5 would follow its sources until the process dies
+        found.problems.append(f"{where} is a source of its own values; write the values into one file")
+    if identity in found.seen:
+        return
+    found.seen.add(identity)
     if is_other:
         found.files.add(Path(file_name).absolute())
-    where = f"{file_name}: {name}" if is_other else name
     if not dataset.size:
         return
     for missing in _missing_filters(dataset):
@@ -134,7 +139,9 @@ def _look_at(dataset: h5py.Dataset, main_file: str, found: _Findings) -> None:
     problems = [*_missing_values(dataset), *_missing_raw_files(dataset, found)]
     found.problems += [f"{where} {problem}" for problem in problems]
     if dataset.is_virtual:
+        found.parents.append(identity)
         _look_at_sources(dataset, where, main_file, found)
+        found.parents.pop()
 
 
 def _missing_filters(dataset: h5py.Dataset) -> Iterator[str]:
@@ -183,7 +190,7 @@ def _missing_raw_files(dataset: h5py.Dataset, found: _Findings) -> Iterator[str]
         origin = str(Path(dataset.file.filename).absolute().parent)
         path = Path(prefix.replace("${ORIGIN}", origin), name).absolute()
         n_bytes, needed = min(size, needed), needed - min(size, needed)
-        if not path.is_file():
+        if not _is_file(path):
             yield (
                 f"has its values in {path}, which is missing; HDF5 looks for it from the current folder: give its "
                 "folder as HDF5_EXTFILE_PREFIX, or write the values into the file"
@@ -193,59 +200,115 @@ def _missing_raw_files(dataset: h5py.Dataset, found: _Findings) -> Iterator[str]
         found.files.add(path)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Part of a virtual data set that one selection of a source serves.
+
+    `last` is the last place of the selection, None of an unlimited one; `is_whole` says that the source is all of it.
+    """
+
+    dataset: str
+    n_values: int
+    last: tuple[int, ...] | None
+    is_whole: bool
+
+
 def _look_at_sources(dataset: h5py.Dataset, where: str, main_file: str, found: _Findings) -> None:
     own = Path(dataset.file.filename)
-    n_mapped = 0
-    for source in dataset.virtual_sources():
-        n_values = _n_selected(source.vspace, dataset.size)
-        n_mapped += n_values
-        if "%" in source.file_name.replace("%%", "") or "%" in source.dset_name.replace("%%", ""):
+    sources = dataset.virtual_sources()
+    for source in sources:
+        if "%" in (source.file_name + source.dset_name).replace("%%", ""):
             found.problems.append(
                 f"{where} names its sources by the pattern {source.file_name}, whose gaps cannot be checked; name each"
             )
             return
-        path = own if source.file_name == "." else _resolved(source.file_name, own, "HDF5_VDS_PREFIX", dataset)
-        if not path.is_file():
+    n_covered = _n_covered(dataset, [source.vspace for source in sources])
+    if n_covered < dataset.size:
+        found.problems.append(
+            f"{where} has sources for {n_covered} of its {dataset.size} values: HDF5 would give the fill value "
+            f"{dataset.fillvalue}, or anything, for the others; write the file again"
+        )
+    parts: dict[str, list[_Part]] = {}
+    for source in sources:
+        parts.setdefault(_unescaped(source.file_name), []).append(_part(source, dataset.size))
+    # h5py looks at all selections that are alive whenever it closes a file.
+    del sources, source
+    for file_name, of_file in parts.items():
+        path = own if file_name == "." else _resolved(file_name, own, "HDF5_VDS_PREFIX", dataset)
+        if not _is_file(path):
             found.problems.append(
                 f"{where} has a part of its values in {path}, which is missing: HDF5 would give the fill value "
                 f"{dataset.fillvalue}; bring the file back, or write the values into one file"
             )
             continue
         with open_file(path) as file:
-            entry = file.get(source.dset_name)
-            if not isinstance(entry, h5py.Dataset):
-                found.problems.append(f"{where} has a part of its values in {path}, which has no {source.dset_name}")
-                continue
-            if not _is_inside(source.src_space, entry, n_values):
-                found.problems.append(
-                    f"{where} has a part of its values in {path}, whose {source.dset_name} has the shape "
-                    f"{entry.shape}: this part needs another one"
-                )
-            _look_at(entry, main_file, found)
-    if n_mapped < dataset.size:
-        found.problems.append(
-            f"{where} has sources for {n_mapped} of its {dataset.size} values: HDF5 would give the fill value "
-            f"{dataset.fillvalue} for the others; write the file again"
-        )
+            for part in of_file:
+                _look_at_part(file, part, f"{where} has a part of its values in {path}", main_file, found)
 
 
-def _n_selected(space: h5py.h5s.SpaceID, size: int) -> int:
-    """Return the number of values of a selection; an unlimited one follows its sources."""
-    is_hyperslab = space.get_select_type() == h5py.h5s.SEL_HYPERSLABS and space.is_regular_hyperslab()
-    if is_hyperslab and h5py.h5s.UNLIMITED in (n for part in space.get_regular_hyperslab()[2:] for n in part):
-        return size
-    return int(space.get_select_npoints())
+def _look_at_part(file: h5py.File, part: _Part, where: str, main_file: str, found: _Findings) -> None:
+    entry = file.get(part.dataset)
+    if not isinstance(entry, h5py.Dataset):
+        found.problems.append(f"{where}, which has no {part.dataset}")
+        return
+    if not _is_inside(part, entry):
+        found.problems.append(f"{where}, whose {part.dataset} has the shape {entry.shape}: this part needs another one")
+    _look_at(entry, main_file, found)
 
 
-def _is_inside(space: h5py.h5s.SpaceID, source: h5py.Dataset, n_values: int) -> bool:
-    """Whether a source has all values of a selection in it, of which `n_values` are needed."""
-    if space.get_select_type() == h5py.h5s.SEL_ALL:  # the whole source: its shape is not noted
-        return bool(source.size == n_values)
-    try:
-        _, last = space.get_select_bounds()
-    except RuntimeError:  # unlimited: it ends where the source does
+def _part(source: Any, size: int) -> _Part:
+    space = source.src_space
+    is_whole = space.get_select_type() == h5py.h5s.SEL_ALL
+    last = None if is_whole or _is_unlimited(space) else tuple(map(int, space.get_select_bounds()[1]))
+    n_values = size if _is_unlimited(source.vspace) else int(source.vspace.get_select_npoints())
+    return _Part(_unescaped(source.dset_name), n_values, last, is_whole)
+
+
+def _is_inside(part: _Part, source: h5py.Dataset) -> bool:
+    """Whether a source has all values that a part needs of it."""
+    if part.is_whole:  # the shape that was meant is not noted
+        return bool(source.size == part.n_values)
+    if part.last is None:
         return True
-    return len(last) == source.ndim and all(end < size for end, size in zip(last, source.shape, strict=True))
+    return len(part.last) == source.ndim and all(end < size for end, size in zip(part.last, source.shape, strict=True))
+
+
+def _n_covered(dataset: h5py.Dataset, spaces: Sequence[h5py.h5s.SpaceID]) -> int:
+    """Return how many values have a source; parts that overlap count once, unlimited ones follow their sources.
+
+    HDF5 counts them twice: where the number is right by that, it does not even fill what nothing serves.
+    """
+    covered = h5py.h5s.create_simple(dataset.shape)
+    covered.select_none()
+    for space in spaces:
+        if space.get_select_type() == h5py.h5s.SEL_ALL or _is_unlimited(space):
+            return int(dataset.size)
+        for start, stride, count, block in _hyperslabs(space):
+            covered.select_hyperslab(start, count, stride, block, op=h5py.h5s.SELECT_OR)
+    return int(covered.get_select_npoints())
+
+
+def _hyperslabs(space: h5py.h5s.SpaceID) -> Iterator[tuple[tuple[int, ...], ...]]:
+    """Yield start, stride, count and block of the hyperslabs that a selection is made of."""
+    ones = (1,) * space.get_simple_extent_ndims()
+    if space.get_select_type() == h5py.h5s.SEL_POINTS:
+        for point in space.get_select_elem_pointlist():
+            yield tuple(map(int, point)), ones, ones, ones
+    elif space.is_regular_hyperslab():
+        yield space.get_regular_hyperslab()
+    elif space.get_select_type() == h5py.h5s.SEL_HYPERSLABS:
+        for first, last in space.get_select_hyper_blocklist():
+            yield tuple(map(int, first)), ones, ones, tuple(map(int, last - first + 1))
+
+
+def _is_unlimited(space: h5py.h5s.SpaceID) -> bool:
+    is_hyperslab = space.get_select_type() == h5py.h5s.SEL_HYPERSLABS and space.is_regular_hyperslab()
+    return is_hyperslab and h5py.h5s.UNLIMITED in (n for part in space.get_regular_hyperslab()[2:] for n in part)
+
+
+def _unescaped(name: str) -> str:
+    """Return a name of a source as it is meant: a percent sign stands twice, as one begins a pattern."""
+    return name.replace("%%", "%")
 
 
 def _resolved(name: str, own: Path, variable: str, dataset: h5py.Dataset | None = None) -> Path:
@@ -266,4 +329,11 @@ def _resolved(name: str, own: Path, variable: str, dataset: h5py.Dataset | None 
     places += [Path(prefix.replace("${ORIGIN}", origin), short) for prefix in prefixes]
     places += [Path(origin, short), Path(short), own.resolve().parent / short]
     expected = given if given.is_absolute() else Path(origin, name)
-    return next((place for place in places if place.is_file()), expected)
+    return next((place for place in places if _is_file(place)), expected)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # too long a name, a folder that may not be entered
+        return False

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -102,6 +104,79 @@ def test_a_source_that_was_never_written_is_refused(path: Path) -> None:
 def test_values_without_a_source_are_refused(path: Path) -> None:
     _virtual(path, {"a.hdf5": (2, 2)})
     _refused(path, r"outputs has sources for 20 of its 40 values")
+
+
+def test_places_that_two_sources_serve_do_not_stand_for_others(path: Path) -> None:
+    _virtual(path, {"a.hdf5": (2, 2)})
+
+    def make(first: int, last: int) -> Callable[[h5py.Group, str], None]:
+        def make_one(group: h5py.Group, name: str) -> None:
+            layout = h5py.VirtualLayout((4, 5, 2), "f4")
+            for start in range(first, last):
+                layout[start : start + 2] = h5py.VirtualSource("a.hdf5", "part", (2, 5, 2))
+            group.create_virtual_dataset(name, layout)
+
+        return make_one
+
+    _replace(path, make(0, 2))
+    _refused(path, r"outputs has sources for 30 of its 40 values")
+    _replace(path, make(0, 3))
+    assert (read_data(path).groups[GROUP].outputs == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("targets", "sources"),
+    [
+        ([np.s_[:, :, 0], np.s_[:, :, 1]], [np.s_[:4, :, 1], np.s_[4:, :, 0]]),
+        ([np.s_[::2], np.s_[1::2]], [np.s_[::4], np.s_[1::4]]),
+        ([np.s_[[0, 1, 3]], np.s_[2:3]], [np.s_[[0, 1, 3]], np.s_[2:3]]),
+    ],
+    ids=["columns", "every other sample", "list of samples"],
+)
+def test_parts_of_any_form_are_taken_together(path: Path, targets: list[Any], sources: list[Any]) -> None:
+    with h5py.File(path.parent / "a.hdf5", "w") as file:
+        file["part"] = np.ones((8, 5, 2), "f4")
+    for n_parts in (2, 1):
+        layout = h5py.VirtualLayout((4, 5, 2), "f4")
+        source = h5py.VirtualSource("a.hdf5", "part", (8, 5, 2))
+        for target, selection in list(zip(targets, sources, strict=True))[:n_parts]:
+            layout[target] = source[selection]
+        _replace(path, lambda group, name, layout=layout: group.create_virtual_dataset(name, layout))  # type: ignore[misc]
+        if n_parts == 2:
+            assert (read_data(path).groups[GROUP].outputs == 1).all()
+    _refused(path, r"outputs has sources for \d+ of its 40 values")
+
+
+def test_a_percent_sign_in_the_name_of_a_source_is_no_pattern(path: Path) -> None:
+    folder = path.parent / "50%"
+    folder.mkdir()
+    _virtual(path, {"a.hdf5": (4, 4)})
+    (path.parent / "a.hdf5").rename(folder / "a.hdf5")
+    layout = h5py.VirtualLayout((4, 5, 2), "f4")
+    layout[:] = h5py.VirtualSource("50%%/a.hdf5", "part", (4, 5, 2))
+    _replace(path, lambda group, name: group.create_virtual_dataset(name, layout))
+    assert (read_data(path).groups[GROUP].outputs == 1).all()
+
+
+def test_a_data_set_that_is_its_own_source_is_refused(path: Path) -> None:
+    other = path.parent / "other.hdf5"
+    for source in (other, path):
+        layout = h5py.VirtualLayout((4, 5, 2), "f4")
+        layout[:] = h5py.VirtualSource(source.name, f"{GROUP}/outputs", (4, 5, 2))
+        _replace(path, lambda group, name, layout=layout: group.create_virtual_dataset(name, layout))  # type: ignore[misc]
+        if source == other:
+            shutil.copyfile(path, other)
+    _refused(path, r"outputs is a source of its own values")
+    layout = h5py.VirtualLayout((4, 5, 2), "f4")
+    layout[:] = h5py.VirtualSource("other.hdf5", f"{GROUP}/outputs", (4, 5, 2))
+    _replace(path, lambda group, name: group.create_virtual_dataset(name, layout))
+    _replace(other, lambda group, name: group.create_virtual_dataset(name, layout))
+    _refused(path, r"other\.hdf5: 0\.2e6/drained/outputs is a source of its own values")
+
+
+def test_a_source_with_an_impossible_name_is_missing(path: Path) -> None:
+    _virtual(path, {"a" * 300: (0, 4)})
+    _refused(path, r"/aaa+, which is missing")
 
 
 def test_a_pattern_of_sources_is_refused(path: Path) -> None:
