@@ -42,7 +42,7 @@ def full_config(preprocessor: Preprocessor, config: Mapping[str, Any] | None) ->
     given = keys_of_training(preprocessor, config)
     own_keys = set(preprocessor.get_default_config() or {})
     own = getattr(preprocessor, "config", None)
-    decided: dict[str, Any] = {"raw_data": type(preprocessor).__name__}
+    decided: dict[str, object] = {"raw_data": type(preprocessor).__name__}
     if isinstance(own, PreprocessingConfig):
         decided = own.as_dict()
         if _SCALED_HERE in given and _SCALED_HERE not in own.model_fields_set:
@@ -86,7 +86,7 @@ def _check_experiment(given: object, preprocessor: Preprocessor) -> None:
         )
 
 
-def keys_of_training(preprocessor: Preprocessor, config: Mapping[str, Any] | None) -> dict[str, Any]:
+def keys_of_training(preprocessor: Preprocessor, config: Mapping[str, Any] | None) -> dict[str, object]:
     """Warn of unknown keys; leave out those of the preprocessor alone, as one mapping often serves both."""
     # As a dict: to iterate over a wandb.config gives W&B's own part, too.
     given = without_always({key: value for key, value in dict(config or {}).items() if key != OUTPUT_DIR})
@@ -104,9 +104,9 @@ def known_keys(preprocessor: Preprocessor, given: Mapping[str, Any]) -> frozense
     return RUN_KEYS | of_network | set(preprocessor.get_default_config() or {})
 
 
-def flat_keys(config: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
+def flat_keys(config: Mapping[str, Any], known: frozenset[str]) -> dict[str, object]:
     """Put the keys of nested groups, as a W&B sweep may have them, among the others."""
-    leaves: dict[str, Any] = {}
+    leaves: dict[str, object] = {}
     for key, value in config.items():
         # A group may be called `network` or `experiment`, too.
         is_group = isinstance(value, Mapping) and (key not in known or key in REFERENCES)

@@ -55,7 +55,8 @@ def list_raw_files(folder: Path, *, in_subfolders: bool, includes: Callable[[str
     files: list[RawFile] = []
     left_out: dict[str, list[Path]] = {}
     seen: set[tuple[int, int]] = set()
-    for path in sorted(_walk(folder, 2 if in_subfolders else 0, set())):
+    entered = {identity for identity in [_identity(folder)] if identity}
+    for path in sorted(_walk(folder, 2 if in_subfolders else 0, entered)):
         parts = path.relative_to(folder).parts
         group = "/".join(parts[:2]) if in_subfolders and len(parts) >= 3 else None
         if path.suffix != _SUFFIX:
@@ -75,7 +76,8 @@ def list_raw_files(folder: Path, *, in_subfolders: bool, includes: Callable[[str
 def _walk(folder: Path, n_levels: int, seen: set[tuple[int, int]]) -> Iterator[Path]:
     """Yield the files below a folder that look like raw ones.
 
-    Each folder is entered once, whatever links lead to it; those of the first `n_levels`, which name groups, always.
+    Each folder is entered once, whatever links lead to it, and not at all if it is in `seen`; those of the first
+    `n_levels`, which name groups, always.
     """
     try:
         with os.scandir(folder) as listing:

@@ -312,6 +312,8 @@ def _write(
 
 
 def _check_target(found: RawFiles, target: Path) -> None:
+    if target.is_dir():
+        raise DataError(f"{target}: is a folder; name the file to write, such as {target / 'data.hdf5'}.")
     paths = [file.path for file in found.files] + [path for paths in found.left_out.values() for path in paths]
     if any(path.resolve() == target.resolve() for path in paths):
         raise DataError(f"{target}: is one of the raw files; choose another name for the result.")

@@ -21,7 +21,7 @@ from glrnn_hpc.sequences import Scaling
 Array = NDArray[Any]
 
 #: ``({'inputs': (n, T, x), 'params': (n, c)}, labels (n, T, y))``
-Arrays = tuple[dict[str, Any], Any]
+Arrays = tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]
 
 
 class GrainLearningNames:

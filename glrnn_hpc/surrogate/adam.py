@@ -108,9 +108,9 @@ class VariableArguments:
                 variable.assign_sub(variable * decay * rate)
 
 
-def traced_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def traced_arguments(arguments: Mapping[str, Any]) -> dict[str, object]:
     """Return what of the arguments of Adam decides the traced computation: all but the values of its variables."""
-    config: dict[str, Any] = keras.optimizers.Adam(**arguments).get_config()
+    config: dict[str, object] = keras.optimizers.Adam(**arguments).get_config()
     # Keras counts up the names of optimizers.
     del config["learning_rate"], config["name"]
     for name in _NUMBERS:

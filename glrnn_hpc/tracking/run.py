@@ -225,7 +225,7 @@ def open_run(folder: Path, mode: str | None, **arguments: Any) -> wandb.Run:
 
 @contextlib.contextmanager
 def tracked_run(
-    config: Mapping[str, JsonValue] | None, mode: str | None = None, folder: Path | None = None
+    config: Mapping[str, object] | None, mode: str | None = None, folder: Path | None = None
 ) -> Iterator[TrackedRun]:
     """Yield the run of this training: the one that is open already, or a new one that is finished at the end.
 

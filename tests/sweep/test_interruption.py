@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -28,7 +29,9 @@ def test_the_workers_go_on_and_are_stopped_by_the_command_that_is_named(tmp_path
     folder = layout.SweepFolder(tmp_path / "my sweep")
     start = ["sweep", "s.yaml", "--out", "my sweep", "--workers", "2", "--ranks-per-worker", "1", "--heartbeat", "0.2"]
     command = [sys.executable, "-m", "glrnn_hpc", *start]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as waiting:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # As in a terminal: a shell in the background, which may have started the tests, lets its commands ignore Ctrl-C.
+    with subprocess.Popen(command, cwd=tmp_path, **pipes, preexec_fn=_heeding_interrupts) as waiting:
         until(lambda: len(list(folder.trials.glob("*/checkpoint-1/state.npz"))) >= 2)
         waiting.send_signal(signal.SIGINT)
         out, err = waiting.communicate(timeout=60)
@@ -39,6 +42,10 @@ def test_the_workers_go_on_and_are_stopped_by_the_command_that_is_named(tmp_path
     assert [liveness.is_alive(worker) for worker in folder.all_workers()] == [True, True]
     assert glrnn("cancel", "my sweep", cwd=tmp_path).returncode == 0
     until(lambda: not any(liveness.is_alive(worker) for worker in folder.all_workers()))
+
+
+def _heeding_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def interrupted(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:

@@ -41,6 +41,9 @@ def test_linked_folders_and_files_of_a_flat_folder_are_read_once(tmp_path: Path)
     (folder / "loop").symlink_to(folder)
     (tmp_path / "elsewhere/back").symlink_to(folder)
     (folder / "zz.npy").symlink_to(folder / "a.npy")
+    _touch(folder, "e.NPY")
+    found = list_raw_files(folder, in_subfolders=False, includes=_all)
+    assert list(found.left_out.values()) == [[folder / "e.NPY"]]
     assert _names(folder, in_subfolders=False) == ["a.npy", "below/b.npy", "linked/c.npy", "linked/deep/d.npy"]
 
 
@@ -107,6 +110,14 @@ def test_a_parse_counts_what_it_leaves_out(tmp_path: Path) -> None:
     flat = yade.convert_all_to_hdf5(None, None, folder, tmp_path / "flat.hdf5", stored_in_subfolders=False)
     assert flat.is_complete
     assert flat.groups["0.2e6/drained"].files == len(SIMULATIONS)
+
+
+@pytest.mark.parametrize("target", ["", "out"])
+def test_a_folder_is_no_target_and_nothing_is_read_for_it(tmp_path: Path, target: str) -> None:
+    _touch(tmp_path, "0.2e6/drained/a.npy")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match=rf"{tmp_path / target}: is a folder; name the file to write"):
+        yade.convert_all_to_hdf5(None, None, tmp_path, tmp_path / target)
 
 
 def test_a_folder_in_which_all_is_left_out_says_so(tmp_path: Path) -> None:
