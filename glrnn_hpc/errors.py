@@ -46,6 +46,10 @@ class SweepError(GlrnnError):
     """A sweep folder is not in the state that a command needs."""
 
 
+class MissingSweep(SweepError, FileNotFoundError):
+    """There is no sweep in a folder."""
+
+
 class FolderNotEmpty(ConfigError, SweepError):
     """A folder that is to be made exists and is not an empty folder."""
 

@@ -20,7 +20,7 @@ from glrnn_hpc.preprocessor.from_file import FilePreprocessor, preprocessor_of_m
 from glrnn_hpc.preprocessor.splits import label_scaling, split_ids
 from glrnn_hpc.records.train_stats import shape_in
 from glrnn_hpc.surrogate import evaluate, shipped
-from glrnn_hpc.surrogate.prediction import check_size
+from glrnn_hpc.surrogate.prediction import check_length, check_size
 from glrnn_hpc.windows import first_predicted_step, n_predictions_of_padding
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,9 @@ logger = logging.getLogger(__name__)
 Array = NDArray[Any]
 
 
-def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, split: str = "test") -> dict[str, Any]:
+def predict_file(
+    model_dir: str | Path, data_path: str | Path, out: str | Path, split: str = "test", *, any_length: bool = False
+) -> dict[str, Any]:
     """Predict the sequences of an HDF5 file and write them in the same structure.
 
     Parameters
@@ -42,6 +44,8 @@ def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, 
         first predicted step on, and `samples`, the positions in the group of the data file.
     split : str
         `test`: the sequences that the training never saw; `all`: every one.
+    any_length : bool
+        Whether sequences of another length than those of the training are predicted, with a warning, or refused.
 
     Returns
     -------
@@ -75,7 +79,12 @@ def predict_file(model_dir: str | Path, data_path: str | Path, out: str | Path, 
         seed = stats.get("split_seed", SPLIT_SEED)
         ids = np.sort(split_ids(len(ids), config["train_frac"], config["val_frac"], seed)["test"])
     inputs, params, labels = sequences.take(ids).arrays()
-    _warn_of_other_length(data_path, inputs.shape[1], stats)
+    try:
+        check_length(f"{data_path}: the data", inputs.shape[1], stats, config)
+    except DataError as error:
+        if not any_length:
+            raise
+        logger.warning("%s", error)
     window_size, pad_length = int(config["window_size"]), int(config["pad_length"])
     n_left_out = n_predictions_of_padding(window_size, pad_length)
     simulated = labels[:, window_size + n_left_out :]
@@ -109,18 +118,6 @@ def _check_target(out: Path, model_dir: Path, data_path: Path) -> None:
         raise ConfigError(f"{out}: is the file with the simulations; choose another one for the predictions.")
     if target.is_dir() or (target.exists() and target.parent == model_dir.resolve()):
         raise ConfigError(f"{out}: is a folder, or belongs to the model; choose another file for the predictions.")
-
-
-def _warn_of_other_length(data_path: str | Path, n_steps: int, stats: Mapping[str, Any]) -> None:
-    trained = stats.get("sequence_length")
-    if trained is not None and n_steps != trained:
-        logger.warning(
-            "%s: has sequences of %d steps, padding included; the model was trained with %d. A step of another length "
-            "is another material to it.",
-            data_path,
-            n_steps,
-            trained,
-        )
 
 
 def _check_names(preprocessor: FilePreprocessor, stats: Mapping[str, Any]) -> None:

@@ -17,10 +17,12 @@ from glrnn_hpc import layout
 from glrnn_hpc.best_run import find_best, unseen_data
 from glrnn_hpc.errors import DataError
 from glrnn_hpc.experiments.triaxial import TRIAXIAL
+from glrnn_hpc.models import rnn_model as rnn_model
 from glrnn_hpc.preprocessor.base import Preprocessor, sequence_dataset
 from glrnn_hpc.surrogate import artifact, evaluate, legacy, shipped
 from glrnn_hpc.surrogate.feed import rename_elements
-from glrnn_hpc.surrogate.prediction import predict_windows
+from glrnn_hpc.surrogate.prediction import check_length, predict_windows
+from glrnn_hpc.surrogate.window_datasets import predict_over_windows as predict_over_windows
 
 logger = logging.getLogger(__name__)
 
@@ -67,12 +69,12 @@ def load_model(
     return get_pretrained_model(path_to_model)[0]
 
 
-def get_pretrained_model(path: str | Path) -> PretrainedModel:
+def get_pretrained_model(path_to_model: str | Path) -> PretrainedModel:
     """Load a trained model.
 
     Parameters
     ----------
-    path : path
+    path_to_model : path
         Folder of a trial, a single run, an export, a W&B run, or of a model that GrainLearning trained; or the name
         of a model that comes with the package.
 
@@ -86,7 +88,7 @@ def get_pretrained_model(path: str | Path) -> PretrainedModel:
     ModelError
         If a file is missing, broken, or the model does not fit its description.
     """
-    folder = layout.RunFolder(legacy.run_folder(shipped.folder_of(path)))
+    folder = layout.RunFolder(legacy.run_folder(shipped.folder_of(path_to_model)))
     if legacy.is_legacy(folder.root):
         return legacy.load(folder.root)
     return _load(folder)
@@ -100,12 +102,12 @@ def _load(folder: layout.RunFolder, *, may_run_own_code: bool = True) -> Pretrai
 
 
 @overload
-def get_best_run_from_sweep(sweep: str | Path, *, with_data: Literal[True] = ...) -> BestWithData: ...
+def get_best_run_from_sweep(entity_project_sweep_id: str | Path, *, with_data: Literal[True] = ...) -> BestWithData: ...
 
 
 @overload
 def get_best_run_from_sweep(
-    sweep: str | Path,
+    entity_project_sweep_id: str | Path,
     order: str | None = None,
     preprocessor: Preprocessor | None = None,
     with_data: bool | None = None,
@@ -113,7 +115,7 @@ def get_best_run_from_sweep(
 
 
 def get_best_run_from_sweep(
-    sweep: str | Path,
+    entity_project_sweep_id: str | Path,
     order: str | None = None,
     preprocessor: Preprocessor | None = None,
     with_data: bool | None = None,
@@ -125,7 +127,7 @@ def get_best_run_from_sweep(
 
     Parameters
     ----------
-    sweep : path or str
+    entity_project_sweep_id : path or str
         Folder of the sweep; it may still be running. Or entity/project/id of a sweep on W&B's server: all files of
         its best run are downloaded to wandb/downloads/entity/project/run, in WANDB_DIR or the current folder.
     order : str, optional
@@ -148,13 +150,13 @@ def get_best_run_from_sweep(
     ConfigError
         If `order` names no metric of the runs.
     SweepError
-        If `sweep` is not the folder of a sweep, or no trial has finished yet.
+        If `entity_project_sweep_id` is not the folder of a sweep, or no trial has finished yet.
     ModelError
         If files of the best trial are missing or broken, here or on the server.
     TrackingError
         If the server cannot be reached, or there is no key for it.
     """
-    best = find_best(sweep, order)
+    best = find_best(entity_project_sweep_id, order)
     model, stats, config = _load(best.folder, may_run_own_code=best.trial is not None)
     if with_data is None:
         with_data = order is None and preprocessor is None
@@ -200,15 +202,7 @@ def predict_macroscopics(
     WindowError
         If the sequences are not longer than a window.
     """
-    trained = train_stats.get("sequence_length")
-    steps = rename_elements(*data.element_spec)[0]["inputs"].shape[0]
-    if trained is not None and steps is not None and steps != trained:
-        pad_length = config.get("pad_length", 0)
-        raise DataError(
-            f"the data have sequences of {steps} steps, the model was trained with {trained} (sequence_length of its "
-            f"train_stats, with pad_length={pad_length}); prepare the data with the configuration of the model, at the "
-            "steps of its training. `glrnn predict` takes sequences of any length."
-        )
+    check_length("the data", rename_elements(*data.element_spec)[0]["inputs"].shape[0], train_stats, config)
     return _predict(model, data, train_stats, config, batch_size, single_batch=single_batch)
 
 

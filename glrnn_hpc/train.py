@@ -23,6 +23,7 @@ from glrnn_hpc.data.ranks import Ranks
 from glrnn_hpc.errors import ConfigError, OutOfMemory
 from glrnn_hpc.gather import DeviceCopies, copies_on_gpu
 from glrnn_hpc.models import registry as networks
+from glrnn_hpc.models import rnn_model as rnn_model
 from glrnn_hpc.preprocessor.base import Preprocessor
 from glrnn_hpc.preprocessor.from_arrays import PreprocessorLSTM
 from glrnn_hpc.records.train_stats import TrainStats
@@ -32,6 +33,7 @@ from glrnn_hpc.surrogate.checkpoint import Checkpoint, load
 from glrnn_hpc.surrogate.feed import Feed, FitData
 from glrnn_hpc.surrogate.fit import fit
 from glrnn_hpc.surrogate.model_cache import Compiled, ModelCache
+from glrnn_hpc.surrogate.window_datasets import windowize_single_dataset as windowize_single_dataset
 from glrnn_hpc.tracking.hypertuning import HyperTuning as HyperTuning
 from glrnn_hpc.tracking.run import tracked_run
 from glrnn_hpc.training_configuration import (

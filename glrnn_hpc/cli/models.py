@@ -69,6 +69,9 @@ def predict(
     data: Annotated[Path, typer.Argument(metavar="DATA.hdf5", help="Sequences to predict.")],
     out: Annotated[Path, typer.Option(help="HDF5 file to write.")],
     split: Annotated[str, typer.Option(help="test: sequences that training never saw; all: every one.")] = "test",
+    any_length: Annotated[
+        bool, typer.Option("--any-length", help="Predict sequences of another length than those of the training, too.")
+    ] = False,
     figure: Annotated[Path | None, typer.Option(help="Draw predicted against simulated responses here.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -84,7 +87,7 @@ def predict(
         check_figure_path(figure)  # a prediction of minutes must not end with a wrong name
     from glrnn_hpc.file_prediction import predict_file
 
-    summary = predict_file(model_dir, data, out, split)
+    summary = predict_file(model_dir, data, out, split, any_length=any_length)
     units = summary["units"]
     rows = [
         [name, units.get(name, "-"), *(f"{value:.4g}" for value in errors.values())]

@@ -69,9 +69,9 @@ class PreprocessorLSTM(ConfiguredPreprocessor, is_seed_free=True):
         keys |= {} if standardize_inputs is None else {"standardize_inputs": standardize_inputs}
         named = {"raw_data": "arrays in memory", "experiment": ArraysInMemory.name}
         self.config = parse(PreprocessingConfig, {**named, **keys}, "preprocessor")
-        self._load = np.asarray(input_data, dtype="float32").reshape(-1, 1)
-        self._params = np.asarray(param_data, dtype="float32")
-        self._outputs = np.swapaxes(np.asarray(output_data, dtype="float32"), 1, 2)
+        self._load = _numbers("input_data", input_data, None).reshape(-1, 1)
+        self._params = _numbers("param_data", param_data, "(n_samples, n_params)")
+        self._outputs = np.swapaxes(_numbers("output_data", output_data, "(n_samples, n_labels, n_steps)"), 1, 2)
         if len(self._params) != len(self._outputs) or self._outputs.shape[1] != len(self._load):
             raise DataError(
                 f"input_data has {len(self._load)} steps and param_data {len(self._params)} samples, "
@@ -102,7 +102,7 @@ class PreprocessorLSTM(ConfiguredPreprocessor, is_seed_free=True):
         }
 
     @classmethod
-    def from_dict(cls, keys: Mapping[str, Any]) -> PreprocessorLSTM:
+    def from_dict(cls, obj: Mapping[str, Any]) -> PreprocessorLSTM:
         """Make one from a mapping of the arguments; keys of the training configuration are ignored.
 
         Raises
@@ -110,7 +110,7 @@ class PreprocessorLSTM(ConfiguredPreprocessor, is_seed_free=True):
         ConfigError
             If a key that has no default is missing.
         """
-        own, keys = cls.get_default_config(), without_always(keys, "preprocessor")
+        own, keys = cls.get_default_config(), without_always(obj, "preprocessor")
         for key in keys:
             if key not in own and key not in RUN_KEYS and is_built_in(keys.get(NETWORK)):
                 warn_of_unknown_key(str(key), RUN_KEYS | own.keys())
@@ -147,3 +147,23 @@ class PreprocessorLSTM(ConfiguredPreprocessor, is_seed_free=True):
 
     def _stack(self) -> StackedGroups:
         return stack_arrays(np.repeat(self._load[None], len(self._params), axis=0), self._params, self._outputs)
+
+
+def _numbers(key: str, values: Any, shape: str | None) -> Array:
+    """Return the values of a key as an array of float32.
+
+    Raises
+    ------
+    DataError
+        If there are none, they are no numbers, or the array has another number of axes than `shape`.
+    """
+    wanted = "a load sequence of numbers (n_steps,)" if shape is None else f"an array of numbers {shape}"
+    if values is None:
+        raise DataError(f"{key}: None was given; {wanted} is needed. Fill it in before the preprocessor is made.")
+    try:
+        array = np.asarray(values, dtype="float32")
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{key}: {wanted} is needed; {error}.") from error
+    if shape is not None and array.ndim != shape.count(",") + 1:
+        raise DataError(f"{key}: {wanted} is needed, one of the shape {array.shape} was given.")
+    return array

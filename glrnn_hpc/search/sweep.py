@@ -145,15 +145,24 @@ def build_preprocessor(spec: SweepSpec, point: Mapping[str, Any], source: Any = 
     if own is None:
         raise ConfigError(f"parameters.{PREPROCESSOR}: the sweep names no preprocessor.")
     given = {**spec.constants, **point}
-    keys = {key: given.get(key, default) for key, default in own.get_default_config().items()}
+    keys = {key: given.get(key, default) for key, default in _default_config(own).items()}
     if "source" in inspect.signature(own).parameters:
         keys["source"] = source
-    return own(**keys)
+    built = own(**keys)
+    if hasattr(built, "takes_first_output_for_e0"):
+        # Subclasses of PreprocessorTriaxialCompression guess a column with a warning, which nobody reads in a sweep.
+        built.takes_first_output_for_e0 = False
+    return built
+
+
+def _default_config(own: type[Any]) -> dict[str, Any]:
+    """Return the keys of a preprocessor class; GrainLearning's base class returns None where there are none."""
+    return dict(own.get_default_config() or {})
 
 
 def _claimed_words(own: type[Any] | None) -> frozenset[str]:
     """Return which of the keys that name code are keys of the user's own preprocessor, and mean what it says."""
-    return frozenset() if own is None else frozenset({registry.KEY, networks.KEY} & set(own.get_default_config()))
+    return frozenset() if own is None else frozenset({registry.KEY, networks.KEY} & _default_config(own).keys())
 
 
 def _union(choices: Sequence[ParameterValue]) -> ParameterValue:
@@ -170,6 +179,11 @@ def _import_preprocessor(reference: object, directory: str) -> type[Any]:
     own = import_reference(reference, where, directory=directory or None)
     if not isinstance(own, type) or not callable(getattr(own, "get_default_config", None)):
         raise ConfigError(f"{where}: {reference} is no class with get_default_config(); subclass Preprocessor.")
+    if not isinstance(inspect.getattr_static(own, "get_default_config"), classmethod | staticmethod):
+        raise ConfigError(
+            f"{where}: get_default_config() of {reference} is a method of objects; make it a class method "
+            "(@classmethod): a sweep needs the keys before it makes an object."
+        )
     return own
 
 
@@ -191,7 +205,7 @@ def _parameters(content: Mapping[str, object], directory: str) -> tuple[Paramete
     names = _network_names([leaf for leaf in leaves if leaf[1] not in claimed])
     where_network = f"parameters.{networks.KEY}"
     known = {PREPROCESSOR}.union(*(networks.run_keys(name, where_network, directory=directory) for name in names))
-    known |= set() if own is None else set(own.get_default_config())
+    known |= set() if own is None else _default_config(own).keys()
     for _, name, mapping in leaves:
         if name == registry.KEY and name not in claimed:
             named = Parameter.from_config(name, mapping)

@@ -14,7 +14,7 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from glrnn_hpc import layout
-from glrnn_hpc.errors import StorageError, SweepError
+from glrnn_hpc.errors import MissingSweep, StorageError, SweepError
 from glrnn_hpc.records.json_types import JsonObject
 
 #: Reads without the lock: one may meet a line while it is cut, and is repeated.
@@ -178,7 +178,7 @@ def open_storage(folder: layout.SweepFolder, grace_period: int = 30) -> BaseStor
     if folder.url.exists():
         return _database(layout.read_json(folder.url)["url"])
     if not folder.journal.exists():
-        raise SweepError(f"{folder.root}: is not a sweep folder; `glrnn sweep` makes one.")
+        raise MissingSweep(f"{folder.root}: is not a sweep folder; `glrnn sweep` makes one.")
     # An absolute path: the working directory may change, and then the lock would be another file's.
     return JournalStorage(TornTailBackend(folder.journal.resolve(), grace_period))
 

@@ -15,7 +15,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from glrnn_hpc import layout
-from glrnn_hpc.errors import StorageError, SweepError
+from glrnn_hpc.errors import MissingSweep, StorageError
 from glrnn_hpc.records.json_types import Point
 from glrnn_hpc.records.ownership import Owner
 from glrnn_hpc.records.sweep_state import SweepState, read_sweep_state
@@ -85,7 +85,7 @@ class SweepStudy:
 
     def __init__(self, folder: layout.SweepFolder) -> None:
         if not (folder.sweep.exists() and folder.state.exists()):
-            raise SweepError(f"{folder.root}: is not a sweep folder; `glrnn sweep` makes one.")
+            raise MissingSweep(f"{folder.root}: is not a sweep folder; `glrnn sweep` makes one.")
         self.folder = folder
         directory = read_sweep_state(folder).launch.directory
         self._storage = storage.open_storage(folder)

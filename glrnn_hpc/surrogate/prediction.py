@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from glrnn_hpc import windows
-from glrnn_hpc.errors import ModelError, WindowError
+from glrnn_hpc.errors import DataError, ModelError, WindowError
 from glrnn_hpc.gather import take_windows
 from glrnn_hpc.preprocessor.splits import scaling_of
 from glrnn_hpc.records.train_stats import shape_in
@@ -91,6 +91,25 @@ def _compiled(model: keras.Model, window_size: int, n_inputs: int, n_params: int
         return model({"inputs": windows_of_call, "params": tf.gather(params, sequence)}, training=False)
 
     return tf.function(call, input_signature=signature, autograph=False)
+
+
+def check_length(what: str, n_steps: int | None, stats: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Refuse sequences of another length than those of the training; both with their padding.
+
+    Raises
+    ------
+    DataError
+        If `n_steps` is known and is not the `sequence_length` of the training.
+    """
+    trained = stats.get("sequence_length")
+    if None in (trained, n_steps) or n_steps == trained:
+        return
+    raise DataError(
+        f"{what} have sequences of {n_steps} steps, the model was trained with {trained} (sequence_length of its "
+        f"train_stats; the padding of pad_length={config.get('pad_length', 0)} is counted in both): a step of another "
+        "length is another material to it. Prepare the data with the configuration of the model, at the steps of its "
+        "training; `glrnn predict --any-length` and predict.predict_sequences predict them as they are."
+    )
 
 
 def check_size(what: str, given: int, expected: int) -> None:

@@ -258,7 +258,8 @@ def test_status_can_be_watched_until_the_sweep_ends(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("sleeping")
-def test_a_worker_that_dies_is_started_again_by_its_launcher_but_not_for_ever(tmp_path: Path):
+@pytest.mark.parametrize("is_full", [False, True], ids=["", "while it ends because of its memory"])
+def test_a_worker_that_dies_is_started_again_by_its_launcher_but_not_for_ever(is_full: bool, tmp_path: Path):
     data = write_steps(tmp_path / "a.hdf5")
     killed: list[int] = []
 
@@ -267,7 +268,10 @@ def test_a_worker_that_dies_is_started_again_by_its_launcher_but_not_for_ever(tm
             if worker.record.exists() and not worker.ended.exists():
                 pid = layout.read_json(worker.record)["ranks"][0]["pid"]
                 if pid not in killed:
+                    assert len(killed) <= local.MAX_RESTARTS
                     killed.append(pid)
+                    if is_full:
+                        worker.full.touch()
                     os.kill(pid, signal.SIGKILL)
 
     with pytest.raises(SweepError, match=r"every worker has ended, but trials are left.*glrnn resume"):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import re
 from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = ("windows", "models", "predict", "preprocessor", "train", "evaluate_model")
@@ -23,13 +26,17 @@ def table() -> dict[str, str | None]:
     return {there: here or None for there, here, _ in rows}
 
 
-def names_of_grainlearning() -> set[str]:
+def module_of_grainlearning(name: str) -> ast.Module:
     spec = find_spec("grainlearning")
     assert spec is not None, "GrainLearning is missing: pip install .[calibration]"
     assert spec.origin is not None
+    return ast.parse((Path(spec.origin).parent / "rnn" / f"{name}.py").read_text(encoding="utf-8"))
+
+
+def names_of_grainlearning() -> set[str]:
     names = set(CALLED)
     for module in MODULES:
-        tree = ast.parse((Path(spec.origin).parent / "rnn" / f"{module}.py").read_text(encoding="utf-8"))
+        tree = module_of_grainlearning(module)
         for node in tree.body:
             if isinstance(node, ast.Assign):
                 names |= {f"{module}.{target.id}" for target in node.targets if isinstance(target, ast.Name)}
@@ -51,3 +58,24 @@ def test_every_name_of_the_table_is_in_this_package():
         found: object = importlib.import_module(f"glrnn_hpc.{module}")
         for attribute in attributes:
             found = getattr(found, attribute)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_functions_take_the_arguments_of_grainlearning_by_the_same_names(module: str):
+    ours = importlib.import_module(f"glrnn_hpc.{module}")
+    for node in module_of_grainlearning(module).body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            names = [argument.arg for argument in node.args.args]
+            assert list(inspect.signature(getattr(ours, node.name)).parameters)[: len(names)] == names, node.name
+
+
+def test_modules_have_the_functions_that_those_of_grainlearning_import_from_each_other():
+    """Its own tests call `predict.predict_over_windows`."""
+    found = 0
+    for module in MODULES:
+        ours = importlib.import_module(f"glrnn_hpc.{module}")
+        for node in module_of_grainlearning(module).body:
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("grainlearning.rnn."):
+                assert all(hasattr(ours, name.name) for name in node.names), module
+                found += len(node.names)
+    assert found >= 6

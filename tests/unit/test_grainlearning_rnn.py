@@ -114,7 +114,7 @@ def test_a_network_runs_over_the_windows_of_a_batch(config: dict[str, Any], wind
     data, stats = PreprocessorTriaxialCompression(**config).prepare_datasets()
     model = rnn_model(stats, window_size=window_size)
     inputs, _ = next(iter(data["test"].batch(1)))
-    predicted = windows.predict_over_windows(inputs, model, window_size, stats["sequence_length"])
+    predicted = predict.predict_over_windows(inputs, model, window_size, stats["sequence_length"])
     assert isinstance(predicted, tf.Tensor)
     assert predicted.shape == (1, 3 - window_size, 4)
     last = model({"inputs": inputs["inputs"][:, -window_size:], "params": inputs["params"]})

@@ -154,6 +154,22 @@ def test_a_configuration_of_arrays_makes_its_preprocessor_again(tmp_path: Path, 
         predict.get_pretrained_model("elsewhere")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"input_data": None}, "input_data: None was given; a load sequence"),
+        ({"param_data": None}, r"param_data: None was given; an array of numbers \(n_samples, n_params\)"),
+        ({"output_data": None}, "output_data: None was given"),
+        ({"output_data": np.ones((20, 12))}, r"output_data: .*, one of the shape \(20, 12\) was given"),
+        ({"param_data": [["a", "b"]]}, "param_data: .*could not convert"),
+    ],
+)
+def test_arrays_that_are_not_filled_in_or_have_another_shape_are_refused(changes: dict[str, Any], message: str):
+    """GrainLearning's tutorials begin with None in their place."""
+    with pytest.raises(DataError, match=message):
+        PreprocessorLSTM.from_dict({**LSTM_CONFIG, **changes})
+
+
 def test_keys_of_a_preprocessor_are_its_attributes(tiny: Tiny, tmp_path: Path):
     config = tiny(standardize_outputs=False)
     preprocessor = PreprocessorTriaxialCompression(**config)
@@ -204,6 +220,8 @@ def test_errors_are_those_that_scripts_catch(tiny: Tiny, tmp_path: Path):
             predict.get_pretrained_model(folder)
     with pytest.raises(ValueError, match="window_size: Input should be greater"):
         PreprocessorTriaxialCompression(**tiny(window_size=0))
+    with pytest.raises(FileNotFoundError, match="is not a sweep folder"):
+        predict.get_best_run_from_sweep(tmp_path / "nosuch")
     for error in (ConfigError, DataError, WindowError, ModelError):
         assert issubclass(error, ValueError)
 

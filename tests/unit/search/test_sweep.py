@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 
 from glrnn_hpc import cli
 from glrnn_hpc.config import dump_yaml
-from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.errors import ConfigError, DataError
 from glrnn_hpc.search import sampler_kinds, samplers
 from glrnn_hpc.search.sweep import build_preprocessor, load_sweep, preprocessor_of, trial_config
 from tests.conftest import write_steps
@@ -152,6 +154,8 @@ def test_a_sampler_belongs_to_bayes_and_its_packages_must_be_there(monkeypatch):
 
 
 OWN = """
+from glrnn_hpc.preprocessor import PreprocessorTriaxialCompression
+
 class Own:
     @classmethod
     def get_default_config(cls):
@@ -161,6 +165,18 @@ class Own:
         self.folder, self.smoothing = folder, smoothing
 
 class Bare:
+    pass
+
+class OfObjects:
+    def get_default_config(self):
+        return {}
+
+class WithoutKeys:
+    @classmethod
+    def get_default_config(cls):
+        return None
+
+class Guessing(PreprocessorTriaxialCompression):
     pass
 """
 
@@ -179,6 +195,7 @@ def test_a_preprocessor_of_the_users_own_brings_its_keys(tmp_path: Path, monkeyp
         "nowhere:Own": "nowhere cannot be imported",
         "my_own_data:Other": "my_own_data has no Other",
         "my_own_data:Bare": "is no class with get_default_config",
+        "my_own_data:OfObjects": r"get_default_config\(\) of my_own_data:OfObjects .* make it a class method",
         "my_own_data": "module:Class is needed",
     }
     for reference, message in wrong.items():
@@ -188,6 +205,26 @@ def test_a_preprocessor_of_the_users_own_brings_its_keys(tmp_path: Path, monkeyp
         load_sweep(sweep(parameters={**keys, "smothing": 3}))
     with pytest.raises(ConfigError, match="parameters.preprocessor: one class for the whole sweep"):
         load_sweep(sweep(parameters={**keys, "preprocessor": {"values": ["my_own_data:Own", "b:C"]}}))
+
+
+def test_a_preprocessor_of_the_users_own_may_have_no_keys(tmp_path: Path, monkeypatch):
+    """GrainLearning's base class returns None."""
+    (tmp_path / "my_keyless_data.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    spec = load_sweep(sweep(parameters={"preprocessor": "my_keyless_data:WithoutKeys", "lstm_units": {"values": [4, 8]}}))
+    assert type(build_preprocessor(spec, {"lstm_units": 4})).__name__ == "WithoutKeys"
+
+
+def test_no_output_is_guessed_for_the_void_ratio_in_a_sweep(tmp_path: Path, monkeypatch):
+    (tmp_path / "my_unnamed_data.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    with h5py.File("unnamed.hdf5", "w") as file:
+        for name, shape in (("inputs", (9, 5, 2)), ("contact_params", (9, 3)), ("outputs", (9, 5, 4))):
+            file[f"0.2e6/drained/{name}"] = np.ones(shape)
+    keys = {"raw_data": "unnamed.hdf5", "add_e0": True, "window_size": {"values": [2, 3]}}
+    spec = load_sweep(sweep(parameters={"preprocessor": "my_unnamed_data:Guessing", **keys}))
+    with pytest.raises(DataError, match="add_e0 needs an output named e"):
+        build_preprocessor(spec, {"window_size": 2}).prepare_arrays()
 
 
 def test_keys_of_the_users_own_preprocessor_may_be_called_experiment_and_network(tmp_path: Path, monkeypatch):

@@ -263,7 +263,11 @@ def axial_file(path: Path, n_steps: int = 9) -> Path:
 @pytest.mark.parametrize("name", ["rnn_triaxial_drained", "rnn_triaxial_undrained+e0"])
 def test_the_command_predicts_with_a_model_of_the_wheel_where_the_data_fit(tmp_path: Path, name: str, capsys):
     data, out, folder = axial_file(tmp_path / "axial.hdf5"), tmp_path / "p.hdf5", str(_trained_models() / name)
-    assert glrnn(["predict", folder, str(data), "--out", str(out), "--split", "all", "--json"]) == 0
+    command = ["predict", folder, str(data), "--out", str(out), "--split", "all", "--json"]
+    assert glrnn(command) == 2
+    assert "sequences of 9 steps, the model was trained with 200" in capsys.readouterr().err
+    assert not out.exists()
+    assert glrnn([*command, "--any-length"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["n_sequences"] == 20
     assert list(found["metrics"]) == ["e", "p", "q", "f0", "a_c", "a_n", "a_t"]

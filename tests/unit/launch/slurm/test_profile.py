@@ -222,6 +222,19 @@ def test_restarts_after_ends_because_of_the_memory_do_not_count(ends: int, is_re
     assert ("requeue 7" in (tmp_path / "calls").read_text()) == is_requeued
 
 
+def test_run_sweep_does_not_count_them_either(tmp_path: Path):
+    script = (PROFILES.parent / "run_sweep.sbatch").read_text(encoding="utf-8")
+    lines = script.partition("\nlimit=$max_restarts\n")[2].partition("# Requeueing")[0]
+    worker = layout.SweepFolder(tmp_path).worker("7")
+    worker.root.mkdir(parents=True)
+    worker.ready.touch()
+    command = ["bash", "-euc", f"job=7; out=$0; limit=4\n{lines}echo $limit", str(tmp_path)]
+    for n_ends in range(3):
+        assert int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) == 4 + n_ends
+        with worker.memory_ends.open("a") as ends:
+            ends.write(f"{n_ends}\n")
+
+
 def test_a_step_that_could_not_begin_is_no_end_of_the_ranks(tmp_path: Path):
     folder = layout.SweepFolder(tmp_path)
     layout.write_json(folder.state, {"state": "running"})
