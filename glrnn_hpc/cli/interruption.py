@@ -44,10 +44,11 @@ def _what_goes_on(folder: Path) -> str:
         return f"interrupted; the sweep is {state.state}: {shows} shows it, {goes_on} goes on with it."
     if state.launch.cluster == "debug":
         return f"interrupted; this process has trained the trials, so that nothing goes on; {goes_on} does."
-    is_slurm = state.launch.cluster == "slurm"
-    if not (is_slurm or n_alive):
+    # Jobs of Slurm, or of a launcher of the user's own, may still wait in a queue, without any worker.
+    has_jobs = state.launch.cluster != "local"
+    if not (has_jobs or n_alive):
         return f"interrupted; no worker runs; {goes_on} starts the workers again."
-    who = "its jobs go on" if is_slurm else "1 worker goes on" if n_alive == 1 else f"{n_alive} workers go on"
+    who = "its jobs go on" if has_jobs else "1 worker goes on" if n_alive == 1 else f"{n_alive} workers go on"
     return (
         f"interrupted; {who} without this command: {shows[:-1]} --watch` shows the trials, {goes_on} waits for them "
         f"again, `glrnn cancel {name}` stops them."

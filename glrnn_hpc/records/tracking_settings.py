@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 
 from glrnn_hpc import layout
-from glrnn_hpc.records.json_types import VERSION
+from glrnn_hpc.records.json_types import VERSION, JsonObject
+
+_OF_THE_SWEEP = frozenset({"method", "constants"})
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,9 @@ class TrackingSettings:
         Of a W&B sweep in which the runs arrive.
     prefix : str
         Beginning of the ids of all runs.
+    method, constants : str and dict, or None
+        Of the sweep as it was made, for the tag and the configuration of its runs; sweeps of earlier versions have them
+        in their file alone.
     """
 
     mode: str
@@ -34,6 +39,8 @@ class TrackingSettings:
     group: str
     sweep_id: str | None
     prefix: str
+    method: str | None = None
+    constants: JsonObject | None = None
 
     def run_id(self, number: int) -> str:
         """Return the id of a trial's run."""
@@ -41,7 +48,10 @@ class TrackingSettings:
 
     def write(self, sweep: layout.SweepFolder) -> None:
         """Write `tracking.json`."""
-        layout.write_json(sweep.tracking, {**asdict(self), "version": VERSION})
+        content = {**asdict(self), "version": VERSION}
+        # Left out where they are not known, as in earlier versions.
+        unknown = {name for name in _OF_THE_SWEEP if content[name] is None}
+        layout.write_json(sweep.tracking, {name: value for name, value in content.items() if name not in unknown})
 
 
 def read_tracking_settings(sweep: layout.SweepFolder) -> TrackingSettings | None:
@@ -55,6 +65,6 @@ def read_tracking_settings(sweep: layout.SweepFolder) -> TrackingSettings | None
     if not sweep.tracking.exists():
         return None
     names = [each.name for each in fields(TrackingSettings)]
-    content = layout.read_record(sweep.tracking, *names)
-    settings = TrackingSettings(**{name: content[name] for name in names})
+    content = layout.read_record(sweep.tracking, *(name for name in names if name not in _OF_THE_SWEEP))
+    settings = TrackingSettings(**{name: content[name] for name in names if name in content})
     return None if settings.mode == "disabled" else settings

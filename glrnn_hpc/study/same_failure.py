@@ -87,4 +87,7 @@ def _error(folder: layout.SweepFolder, trial: FrozenTrial) -> str | None:
         error = read_trial_result(folder.trial(trial.number)).error
     except (OSError, RecordError):
         return None
-    return None if not error else _ADDRESS.sub("0x", error)
+    if not error:
+        return None
+    # The trial's own folder differs between trials, the cause does not.
+    return _ADDRESS.sub("0x", error.replace(str(folder.trial(trial.number).root), str(folder.trials / "N")))

@@ -56,7 +56,8 @@ def tracking_settings(spec: SweepSpec, name: str, mode: str | None, sweep: str |
         if sweep != "create":
             entity, project, sweep_id = _parse_sweep_id(sweep, entity, project)
     group = str(labels.get("name") or name[: names.LONGEST_NAME])
-    settings = TrackingSettings(chosen, project, entity, group, sweep_id, prefix=secrets.token_hex(4))
+    prefix = secrets.token_hex(4)
+    settings = TrackingSettings(chosen, project, entity, group, sweep_id, prefix, spec.method, spec.constants)
     if sweep == "create":
         # Here, as nothing else of a sweep needs a network.
         from glrnn_hpc.tracking.server import create_sweep

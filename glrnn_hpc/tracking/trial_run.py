@@ -47,7 +47,9 @@ def open_trial_run(
     point, config : mapping
         The trial's point, and its full configuration.
     """
-    constants, method = _constants_and_method(sweep)
+    constants, method = settings.constants, settings.method
+    if constants is None or method is None:
+        constants, method = _constants_and_method(sweep)
     return open_run(
         sweep.trial(number).root,
         settings.mode,
@@ -166,7 +168,7 @@ class TrialRun:
 
 
 def _constants_and_method(sweep: layout.SweepFolder) -> tuple[JsonObject, str]:
-    """Return the constants of a sweep, read from its file, and its method."""
+    """Return the constants of a sweep of an earlier version, read from its file, and its method."""
     content = load_yaml(sweep.sweep)
     entries: JsonObject = content["parameters"]
     constants = {

@@ -69,6 +69,7 @@ def test_what_does_not_go_on_is_said_too(tmp_path: Path, capsys: pytest.CaptureF
             "slurm",
             f"its jobs go on without this command: `glrnn status {root} --watch` shows the trials, {resume} waits",
         ),
+        ("my_site:MyLauncher", "its jobs go on without this command: "),
     ):
         launch = dataclasses.replace(study.change_state(lambda state: state).launch, cluster=cluster)
         study.change_state(lambda state, launch=launch: dataclasses.replace(state, launch=launch))

@@ -56,6 +56,14 @@ def test_a_sweep_stops_when_three_trials_of_each_rank_failed_with_the_same_error
     assert [slot.state for slot in seen.slots()] == ["failed"] * 6 + ["waiting"] * 14
 
 
+def test_an_error_that_names_a_file_of_its_trial_is_the_same_error(tmp_path: Path):
+    seen = make(tmp_path)
+    for number in range(ENOUGH):
+        fail(seen, error=f"{seen.folder.trial(number).root}/a.csv: cannot be written")
+    reason = f"the first 6 trials failed with the same error: {seen.folder.trials}/N/a.csv: cannot be written"
+    assert state_of(seen) == ("cancelled", reason)
+
+
 @pytest.mark.parametrize("state", ["finished", "pruned"])
 def test_a_sweep_of_which_a_trial_ended_well_goes_on(state: str, tmp_path: Path):
     seen = make(tmp_path)

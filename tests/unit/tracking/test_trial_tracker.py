@@ -203,6 +203,29 @@ def test_the_run_of_a_trial_is_written_from_the_local_records(sweep: layout.Swee
         write_run_from_records(sweep, 1)
 
 
+def test_a_run_has_the_constants_of_the_start_whatever_becomes_of_the_sweep_file(sweep: layout.SweepFolder):
+    content = config.load_yaml(sweep.sweep)
+    for text in ("method: [", config.dump_yaml({**content, "method": "grid", "parameters": {"dense_units": 9}})):
+        sweep.sweep.write_text(text)
+        trial = trained(sweep)
+        assert result().publish(trial)
+        write_run_from_records(sweep, 0)
+        found = newest(trial)
+        assert (found.tags, found.config["raw_data"]) == (["random"], str(sweep.root.parent / "a.hdf5"))
+        assert "dense_units" not in found.config
+        layout.remove_folder(trial.root)
+    # A folder of an earlier version.
+    settings = {
+        key: value for key, value in layout.read_json(sweep.tracking).items() if key not in ("method", "constants")
+    }
+    layout.write_json(sweep.tracking, settings)
+    sweep.sweep.write_text(config.dump_yaml({**content, "method": "grid"}))
+    trial = trained(sweep)
+    assert result().publish(trial)
+    write_run_from_records(sweep, 0)
+    assert (newest(trial).tags, newest(trial).config["raw_data"]) == (["grid"], str(sweep.root.parent / "a.hdf5"))
+
+
 def test_a_service_that_hangs_or_is_killed_costs_a_run_a_warning_and_little_time(
     sweep: layout.SweepFolder, caplog, monkeypatch
 ):
