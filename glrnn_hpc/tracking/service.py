@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from typing import Any
 
 from glrnn_hpc import processes
 
 _COMMAND = "wandb-core"
+
+#: Far more than a killed process needs to end, unless it hangs in the kernel.
+_DYING_SECONDS = 5.0
 
 
 def start_service() -> None:
@@ -33,10 +37,14 @@ def service_pids() -> list[int]:
 
 
 def kill_service() -> None:
-    """Kill the services that this process has started."""
+    """Kill the services that this process has started, and wait until they are gone."""
     for pid in service_pids():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    # On a busy machine a killed process lives on for a moment, and `forget_service` leaves out those that live.
+    end = time.monotonic() + _DYING_SECONDS
+    while service_pids() and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def forget_service() -> None:
