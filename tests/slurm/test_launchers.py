@@ -110,11 +110,11 @@ def test_cancel_releases_the_trials_and_resume_goes_on_with_them(place: Place):
 def test_workers_that_cannot_work_say_why_and_are_not_started_for_ever(place: Place):
     sweep, profile = place.site.write(4, 2)
     place.site.glrnn("sweep", sweep, "--out", "sweep", "--workers", "0")
-    (place.site.folder / "a.hdf5").unlink()
+    (place.site.folder / "a.hdf5").write_bytes(b"overwritten by something else")
     where = ("--cluster", "slurm", "--profile", profile) if place.cluster == "slurm" else ("--cluster", "local")
     said = place.site.glrnn("resume", "sweep", *where, *SIZE, status=2)
     assert "has ended, but trials are left" in said
-    assert f"{place.site.folder / 'a.hdf5'}: there is no such file" in said
+    assert f"{place.site.folder / 'a.hdf5'}: is truncated or no HDF5 file" in said
     assert "`glrnn resume " in said
     assert len(place.jobs()) == 2, "none was started again"
     assert place.site.until(place.is_quiet, 30)
