@@ -389,7 +389,7 @@ def test_the_commands_work_in_order_on_a_grid(tmp_path: Path):
 
 
 def test_ranks_train_a_trial_together_and_one_killed_in_a_collective_ends_its_worker(tmp_path: Path):
-    spec = spec_of(write_steps(tmp_path / "a.hdf5"), 2, ranks_per_trial=2, epochs=400, patience=400)
+    spec = spec_of(write_steps(tmp_path / "a.hdf5"), 2, ranks_per_trial=2, epochs=80, patience=80)
     with pytest.raises(LaunchError, match="--ranks-per-worker 3 is no multiple of ranks_per_trial=2; choose 2 or 4"):
         run_sweep(spec, tmp_path / "sweep", ranks_per_worker=3)
     (tmp_path / "s.yaml").write_text(config.dump_yaml(spec.as_dict()))
@@ -407,7 +407,7 @@ def test_ranks_train_a_trial_together_and_one_killed_in_a_collective_ends_its_wo
     summary = summarize(folder.root)
     assert summary["trials"]["finished"] == 2
     assert summary["table"][0]["generation"] == 2
-    assert summary["table"][0]["epochs"] == 400
+    assert summary["table"][0]["epochs"] == 80
     assert {rank for _, rank in owners(folder)} == {0}
     assert 0 < summary["utilisation"] < 1
     assert summary["seconds"]["fit"] > 0
