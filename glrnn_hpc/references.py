@@ -71,6 +71,8 @@ def _check_not_hidden(module_name: str, folder: str, where: str) -> None:
         If it is so.
     """
     name = module_name.partition(".")[0]
+    if name == __package__:  # the built-in parts; the folder may be a clone of the repository
+        return
     candidates = (Path(folder, f"{name}.py"), Path(folder, name, "__init__.py"))
     own = next((path for path in candidates if path.is_file()), None)
     if own is None or name not in sys.modules:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.models import gru
 from glrnn_hpc.references import import_reference
 from glrnn_hpc.search.sweep import load_sweep
 
@@ -79,6 +80,14 @@ def test_a_module_of_another_folder_that_was_imported_before_is_not_taken_for_it
     import_reference("of_two_sweeps:folder", "network", directory=tmp_path / "first")
     with pytest.raises(ConfigError, match=r"of_two_sweeps is .*first/of_two_sweeps\.py here, .* another process"):
         import_reference("of_two_sweeps:folder", "network", directory=tmp_path / "second")
+
+
+def test_the_parts_of_this_package_are_its_own_in_a_clone_of_the_repository_too(tmp_path: Path, path: list[str]):
+    (tmp_path / "glrnn_hpc/models").mkdir(parents=True)
+    for module in ("glrnn_hpc/__init__.py", "glrnn_hpc/models/__init__.py", "glrnn_hpc/models/gru.py"):
+        (tmp_path / module).write_text("raise ImportError('the clone is run')")
+    network = import_reference("glrnn_hpc.models.gru:gru", "network", directory=tmp_path)
+    assert network is gru.gru
 
 
 def test_a_failed_import_leaves_the_path_as_it_was(tmp_path: Path, path: list[str]):
