@@ -34,10 +34,12 @@ OUTPUT_DIR = "output_dir"
 def full_config(preprocessor: Preprocessor, config: Mapping[str, Any] | None) -> RunConfig:
     """Return the configuration of a training: the preprocessor's own, then the given keys, then defaults.
 
+    Unknown keys are ignored with a warning, as GrainLearning's entry points do.
+
     Raises
     ------
     ConfigError
-        If a key is unknown or a value not allowed.
+        If a value is not allowed, or not the one that the preprocessor was made with.
     """
     given = keys_of_training(preprocessor, config)
     own_keys = set(preprocessor.get_default_config() or {})

@@ -39,9 +39,9 @@ def _what_goes_on(folder: Path) -> str:
         n_alive = sum(liveness.is_alive(worker) for worker in sweep.all_workers())
     except GlrnnError as error:
         return f"interrupted; what goes on cannot be told: {error}"
-    shows, goes_on = f"`glrnn status {name}`", f"`glrnn resume {name}`"
+    goes_on = f"`glrnn resume {name}`"
     if state.state != "running":
-        return f"interrupted; the sweep is {state.state}: {shows} shows it, {goes_on} goes on with it."
+        return f"interrupted; the sweep is {state.state}: `glrnn status {name}` shows it, {goes_on} goes on with it."
     if state.launch.cluster == "debug":
         return f"interrupted; this process has trained the trials, so that nothing goes on; {goes_on} does."
     # Jobs of Slurm, or of a launcher of the user's own, may still wait in a queue, without any worker.
@@ -50,6 +50,6 @@ def _what_goes_on(folder: Path) -> str:
         return f"interrupted; no worker runs; {goes_on} starts the workers again."
     who = "its jobs go on" if has_jobs else "1 worker goes on" if n_alive == 1 else f"{n_alive} workers go on"
     return (
-        f"interrupted; {who} without this command: {shows[:-1]} --watch` shows the trials, {goes_on} waits for them "
-        f"again, `glrnn cancel {name}` stops them."
+        f"interrupted; {who} without this command: `glrnn status {name} --watch` shows the trials, {goes_on} waits for "
+        f"them again, `glrnn cancel {name}` stops them."
     )

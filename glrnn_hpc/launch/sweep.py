@@ -281,7 +281,7 @@ def _wait(launcher: Launcher, report: OnProgress) -> None:
     """
     launcher.wait(report)
     state, root = read_sweep_state(launcher.folder), launcher.folder.root
-    if state.state == "cancelled" and state.reason is not None:
+    if state.is_stopped:
         raise SweepError(
             f"{root}: the sweep was stopped: {state.reason}\nMend the cause; `glrnn resume {root} --retry-failed` then "
             "goes on. With --keep-going it does so whatever fails."

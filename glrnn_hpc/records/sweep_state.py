@@ -112,6 +112,11 @@ class SweepState:
     edits: tuple[str, ...] = ()
     version: str = VERSION
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the sweep was cancelled for a reason of its own, and not by its user."""
+        return self.state == "cancelled" and self.reason is not None
+
     def write(self, folder: layout.SweepFolder) -> None:
         """Write `state.json`; a reader sees the old state or the new one."""
         layout.write_json(folder.state, self.as_json())

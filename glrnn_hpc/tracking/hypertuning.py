@@ -50,8 +50,8 @@ class HyperTuning:
         self.entity_name = entity_name
         self.sweep_id: str | None = None
 
-    def get_sweep_id(self) -> None:
-        """Make the sweep on the server and keep its identity in `sweep_id`.
+    def get_sweep_id(self) -> str:
+        """Make the sweep on the server, keep its identity in `sweep_id`, and return it.
 
         Raises
         ------
@@ -70,6 +70,7 @@ class HyperTuning:
             import wandb
 
             self.entity_name = str(wandb.Api(timeout=30).default_entity)
+        return self.sweep_id
 
     def run_sweep(self, training_func: Callable[[], Any], count: int = 100) -> None:
         """Make the sweep and let an agent in this process call a function for each of `count` runs.
@@ -83,13 +84,10 @@ class HyperTuning:
         """
         import wandb
 
-        self.get_sweep_id()
-        assert self.sweep_id is not None
-        wandb.agent(
-            self.sweep_id, function=training_func, entity=self.entity_name, project=self.project_name, count=count
-        )
+        sweep_id = self.get_sweep_id()
+        wandb.agent(sweep_id, function=training_func, entity=self.entity_name, project=self.project_name, count=count)
         wandb.finish()
         folder = Path(os.environ.get("WANDB_DIR") or Path.cwd()) / "wandb"
         folder.mkdir(parents=True, exist_ok=True)
         state: Any = vars(self)
-        np.save(folder / f"{self.entity_name}_{self.project_name}_{self.sweep_id}.npy", state)
+        np.save(folder / f"{self.entity_name}_{self.project_name}_{sweep_id}.npy", state)

@@ -161,12 +161,12 @@ class SlurmLauncher(Launcher):
         logged_reasons: set[str] = set()
         pause = least
         last_query = time.monotonic()
-        is_stopped = False
+        are_jobs_cancelled = False
         while True:
             report(study)
-            if not is_stopped and (state := read_sweep_state(self.folder)).state == "cancelled" and state.reason:
+            if not are_jobs_cancelled and read_sweep_state(self.folder).is_stopped:
                 # By its ranks: the jobs that still wait in the queue would only begin and end.
-                is_stopped = True
+                are_jobs_cancelled = True
                 with contextlib.suppress(LaunchError):  # the controller is busy; they end by themselves
                     self.cancel()
             # Slurm is to be queried seldom; the study tells how far the trials are.
