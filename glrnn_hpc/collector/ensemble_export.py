@@ -152,7 +152,7 @@ def _record(members: Sequence[EnsembleCandidate], counts: Sequence[int], file_co
     label_names, param_names = label_names_of(stats), param_names_of(stats)
     first_step = max(member.first_step for member in members)
     truth = truth_of(members[0].files, "val")
-    transforms = tuple(getattr(experiment_named(config.experiment), "label_transforms", tuple)())
+    transforms = tuple(experiment_named(config.experiment).label_transforms())
     intervals = fit_intervals(
         LabelSpace(tuple(label_names), tuple(param_names), transforms),
         np.stack([member.predicted[:, first_step - member.first_step :] for member in members]),

@@ -25,7 +25,7 @@ class MemberRecord(_Part):
     weight: int = Field(ge=1)
 
 
-class TransformRecord(_Part):
+class IntervalTransform(_Part):
     """Transform of a label; see `experiments.labels.LabelTransform`."""
 
     label: str
@@ -57,7 +57,7 @@ class IntervalRecord(_Part):
     """Intervals of an ensemble: the part of the truth that they hold, the transforms, and the numbers of each label."""
 
     level: float = Field(gt=0, lt=1)
-    transforms: list[TransformRecord] = []
+    transforms: list[IntervalTransform] = []
     labels: dict[str, LabelInterval]
 
 

@@ -263,7 +263,9 @@ def describe_whole(ensemble: Ensemble) -> tuple[dict[str, Any], dict[str, Any]]:
     window_size, pad_length = (record.first_step, 0) if record.first_step else (1, 1)
     config = {key: value for key, value in first.config.items() if key in PREPROCESSING_KEYS}
     config |= {"window_size": window_size, "pad_length": pad_length}
-    config |= {"standardize_inputs": False, "standardize_outputs": False}
+    config |= {"standardize_inputs": False, "standardize_outputs": False, "label_scaling": "raw", "exact": False}
+    if "input_names" in first.stats:
+        config |= {"inputs": list(record.input_names), "inputs_drained": None, "inputs_undrained": None}
     kept = ("split_seed", "fingerprint", "params_mean", "params_std", "params_min", "params_max", "version")
     stats = {key: first.stats[key] for key in kept if key in first.stats}
     stats |= {

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glrnn_hpc.experiments.labels import LabelTransform
-from glrnn_hpc.records.ensemble import IntervalRecord, LabelInterval, TransformRecord
+from glrnn_hpc.records.ensemble import IntervalRecord, IntervalTransform, LabelInterval
 
 Array = NDArray[Any]
 
@@ -156,7 +156,7 @@ class Intervals:
         return IntervalRecord(
             level=self.level,
             transforms=[
-                TransformRecord(
+                IntervalTransform(
                     label=transform.label,
                     kind=transform.kind,
                     reference=transform.reference,

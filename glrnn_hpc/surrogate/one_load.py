@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from glrnn_hpc.preprocessor.splits import scaling_of
 from glrnn_hpc.surrogate.kernels import one_load_kernel
-from glrnn_hpc.surrogate.prediction import predict_windows
+from glrnn_hpc.surrogate.prediction import labels_of_outputs, predict_windows
 from glrnn_hpc.windows import n_predictions_of_padding
 
 Array = NDArray[Any]
@@ -60,10 +60,9 @@ class OneLoadModel:
 
     def _run_kernel(self, load: Array, params: Array) -> Array:
         assert self._kernel is not None
+        raw_steps, raw_params = load[self._window_size :], params
         if self._config.get("standardize_inputs", False):
             load, params = scaling_of(self._stats, "inputs_")(load), scaling_of(self._stats, "params_")(params)
-        responses: Array = self._kernel(load, params).numpy()
-        if self._config.get("standardize_outputs", True):
-            labels = scaling_of(self._stats)
-            responses = responses * labels.divisor().astype("float32") + labels.mean.astype("float32")
+        outputs = self._kernel(load, params)
+        responses: Array = labels_of_outputs(outputs, raw_steps, raw_params, self._stats, self._config).numpy()
         return responses
