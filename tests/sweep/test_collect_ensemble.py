@@ -29,23 +29,21 @@ from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.surrogate.ensemble import load_ensemble
 from tests.sweep.test_collect import change, copy_of, swept, write_data
 
+FIXED = {"lstm_units": 4, "dense_units": 4, "epochs": 3, "batch_size": 64}
+SEARCHED = {
+    "window_size": {"values": [3, 5]},
+    "pad_length": {"values": [0, 6]},
+    "standardize_inputs": {"values": [True, False]},
+    "learning_rate": {"values": [3e-4, 1e-2, 3e-2]},
+}
+
 
 def spec_of(data: Path, n_trials: int, **parameters: Any) -> SweepSpec:
     """Return a sweep of members that differ in windows, padding and units, some of which Hyperband stops."""
-    fixed = {"raw_data": str(data), "lstm_units": 4, "dense_units": 4, "epochs": 3, "batch_size": 64}
-    searched = {
-        "window_size": {"values": [3, 5]},
-        "pad_length": {"values": [0, 6]},
-        "standardize_inputs": {"values": [True, False]},
-        "learning_rate": {"values": [3e-4, 1e-2, 3e-2]},
-    }
-    content = {
-        "method": "random",
-        "run_cap": n_trials,
-        "early_terminate": {"type": "hyperband", "min_iter": 1, "eta": 2},
-        "parameters": {**fixed, **searched, **parameters},
-    }
-    return load_sweep({**content, "name": "mixed"})
+    hyperband = {"type": "hyperband", "min_iter": 1, "eta": 2}
+    head = {"name": "mixed", "method": "random", "run_cap": n_trials, "early_terminate": hyperband}
+    keys = {"raw_data": str(data), **FIXED, **SEARCHED, **parameters}
+    return load_sweep({**head, "metric": {"name": "val_loss", "goal": "minimize"}, "parameters": keys})
 
 
 @pytest.fixture(scope="module")
@@ -174,19 +172,10 @@ def test_a_stopped_trial_with_another_value_than_its_metrics_is_refused(copied: 
 
 
 def test_trials_of_another_split_or_other_parameters_are_refused_with_the_reason(tmp_path: Path):
-    spec = spec_of(
-        write_data(tmp_path / "a.hdf5"),
-        4,
-        window_size=3,
-        pad_length=0,
-        standardize_inputs=False,
-        learning_rate=0.01,
-        train_frac={"values": [0.6, 0.7]},
-        add_e0={"values": [False, True]},
-    )
-    content = {**spec.as_config(), "method": "grid"}
-    content.pop("early_terminate", None)
-    folder = swept(tmp_path / "sweep", load_sweep(content))
+    mixed = {"train_frac": {"values": [0.6, 0.7]}, "add_e0": {"values": [False, True]}}
+    keys = {"raw_data": str(write_data(tmp_path / "a.hdf5")), **FIXED, "window_size": 3, **mixed}
+    head = {"method": "grid", "metric": {"name": "val_loss", "goal": "minimize"}}
+    folder = swept(tmp_path / "sweep", load_sweep({**head, "parameters": keys}))
     found = collect(folder.root, ensemble=2)
     best = found["best"]["number"]
     assert found["ensemble"]["candidates"] == 1

@@ -1,4 +1,4 @@
-"""Ensembles as one surrogate: members of other windows, load features and units, matched by the numbers of the steps."""
+"""Ensembles as one surrogate: members of other windows, load features and units, matched by numbers of steps."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def by_hand(export: Path, inputs: np.ndarray, params: np.ndarray) -> np.ndarray:
 
 
 class StepOracle:
-    """Member whose prediction is the number of the step, and 1000 in the second label of the second sequence."""
+    """Member whose prediction is the number of the step, its parameter and an error added."""
 
     def __init__(self, first_step: int, error: float) -> None:
         self.first_step, self.error = first_step, error
