@@ -22,7 +22,7 @@ from glrnn_hpc.errors import ConfigError, DataError
 from glrnn_hpc.experiments.base import Group
 from glrnn_hpc.experiments.labels import LabelTransform
 from glrnn_hpc.experiments.triaxial import TRIAXIAL
-from glrnn_hpc.load_path import branches, is_one_path
+from glrnn_hpc.load_path import branches, is_one_path, reverses
 from glrnn_hpc.report import plot_style
 from glrnn_hpc.report.error_bands import LEAST_SEQUENCES, QUANTILES, band_around, transforms_by_label
 from glrnn_hpc.report.plot_style import CaptionedFigure
@@ -112,7 +112,9 @@ def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) ->
                     for rows in branches(strain):
                         axis.fill_between(strain[rows], low[rows], high[rows], color=colour, alpha=0.22, lw=0)
                     axis.plot(strain, middle, color=colour, lw=0.9, ls=":")
-                axis.plot(strain, simulated[shown, :, column], color="0.35", lw=2.4)
+                # A loop is thin, and a wide line would fill it.
+                width = 1.6 if reverses(strain) else 2.4
+                axis.plot(strain, simulated[shown, :, column], color="0.35", lw=width)
                 axis.plot(strain, centre, color=colour, lw=1.3, ls="--")
                 axis.set_ylabel(_with_unit(label, schema.units))
                 axis.yaxis.set_major_locator(MaxNLocator(5))
