@@ -6,11 +6,13 @@ import ctypes
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from glrnn_hpc.sequences import Scaling, Sequences
+from glrnn_hpc.scaling import Scaling
+from glrnn_hpc.sequences import Sequences
 from glrnn_hpc.windows import n_windows
 
 Array = NDArray[Any]
@@ -69,6 +71,8 @@ class Gather:
         Steps of a window, and between two of them.
     copies : DeviceCopies, optional
         Takes them out of copies on a device, in place of the memory where they lie.
+    with_raw : bool
+        Whether raw labels, load features and parameters come after the targets, as `raw_loss` needs them.
 
     Attributes
     ----------
@@ -77,9 +81,16 @@ class Gather:
     """
 
     def __init__(
-        self, sequences: Sequences, window_size: int, window_step: int = 1, copies: DeviceCopies | None = None
+        self,
+        sequences: Sequences,
+        window_size: int,
+        window_step: int = 1,
+        copies: DeviceCopies | None = None,
+        *,
+        with_raw: bool = False,
     ) -> None:
         self._sequences = sequences
+        self._with_raw = with_raw
         self._window_size, self._window_step = window_size, window_step
         self._per_sequence = n_windows(sequences.n_steps, window_size, window_step)
         self._device = None if copies is None else copies.device
@@ -100,7 +111,8 @@ class Gather:
         Returns
         -------
         tuple
-            ``({'inputs': (n, window_size, n_inputs), 'params': (n, n_params)}, (n, n_labels))``, float32.
+            ``({'inputs': (n, window_size, n_inputs), 'params': (n, n_params)}, (n, n_labels))``, float32. In place of
+            the labels stand the targets, if there are some.
         """
         return self._take(*self._places(number))
 
@@ -142,10 +154,21 @@ class Gather:
         split = self._sequences
         labels = tf.gather_nd(self._labels, tf.stack([row, tf.maximum(last - split.pad_length, 0)], axis=-1))
         inputs = take_windows(self._inputs, row, last, self._window_size, split.pad_length)
+        if split.columns is not None:
+            inputs = tf.gather(inputs, split.columns, axis=-1)
         return {
             "inputs": _scaled(inputs, split.input_scaling),
             "params": _scaled(params, split.param_scaling),
-        }, _scaled(labels, split.label_scaling)
+        }, self._learnt(labels, inputs, params)
+
+    def _learnt(self, labels: Any, inputs: Any, params: Any) -> Any:
+        """Return what the network learns of labels: themselves, or targets, with the raw values behind them."""
+        split = self._sequences
+        if split.targets is None:
+            return _scaled(labels, split.label_scaling)
+        targets = split.targets.of_labels(tf.cast(labels, tf.float64), tf.cast(params, tf.float64), keras.ops)
+        targets = tf.cast(targets, tf.float32)
+        return tf.concat([targets, labels, inputs[:, -1], params], axis=-1) if self._with_raw else targets
 
 
 def take_windows(sequences: Any, row: Any, last: Any, window_size: int, pad_length: int = 0) -> Any:

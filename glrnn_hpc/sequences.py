@@ -8,24 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glrnn_hpc.scaling import Scaling
+from glrnn_hpc.targets import Targets
+
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """What standardises columns: ``(values - mean) / std``, where a constant column (std 0) is divided by 1."""
-
-    mean: Array
-    std: Array
-
-    def divisor(self) -> Array:
-        """Return std, and 1 where it is 0."""
-        return np.where(np.asarray(self.std) > 0, self.std, 1.0)
-
-    def __call__(self, values: Array) -> Array:
-        """Return standardised values as float32."""
-        scaled: Array = ((values - self.mean) / self.divisor()).astype("float32")
-        return scaled
 
 
 @dataclass(frozen=True)
@@ -46,6 +32,10 @@ class Sequences:
         How often the first step is repeated in front.
     input_scaling, param_scaling, label_scaling : Scaling, optional
         What standardises them.
+    columns : ndarray, shape (n_used,), optional
+        Columns of `inputs` that are used, in their order; all of them by default. `input_scaling` is theirs.
+    targets : Targets, optional
+        What is taken out in place of the labels, standardised by themselves.
     """
 
     inputs: Array
@@ -56,6 +46,8 @@ class Sequences:
     input_scaling: Scaling | None = None
     param_scaling: Scaling | None = None
     label_scaling: Scaling | None = None
+    columns: Array | None = None
+    targets: Targets | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -69,12 +61,21 @@ class Sequences:
         """Return some of the sequences."""
         return replace(self, rows=self.rows[ids], params=self.params[ids])
 
+    def with_raw_labels(self) -> Sequences:
+        """Return the same sequences with labels in their units."""
+        return replace(self, label_scaling=None, targets=None)
+
     def arrays(self) -> tuple[Array, Array, Array]:
         """Return copies of inputs (n, n_steps, n_inputs), params and labels (n, n_steps, n_labels), float32."""
         steps = np.maximum(np.arange(self.n_steps) - self.pad_length, 0)
         at = self.rows[:, None], steps[None, :]
+        raw_inputs = self.inputs[at] if self.columns is None else self.inputs[at][..., self.columns]
+        raw_labels = self.labels[at]
+        if self.targets is not None:
+            raw_labels = self.targets.of_labels(raw_labels.astype("float64"), self.params[:, None].astype("float64"))
+            raw_labels = raw_labels.astype("float32")
         parts = zip(
-            (self.inputs[at], self.params, self.labels[at]),
+            (raw_inputs, self.params, raw_labels),
             (self.input_scaling, self.param_scaling, self.label_scaling),
             strict=True,
         )

@@ -34,6 +34,7 @@ from glrnn_hpc.surrogate.feed import Feed, FitData
 from glrnn_hpc.surrogate.fit import fit
 from glrnn_hpc.surrogate.learning_rate import LEARNING_RATE
 from glrnn_hpc.surrogate.model_cache import Compiled, ModelCache
+from glrnn_hpc.surrogate.raw_loss import raw_loss_of
 from glrnn_hpc.surrogate.window_datasets import windowize_single_dataset as windowize_single_dataset
 from glrnn_hpc.tracking.hypertuning import HyperTuning as HyperTuning
 from glrnn_hpc.tracking.run import tracked_run
@@ -149,7 +150,7 @@ def run_training(
         _seed(config, preprocessor, model)
         with _naming_memory_needs(config):
             if model is not None:
-                return earlier, data, Compiled(model, config, group)
+                return earlier, data, Compiled(model, config, group, raw_loss_of(data.train_stats, config.as_dict()))
             return earlier, data, in_use.enter_context(models.fresh(data.train_stats, config))
 
     target = layout.RunFolder(model_folder or folder.root)

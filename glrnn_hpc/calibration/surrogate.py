@@ -18,6 +18,7 @@ from glrnn_hpc.predict import get_pretrained_model, predict_sequences
 from glrnn_hpc.preprocessor.splits import scaling_of
 from glrnn_hpc.surrogate.kernels import one_load_kernel
 from glrnn_hpc.surrogate.legacy import run_folder
+from glrnn_hpc.surrogate.prediction import labels_of_outputs
 from glrnn_hpc.surrogate.shipped import folder_of
 from glrnn_hpc.windows import n_predictions_of_padding
 
@@ -107,12 +108,11 @@ class Surrogate:
 
     def _run_kernel(self, load: Array, params: Array) -> Array:
         assert self._kernel is not None
+        raw_steps, raw_params = load[self.domain.window_size :], params
         if self.config.get("standardize_inputs", False):
             load, params = scaling_of(self._stats, "inputs_")(load), scaling_of(self._stats, "params_")(params)
-        responses: Array = self._kernel(load, params).numpy()
-        if self.config.get("standardize_outputs", True):
-            labels = scaling_of(self._stats)
-            responses = responses * labels.divisor().astype("float32") + labels.mean.astype("float32")
+        outputs = self._kernel(load, params)
+        responses: Array = labels_of_outputs(outputs, raw_steps, raw_params, self._stats, self.config).numpy()
         return responses
 
 

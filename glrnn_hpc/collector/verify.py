@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -23,8 +23,9 @@ from glrnn_hpc.preprocessor.splits import label_scaling
 from glrnn_hpc.records.json_types import Point
 from glrnn_hpc.records.train_stats import TrainStats
 from glrnn_hpc.records.trial_result import TrialResult, read_trial_result
+from glrnn_hpc.scaling import Scaling
 from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of
-from glrnn_hpc.sequences import Scaling, Sequences
+from glrnn_hpc.sequences import Sequences
 from glrnn_hpc.study.slots import Slot
 from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.surrogate import artifact, evaluate
@@ -35,9 +36,6 @@ Array = NDArray[Any]
 
 #: Largest relative difference between a logged and a recomputed number.
 TOLERANCE = 1e-5
-
-#: Metrics that are compared.
-COMPARED_METRICS = ("val_loss", "val_mae", "test_loss", "test_mae")
 
 #: Largest difference of a loss that is zero, by rounding alone.
 _ROUNDING = 1e-12
@@ -71,7 +69,8 @@ class Verified:
     data : PreparedData or FitData
         Data of the training: arrays, or the batches of a preprocessor of the user's own.
     recomputed : dict
-        `val_loss`, `val_mae`, `test_loss`, `test_mae`.
+        `val_loss`, `val_mae`, `test_loss`, `test_mae`; `val_loss_raw` and `test_loss_raw` of a network that learns
+        targets.
     """
 
     folder: layout.TrialFolder
@@ -152,7 +151,7 @@ def split_metrics(verified: Verified) -> dict[str, evaluate.PredictionMetrics]:
 
 
 def _in_parts(sequences: Sequences) -> Iterator[tuple[Array, Array, Array]]:
-    raw = replace(sequences, label_scaling=None)
+    raw = sequences.with_raw_labels()
     for start in range(0, len(raw), _PART):
         yield raw.take(np.arange(start, min(start + _PART, len(raw)))).arrays()
 
@@ -196,11 +195,9 @@ def _check_config(folder: layout.TrialFolder, config: RunConfig, point: Point) -
 
 
 def _check_outputs(folder: layout.TrialFolder, model: keras.Model, stats: TrainStats) -> None:
-    size = model.outputs[0].shape[-1]
-    if size not in (None, stats["num_labels"]):
-        raise ModelError(
-            f"{folder.root}: the model gives {size} labels, its train_stats.json has {stats['num_labels']}."
-        )
+    size, expected = model.outputs[0].shape[-1], stats.get("num_targets", stats["num_labels"])
+    if size not in (None, expected):
+        raise ModelError(f"{folder.root}: the model gives {size} labels, its train_stats.json has {expected}.")
 
 
 def _prepare(
@@ -234,7 +231,13 @@ def _check_statistics(folder: layout.TrialFolder, kept: Mapping[str, Any], given
     for name in ("input_names", "param_names", "label_names"):
         if name in kept and name in given and list(kept[name]) != list(given[name]):
             raise Disagreement(f"{folder.train_stats.name} has {name} {kept[name]}, the data give {given[name]}")
-    for prefix in ("", "labels_", "inputs_", "params_"):
+    kept, given = ({**each, **_with_prefix("targets_", each.get("targets", {}))} for each in (kept, given))
+    for name in ("targets_transforms", "targets_exact"):
+        if kept.get(name) != given.get(name):
+            raise Disagreement(
+                f"{folder.train_stats.name} has {name} {kept.get(name)}, the data give {given.get(name)}"
+            )
+    for prefix in ("", "labels_", "inputs_", "params_", "targets_"):
         names = (f"{prefix}mean", f"{prefix}std")
         if not all(name in stats for name in names for stats in (kept, given)):
             continue
@@ -252,6 +255,10 @@ def _check_statistics(folder: layout.TrialFolder, kept: Mapping[str, Any], given
                 )
 
 
+def _with_prefix(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}{name}": value for name, value in values.items()}
+
+
 def _has_shape_of(values: Any, others: Any) -> bool:
     """Whether values are numbers of the same shape as others."""
     try:
@@ -262,7 +269,7 @@ def _has_shape_of(values: Any, others: Any) -> bool:
 
 def _compare_metrics(logged: dict[str, float], recomputed: dict[str, float]) -> None:
     differing = []
-    for name in COMPARED_METRICS:
+    for name in recomputed:
         if name not in logged:
             raise ModelError(f"{name} was not logged, its files give {recomputed[name]:.8g}")
         # Written so that NaN is refused, too. Two losses of an exactly met constant differ by rounding alone.

@@ -48,6 +48,23 @@ def _not_empty(value: Any) -> Any:
     return value
 
 
+def _names(value: Any) -> Any:
+    """Return a list of names; one name alone is a list of one."""
+    names = [value] if isinstance(value, str) else list(value) if isinstance(value, list | tuple) else value
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError("a list of at least one name is needed")
+    if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+        raise ValueError(f"{twice[0]} is named twice")
+    return names
+
+
+def _exact(value: Any) -> Any:
+    """Return true, false, or a list of names."""
+    return value if isinstance(value, bool) else _names(value)
+
+
+NameList = Annotated[list[str], BeforeValidator(_names)]
+ExactChoice = Annotated[bool | list[str], BeforeValidator(_exact)]
 GroupName = Annotated[str | float, BeforeValidator(_as_usual), BeforeValidator(not_a_bool)]
 TypeName = Annotated[str, BeforeValidator(_as_usual)]
 GroupChoice = Annotated[GroupName | list[GroupName], BeforeValidator(_not_empty)]

@@ -9,10 +9,12 @@ from pydantic import BeforeValidator, Field, model_validator
 from glrnn_hpc.config.keys import (
     Count,
     Decay,
+    ExactChoice,
     FilePath,
     Fraction,
     GroupChoice,
     Keys,
+    NameList,
     NotNegative,
     Positive,
     Seed,
@@ -34,6 +36,13 @@ class PreprocessingConfig(Keys):
     add_e0: bool = Field(False, description="append the initial void ratio to the parameters")
     add_pressure: bool = Field(True, description="append the confining pressure in MPa to the parameters")
     add_experiment_type: bool = Field(True, description="append 1 (drained) or 0 (undrained) to the parameters")
+    inputs: NameList | None = Field(None, description="load features that the network sees; all if left out")
+    inputs_drained: NameList | None = Field(None, description="the same, of drained experiments")
+    inputs_undrained: NameList | None = Field(None, description="the same, of undrained experiments")
+    label_scaling: Literal["raw", "physical"] = Field(
+        "raw", description="labels as they are, or transformed as the experiment declares"
+    )
+    exact: ExactChoice = Field(False, description="labels that relations of the experiment give: true, or their names")
     train_frac: Fraction = Field(0.7, description="fraction of the sequences to train on")
     val_frac: Fraction = Field(0.15, description="fraction of the sequences to validate on; the rest is the test split")
     window_size: Count = Field(10, description="steps that the network sees at once")

@@ -152,14 +152,14 @@ def check_values(schema: Schema, groups: Sequence[GroupShape]) -> frozenset[Path
 
 
 def check_same_shapes(schema: Schema, groups: Sequence[GroupShape]) -> None:
-    """Check that groups can be merged.
+    """Check that groups can be merged; their load features may differ, see `merged_groups`.
 
     Raises
     ------
     DataError
-        If two of them differ in columns or steps; the message names both.
+        If two of them differ in parameters, outputs or steps; the message names both.
     """
-    for what in ("n_inputs", "n_params", "n_outputs", "n_steps"):
+    for what in ("n_params", "n_outputs", "n_steps"):
         for other in groups[1:]:
             if getattr(groups[0], what) != getattr(other, what):
                 raise DataError(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from glrnn_hpc.config import PreprocessingConfig
 from glrnn_hpc.errors import ConfigError, DataError
+from glrnn_hpc.experiments.labels import ExactRelation, LabelTransform
 
 Array = NDArray[Any]
 
@@ -261,6 +262,18 @@ class Experiment:
         """
 
     # Relations
+
+    def label_transforms(self) -> Sequence[LabelTransform]:
+        """Return the transforms in which networks learn labels under `label_scaling: physical`.
+
+        A label without one is learnt as it is. Transforms let stresses of all pressures count alike, and keep predicted
+        values where they can be: a label that is learnt as a logarithm stays positive.
+        """
+        return ()
+
+    def exact_relations(self) -> Sequence[ExactRelation]:
+        """Return the relations that give labels under `exact`, those that serve most types first."""
+        return ()
 
     def initial_parameters(self, first: Mapping[str, float]) -> Mapping[str, float]:
         """Return extra parameters that the first row of an observation tells.

@@ -20,6 +20,7 @@ from glrnn_hpc.experiments.base import (
     UnderivableInputs,
     is_number,
 )
+from glrnn_hpc.experiments.labels import ExactRelation, LabelTransform
 
 Array = NDArray[Any]
 
@@ -104,6 +105,23 @@ class TriaxialCompression(Experiment):
         if name == "pressure" and value > _HIGHEST_PRESSURE:
             raise DataError(f"known parameter: pressure={value:g} cannot be in MPa; divide by 1e6 if it is in Pa.")
 
+    def label_transforms(self) -> Sequence[LabelTransform]:
+        """Return stresses over the confining pressure, the volume strain, and logarithms; q may have any sign."""
+        return (
+            LabelTransform("e", "log", reference="e0", offset=1.0),
+            LabelTransform("p", "log", reference="pressure"),
+            LabelTransform("q", "asinh", reference="pressure"),
+            LabelTransform("f0", "log"),
+        )
+
+    def exact_relations(self) -> Sequence[ExactRelation]:
+        """Return the void ratio of a volume strain, and the mean stress at a constant lateral stress."""
+        return (
+            ExactRelation("e", ("e0", "e_x", "e_y", "e_z"), _void_ratio, "e = (1 + e0) exp(-(e_x + e_y + e_z)) - 1"),
+            ExactRelation("e", ("e0",), lambda columns, xp: columns["e0"], "e = e0", "undrained"),
+            ExactRelation("p", ("pressure", "q"), _drained_pressure, "p = pressure + q / 3", "drained"),
+        )
+
     def initial_parameters(self, first: Mapping[str, float]) -> Mapping[str, float]:
         """Return the initial void ratio."""
         return {"e0": first["e"]} if "e" in first else {}
@@ -161,6 +179,16 @@ class TriaxialCompression(Experiment):
                 )
             )
         return sentences
+
+
+def _void_ratio(columns: Mapping[str, Any], xp: Any) -> Any:
+    """Return the void ratio of logarithmic strains, compression positive: 1 + e grows as the volume."""
+    return (1 + columns["e0"]) * xp.exp(-(columns["e_x"] + columns["e_y"] + columns["e_z"])) - 1
+
+
+def _drained_pressure(columns: Mapping[str, Any], xp: Any) -> Any:
+    """Return the mean stress p = (s_z + 2 s_x) / 3 where s_x is the confining pressure and q = s_z - s_x."""
+    return columns["pressure"] + columns["q"] / 3
 
 
 def pressure_name(pressure_pa: float) -> str:

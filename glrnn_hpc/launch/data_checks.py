@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,11 +23,16 @@ from glrnn_hpc.data.hdf5 import (
     select_groups,
 )
 from glrnn_hpc.data.hdf5_access import find_dataset, open_file, read_slab
+from glrnn_hpc.data.merged_groups import chosen_features
 from glrnn_hpc.errors import ConfigError, GlrnnError, WindowError
 from glrnn_hpc.experiments.base import ExtraParameter, Group
 from glrnn_hpc.search.space import Parameter
 from glrnn_hpc.search.spec import SweepSpec
 from glrnn_hpc.search.sweep import experiment_of, preprocessor_of
+from glrnn_hpc.targets import choose_targets
+
+#: Keys that append a parameter.
+_SWITCHES = sorted(key for key in PREPROCESSING_KEYS if key.startswith("add_"))
 
 
 def check_data(spec: SweepSpec) -> None:
@@ -35,7 +41,8 @@ def check_data(spec: SweepSpec) -> None:
     Raises
     ------
     ConfigError
-        If a parameter is to be appended that the experiment does not have.
+        If a parameter is to be appended that the experiment does not have, a load feature is missing, or the experiment
+        declares no targets for the columns.
     DataError, WindowError
         If the file, a group or a part of its values is missing, holds something else than numbers or does not tell a
         parameter that is to be appended, merged groups differ, a split is empty, or a window is too long.
@@ -47,6 +54,7 @@ def check_data(spec: SweepSpec) -> None:
         for experiment_type in _extremes(spec, "experiment_type"):
             groups = select_groups(schema, pressure, experiment_type)
             check_same_shapes(schema, groups)
+            _check_columns(spec, schema, groups)
             unchecked = [group for group in groups if group.name not in checked]
             check_values(schema, unchecked)
             _check_first_sequences(schema, unchecked, appended)
@@ -65,6 +73,27 @@ def check_data(spec: SweepSpec) -> None:
                     )
 
 
+def _check_columns(spec: SweepSpec, schema: Schema, groups: Sequence[GroupShape]) -> None:
+    """Check that the groups have the load features that any trial chooses, and what its targets need.
+
+    Raises
+    ------
+    ConfigError
+        If a load feature is missing, or the experiment does not declare the targets for these columns.
+    """
+    experiment = experiment_of(spec)
+    keys = ("inputs", "inputs_drained", "inputs_undrained", "label_scaling", "exact", *_SWITCHES)
+    for values in itertools.product(*(_extremes(spec, key) for key in keys)):
+        chosen = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+        config = parse(PreprocessingConfig, {"raw_data": spec.data_file, **chosen}, "parameters")
+        columns = {
+            "input": chosen_features(schema, groups, config),
+            "param": [*schema.contact_params, *(each.name for each in experiment.appended_parameters(config))],
+            "label": schema.outputs,
+        }
+        choose_targets(experiment, config, columns, {group.experiment_type for group in groups})
+
+
 def _appended_parameters(spec: SweepSpec) -> tuple[ExtraParameter, ...]:
     """Return the parameters that a trial of the sweep may append to the contact parameters.
 
@@ -73,7 +102,7 @@ def _appended_parameters(spec: SweepSpec) -> tuple[ExtraParameter, ...]:
     ConfigError
         If the experiment does not have one of them.
     """
-    switches = {key: any(_extremes(spec, key)) for key in PREPROCESSING_KEYS if key.startswith("add_")}
+    switches = {key: any(_extremes(spec, key)) for key in _SWITCHES}
     config = parse(PreprocessingConfig, {"raw_data": spec.data_file, **switches}, "parameters")
     return experiment_of(spec).appended_parameters(config)
 

@@ -18,12 +18,17 @@ _OLD_NAMES = {
 def shapes_of(input_shapes: Mapping[str, Any]) -> dict[str, int]:
     """Return `num_input_features`, `num_params` and `num_labels`, such as `train_stats` holds them.
 
+    Where a network learns other targets than the labels, `num_labels` is their number: `num_targets`.
+
     Raises
     ------
     ConfigError
         If one of them is missing.
     """
-    return {name: _shape(input_shapes, name) for name in _OLD_NAMES}
+    shapes = {name: _shape(input_shapes, name) for name in _OLD_NAMES}
+    if "num_targets" in input_shapes:
+        shapes["num_labels"] = int(input_shapes["num_targets"])
+    return shapes
 
 
 def _shape(shapes: Mapping[str, Any], name: str) -> int:

@@ -23,8 +23,9 @@ from glrnn_hpc.config import (
     without_always,
 )
 from glrnn_hpc.data.column_checks import check_names
-from glrnn_hpc.data.hdf5 import GroupShape, Schema, check_same_shapes, select_groups
-from glrnn_hpc.data.shared import DemData, GroupArrays, StackedGroups, read_data
+from glrnn_hpc.data.hdf5 import GroupShape, Schema, select_groups
+from glrnn_hpc.data.merged_groups import MergedGroups, chosen_features, merge_groups
+from glrnn_hpc.data.shared import DemData, GroupArrays, read_data
 from glrnn_hpc.errors import ConfigError, DataError
 from glrnn_hpc.experiments.base import Group
 from glrnn_hpc.experiments.registry import experiment_named, experiment_of
@@ -33,9 +34,10 @@ from glrnn_hpc.models.registry import KEY as NETWORK
 from glrnn_hpc.models.registry import is_built_in
 from glrnn_hpc.preprocessor.base import PreparedData, sequence_dataset
 from glrnn_hpc.preprocessor.configured import ConfiguredPreprocessor
-from glrnn_hpc.preprocessor.splits import split_and_scale
+from glrnn_hpc.preprocessor.splits import UntransformableLabel, split_and_scale
 from glrnn_hpc.references import import_reference
 from glrnn_hpc.sequences import Sequences
+from glrnn_hpc.targets import choose_targets
 
 logger = logging.getLogger(__name__)
 
@@ -108,10 +110,26 @@ class FilePreprocessor(ConfiguredPreprocessor, is_seed_free=True):
         WindowError
             If a window is not shorter than the sequences.
         """
-        stack, rows, params = self._merged()
-        names: dict[str, list[str] | str] = {f"{kind}_names": names for kind, names in self.column_names().items()}
+        merged = self._merged()
+        columns = self.column_names()
+        targets = choose_targets(
+            self.experiment, self.config, columns, {shape.experiment_type for shape in self.groups()}
+        )
+        names: dict[str, list[str] | str] = {f"{kind}_names": names for kind, names in columns.items()}
         names["fingerprint"] = self.fingerprint()
-        return split_and_scale(stack, rows, params, self.config, names, seed)
+        try:
+            return split_and_scale(
+                merged.stack,
+                merged.rows,
+                merged.params,
+                self.config,
+                names,
+                seed,
+                columns=merged.columns,
+                targets=targets,
+            )
+        except UntransformableLabel as error:
+            raise DataError(self._located(error)) from error
 
     def prepare_single_dataset(self) -> tf.data.Dataset:
         """Return all whole sequences, unbatched, padded as in training, with labels in original units."""
@@ -119,8 +137,11 @@ class FilePreprocessor(ConfiguredPreprocessor, is_seed_free=True):
 
     def all_sequences(self) -> Sequences:
         """Return all whole sequences, padded as in training, with labels in original units."""
-        stack, rows, params = self._merged()
-        return Sequences(stack.inputs, stack.outputs, rows, params, self.config.pad_length)
+        merged = self._merged()
+        stack = merged.stack
+        return Sequences(
+            stack.inputs, stack.outputs, merged.rows, merged.params, self.config.pad_length, columns=merged.columns
+        )
 
     def groups(self) -> tuple[GroupShape, ...]:
         """Return the merged groups in their order."""
@@ -148,16 +169,23 @@ class FilePreprocessor(ConfiguredPreprocessor, is_seed_free=True):
         schema = self.source().schema
         params = [*schema.contact_params, *(parameter.name for parameter in self._appended)]
         check_names(schema.path, "contact_params with what the experiment appends (add_... switches it off)", params)
-        return {"input": list(schema.inputs_of(self.groups()[0])), "param": params, "label": list(schema.outputs)}
+        features = chosen_features(schema, self.groups(), self.config)
+        return {"input": list(features), "param": params, "label": list(schema.outputs)}
 
-    def _merged(self) -> tuple[StackedGroups, Array, Array]:
-        """Return the stack of the chosen groups, their rows in the merged order, and their extended parameters."""
-        data = self.source()
-        shapes = self.groups()
-        check_same_shapes(data.schema, shapes)
-        stack, rows = data.rows([shape.name for shape in shapes])
+    def _merged(self) -> MergedGroups:
+        """Return the chosen groups, one after the other, with their extended parameters."""
+        data, shapes = self.source(), self.groups()
         params = np.concatenate([self._extended(data.groups[shape.name], data.schema) for shape in shapes])
-        return stack, rows, params.astype("float32")
+        return merge_groups(data, shapes, params.astype("float32"), self.config)
+
+    def _located(self, error: UntransformableLabel) -> str:
+        """Return the text of an error with the group and the sequence in it that a place in the merged order means."""
+        sequence = error.sequence
+        for shape in self.groups():
+            if sequence < shape.n_samples:
+                return f"{self.source().schema.path}: {shape.name}, sequence {sequence}, step {error.step}: {error}"
+            sequence -= shape.n_samples
+        return str(error)
 
     def _extended(self, arrays: GroupArrays, schema: Schema) -> Array:
         """Return the parameters of a group, (n_samples, n_params), with those that are appended."""

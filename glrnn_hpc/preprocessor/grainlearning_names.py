@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from glrnn_hpc.config import split_sizes
 from glrnn_hpc.errors import ConfigError, DataError
-from glrnn_hpc.sequences import Scaling
+from glrnn_hpc.scaling import Scaling
 
 Array = NDArray[Any]
 

@@ -31,6 +31,35 @@ class Shapes(TypedDict):
     num_labels: int
 
 
+class TransformRecord(TypedDict):
+    """Transform of one target: a `LabelTransform` of the experiment."""
+
+    label: str
+    kind: str
+    reference: str | None
+    offset: float
+
+
+class ExactRecord(TypedDict):
+    """Relation that gives a label: its text, and the number of the experiment type where it holds; None for all."""
+
+    label: str
+    relation: str
+    type_code: float | None
+
+
+class _TargetScaling(TypedDict, total=False):
+    mean: PerColumn
+    std: PerColumn
+
+
+class TargetsRecord(_TargetScaling):
+    """Targets of a network in place of the labels: transforms, exact labels, and mean and std of the targets."""
+
+    transforms: list[TransformRecord]
+    exact: list[ExactRecord]
+
+
 class TrainStats(Shapes, total=False):
     """Shapes and statistics of the training split, over all its sequences and steps.
 
@@ -51,6 +80,10 @@ class TrainStats(Shapes, total=False):
         Names of the columns.
     fingerprint : str
         Hash of the sequences and their order.
+    num_targets : int
+        Outputs of the network, where they are not the labels.
+    targets : TargetsRecord
+        What these outputs are.
     """
 
     sequence_length: int
@@ -69,6 +102,8 @@ class TrainStats(Shapes, total=False):
     param_names: list[str]
     label_names: list[str]
     fingerprint: str
+    num_targets: int
+    targets: TargetsRecord
     version: str
 
 
@@ -142,5 +177,7 @@ def columns_in(stats: Mapping[str, Any], name: str) -> NDArray[Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return lists and numbers of Python for those of NumPy."""
+    """Return lists and numbers of Python for those of NumPy, in mappings too."""
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

@@ -120,11 +120,19 @@ def load(path: Path, config: RunConfig) -> Checkpoint:
         raise
     except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path}: cannot be read as a checkpoint: {error}") from error
-    recorded, given = checkpoint.config, json.loads(json.dumps(config.as_dict()))
+    # A key that a later version added has its default in an older checkpoint.
+    defaults = {key: value for key, value in _defaults_of(config).items() if key not in checkpoint.config}
+    recorded, given = {**defaults, **checkpoint.config}, json.loads(json.dumps(config.as_dict()))
     if recorded != given:
         keys = [key for key in {*recorded, *given} if recorded.get(key) != given.get(key)]
         raise ModelError(f"{path}: is a checkpoint of another configuration; {', '.join(sorted(keys))} differ.")
     return checkpoint
+
+
+def _defaults_of(config: RunConfig) -> dict[str, Any]:
+    """Return the defaults of the keys that are always in a configuration."""
+    fields = type(config).model_fields
+    return {key: fields[key].default for key in config.as_dict() if key in fields and not fields[key].is_required()}
 
 
 def restore(model: keras.Model, checkpoint: Checkpoint, callbacks: Sequence[keras.callbacks.Callback] | None) -> None:

@@ -11,10 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from glrnn_hpc.data.ranks import Ranks
+from glrnn_hpc.surrogate.raw_loss import NAME as RAW_LOSS
+from glrnn_hpc.surrogate.raw_loss import RawLoss
 
-#: After the gradients, the shared buffer holds: sum of the weights, of the losses, of the absolute errors; whether to
-#: stop; whether a rank has failed.
-_TAIL = 5
+#: After the gradients, the shared buffer holds: sum of the weights, of the losses, of the absolute errors, of the raw
+#: losses; whether to stop; whether a rank has failed.
+_SUMS, _TAIL = 4, 6
 
 
 class EndedByOtherRank(Exception):
@@ -33,10 +35,12 @@ class DataParallel:
         Compiled; the weights are the same on all ranks.
     group : Ranks
         The ranks. Training and evaluation are collective on it.
+    raw_loss : RawLoss, optional
+        Of a network that learns targets; the labels of a batch are then what it takes apart.
     """
 
-    def __init__(self, model: keras.Model, group: Ranks) -> None:
-        self._model, self._group = model, group
+    def __init__(self, model: keras.Model, group: Ranks, raw_loss: RawLoss | None = None) -> None:
+        self._model, self._group, self._raw_loss = model, group, raw_loss
         model.optimizer.build(model.trainable_variables)
         self._shapes = [tuple(variable.shape) for variable in model.trainable_variables]
         self._sizes = [int(np.prod(shape)) for shape in self._shapes]
@@ -47,7 +51,7 @@ class DataParallel:
         self._apply = tf.function(
             self._apply_to, autograph=False, input_signature=[tf.TensorSpec((self._n,), tf.float32)]
         )
-        self._sums = np.zeros(3)
+        self._sums = np.zeros(_SUMS)
         # Keras calls these if they are there instead of making its own; compiling again takes them away.
         model.train_function = self._train_batch
         model.test_function = self._test_batch
@@ -106,7 +110,7 @@ class DataParallel:
 
     def _train_batch(self, iterator: Any) -> dict[str, float]:
         inputs, labels, weights = next(iterator)
-        self._buffer[: self._n + 3] = self._gradients(inputs, labels, weights).numpy()
+        self._buffer[: self._n + _SUMS] = self._gradients(inputs, labels, weights).numpy()
         self._buffer[-2:] = 0
         summed = self._summed()
         self._apply(summed[: self._n] / summed[self._n])
@@ -115,21 +119,28 @@ class DataParallel:
     def _test_batch(self, iterator: Any) -> dict[str, float]:
         inputs, labels, weights = next(iterator)
         self._buffer[:] = 0
-        self._buffer[self._n : self._n + 3] = self._errors(inputs, labels, weights).numpy()
+        self._buffer[self._n : self._n + _SUMS] = self._errors(inputs, labels, weights).numpy()
         return self._means(self._summed())
 
     def _means(self, summed: Any) -> dict[str, float]:
-        self._sums += summed[self._n : self._n + 3]
-        return {"loss": self._sums[1] / self._sums[0], "mae": self._sums[2] / self._sums[0]}
+        self._sums += summed[self._n : self._n + _SUMS]
+        n, *sums = self._sums
+        names = ["loss", "mae"] if self._raw_loss is None else ["loss", "mae", RAW_LOSS]
+        return {name: total / n for name, total in zip(names, sums, strict=False)}
 
     def _errors_of(self, inputs: Any, labels: Any, weights: Any, training: bool = False) -> Any:
-        """Return the sums of the weights, the losses and the absolute errors of a share of a batch."""
-        errors = labels - self._model(inputs, training=training)
+        """Return the sums of the weights, the losses, the absolute errors and the raw losses of a share of a batch."""
+        outputs = self._model(inputs, training=training)
+        raw = tf.constant(0.0)
+        if self._raw_loss is not None:
+            raw = tf.reduce_sum(weights * self._raw_loss.errors(labels, outputs))
+            labels = labels[:, : self._raw_loss.n_targets]
+        errors = labels - outputs
         loss = tf.reduce_sum(weights * tf.reduce_mean(errors**2, axis=-1))
         if self._model.losses:
             loss += tf.reduce_sum(weights) * tf.add_n(self._model.losses)
         absolute = tf.reduce_sum(weights * tf.reduce_mean(tf.abs(errors), axis=-1))
-        return tf.stack([tf.reduce_sum(weights), loss, absolute])
+        return tf.stack([tf.reduce_sum(weights), loss, absolute, raw])
 
     def _gradients_of(self, inputs: Any, labels: Any, weights: Any) -> Any:
         variables = self._model.trainable_variables

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from glrnn_hpc.config import SPLIT_SEED, RunConfig
 from glrnn_hpc.preprocessor.base import PreparedData, Preprocessor, gives_arrays
 from glrnn_hpc.surrogate.feed import Feed, FitData
+from glrnn_hpc.surrogate.raw_loss import raw_loss_of
 
 Array = NDArray[Any]
 
@@ -36,14 +37,17 @@ def split_losses(
     Returns
     -------
     dict
-        `val_loss` (MSE), `val_mae`, `test_loss` and `test_mae` in the units of the training's labels.
+        `val_loss` (MSE), `val_mae`, `test_loss` and `test_mae` in the units of the training's labels; of a network that
+        learns targets in their units, and `val_loss_raw` and `test_loss_raw` over all labels.
     """
     model.compile(loss="mse", metrics=["mae"], jit_compile=False)
+    if (raw_loss := raw_loss_of(data.train_stats, config.as_dict())) is not None:
+        raw_loss.attach(model)
     losses: dict[str, float] = {}
     for split in splits:
         batches = getattr(data, split) if isinstance(data, FitData) else Feed(config).ordered(data, split)
         values = model.evaluate(batches, verbose=0, return_dict=True)
-        losses |= {f"{split}_{name}": float(values[name]) for name in ("loss", "mae")}
+        losses |= {f"{split}_{name}": float(value) for name, value in values.items()}
     return losses
 
 

@@ -29,7 +29,8 @@ class FitData:
     Attributes
     ----------
     train, val, test : tf.data.Dataset
-        Elements ``({'inputs', 'params'}, labels)``, with weights for ranks that train together.
+        Elements ``({'inputs', 'params'}, labels)``, with weights for ranks that train together. Where a network learns
+        targets, the labels are what `raw_loss` takes apart.
     n_batches : int
         Batches of an epoch.
     train_stats : TrainStats
@@ -96,7 +97,8 @@ class Feed:
         if self.config.standardize_inputs:
             inputs, params = scaling_of(stats, "inputs_"), scaling_of(stats, "params_")
             sequences = replace(sequences, input_scaling=inputs, param_scaling=params)
-        return Gather(sequences, prepared.window_size, prepared.window_step, self.copies)
+        has_targets = sequences.targets is not None
+        return Gather(sequences, prepared.window_size, prepared.window_step, self.copies, with_raw=has_targets)
 
     def _from_datasets(self, datasets: dict[str, tf.data.Dataset], stats: TrainStats, first_epoch: int) -> FitData:
         config = self.config

@@ -66,7 +66,8 @@ def fit(
     Returns
     -------
     tuple
-        The history of all epochs, those before the checkpoint too, and `loss` and `mae` of the test split.
+        The history of all epochs, those before the checkpoint too, and `loss` and `mae` of the test split, and
+        `loss_raw` of a network that learns targets.
 
     Raises
     ------
@@ -117,7 +118,7 @@ def fit(
         test = model.evaluate(data.test, verbose=0, return_dict=True, callbacks=[*callbacks, *broadcast])
     if earlier is not None:
         _prepend(history, earlier)
-    return history, {name: float(test[name]) for name in ("loss", "mae")}
+    return history, {name: float(value) for name, value in test.items()}
 
 
 def _schedule(config: RunConfig, earlier: Checkpoint | None) -> list[keras.callbacks.Callback]:

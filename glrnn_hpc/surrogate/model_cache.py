@@ -13,11 +13,17 @@ from glrnn_hpc.config import RunConfig
 from glrnn_hpc.data.ranks import Ranks
 from glrnn_hpc.models.registry import build_network, network_arguments
 from glrnn_hpc.models.structure import structure_of
+from glrnn_hpc.records.train_stats import plain
 from glrnn_hpc.surrogate.adam import VariableArguments, traced_arguments
 from glrnn_hpc.surrogate.data_parallel import DataParallel
+from glrnn_hpc.surrogate.raw_loss import RawLoss, raw_loss_of
 
 #: Models in the cache: enough for the commonest sweeps over a network's size.
 _CAPACITY = 8
+
+
+#: Statistics that are constants of a traced raw loss.
+_OF_RAW_LOSS = ("targets", "labels_std", "input_names", "param_names", "label_names")
 
 
 class Compiled:
@@ -31,6 +37,8 @@ class Compiled:
         Arguments of Adam.
     group : Ranks, optional
         Those that train it together; the weights are the same on all of them.
+    raw_loss : RawLoss, optional
+        Of a network that learns targets.
 
     Attributes
     ----------
@@ -42,7 +50,9 @@ class Compiled:
         Training and evaluation on the group; None for a group of one.
     """
 
-    def __init__(self, model: keras.Model, config: RunConfig, group: Ranks | None = None) -> None:
+    def __init__(
+        self, model: keras.Model, config: RunConfig, group: Ranks | None = None, raw_loss: RawLoss | None = None
+    ) -> None:
         self.model = model
         self.group = Ranks() if group is None else group
         is_alone = self.group.size == 1
@@ -51,9 +61,11 @@ class Compiled:
         # XLA costs seconds of compilation per trial and is no faster on CPU cores for networks of this size. Ranks that
         # train together take the MAE of all of them themselves.
         model.compile(optimizer=optimizer, loss="mse", metrics=["mae"] if is_alone else None, jit_compile=False)
+        if raw_loss is not None and is_alone:
+            raw_loss.attach(model)
         optimizer.build(model.trainable_variables)
         self._untrained = [variable.numpy() for variable in optimizer.variables]
-        self.data_parallel = None if is_alone else DataParallel(model, self.group)
+        self.data_parallel = None if is_alone else DataParallel(model, self.group, raw_loss)
 
     def renew(self, model: keras.Model, config: RunConfig) -> None:
         """Take over the variables of a new model, the arguments of Adam, and an optimizer that has not seen a batch."""
@@ -84,7 +96,7 @@ class ModelCache:
         key = cache_key(new, config, train_stats)
         compiled = None if key is None else self._models.pop(key, None)
         if compiled is None:
-            compiled = Compiled(new, config, self._group)
+            compiled = Compiled(new, config, self._group, raw_loss_of(train_stats, config.as_dict()))
         else:
             compiled.renew(new, config)
         yield compiled
@@ -105,4 +117,6 @@ def cache_key(model: keras.Model, config: RunConfig, train_stats: Mapping[str, A
     if structure is None:
         return None
     optimizer = traced_arguments(config.adam_arguments())
-    return json.dumps([structure, network_arguments(config, train_stats), optimizer], sort_keys=True, default=str)
+    # The raw loss holds the statistics of labels and targets as constants.
+    raw = {name: plain(train_stats.get(name)) for name in _OF_RAW_LOSS} if "targets" in train_stats else None
+    return json.dumps([structure, network_arguments(config, train_stats), optimizer, raw], sort_keys=True, default=str)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from glrnn_hpc import windows
@@ -14,6 +15,7 @@ from glrnn_hpc.errors import DataError, ModelError, WindowError
 from glrnn_hpc.gather import take_windows
 from glrnn_hpc.preprocessor.splits import scaling_of
 from glrnn_hpc.records.train_stats import shape_in
+from glrnn_hpc.targets import targets_of
 
 #: Windows that the network sees at once; bounds the memory of a prediction.
 _WINDOWS_PER_CALL = 8192
@@ -54,14 +56,48 @@ def predict_windows(
             f"sequences of {n_steps} steps are too short for a model with window_size={window_size}; "
             f"at least {window_size + 1} steps are needed."
         )
+    raw_steps, raw_params = sequences[:, window_size:], params
     if config.get("standardize_inputs", False):
         sequences = tf.constant(scaling_of(stats, "inputs_")(sequences.numpy()))
         params = tf.constant(scaling_of(stats, "params_")(params.numpy()))
     predicted = all_windows(model, sequences, params, window_size)
+    return labels_of_outputs(predicted, raw_steps, raw_params, stats, config)
+
+
+def labels_of_outputs(
+    outputs: tf.Tensor, inputs: Any, params: Any, stats: Mapping[str, Any], config: Mapping[str, Any]
+) -> tf.Tensor:
+    """Return the labels in original units of what a network gives.
+
+    Parameters
+    ----------
+    outputs : tf.Tensor, shape (n, T, n_outputs)
+        Of the network.
+    inputs : array, shape (n, T, n_inputs) or (T, n_inputs)
+        Raw load features at the same steps.
+    params : array, shape (n, n_params)
+        Raw parameters.
+    stats, config : mapping
+        `train_stats` and configuration of the trained model.
+
+    Returns
+    -------
+    tf.Tensor, shape (n, T, n_labels), float32
+
+    Raises
+    ------
+    ModelError
+        If the statistics do not hold what the configuration asks for.
+    """
+    targets = targets_of(stats, config)
+    if targets is not None:
+        raw = (np.asarray(values, "float64") for values in (outputs, inputs, params))
+        values, load, of_sequences = raw
+        return tf.constant(targets.to_labels(values, load, of_sequences[:, None]).astype("float32"))
     if config.get("standardize_outputs", True):
         labels = scaling_of(stats)
-        predicted = predicted * labels.divisor().astype("float32") + labels.mean.astype("float32")
-    return predicted
+        outputs = outputs * labels.divisor().astype("float32") + labels.mean.astype("float32")
+    return outputs
 
 
 def all_windows(model: keras.Model, sequences: Any, params: Any, window_size: int) -> Any:

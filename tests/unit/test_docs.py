@@ -161,7 +161,7 @@ def test_every_extra_that_the_documents_install_exists() -> None:
 
 
 def test_the_parser_in_the_format_page_writes_a_file_that_can_be_read(tmp_path: Path) -> None:
-    code, _ = blocks(FORMAT, "python")
+    code, *_ = blocks(FORMAT, "python")
     done = run(tmp_path, sys.executable, "-c", code)
     assert done.returncode == 0, done.stderr
     schema = hdf5.read_schema(tmp_path / "mine.hdf5")
@@ -198,7 +198,9 @@ def test_the_page_on_configurations_lists_every_key_with_its_default() -> None:
         if field.is_required():
             assert documented[name] == "required", name
         elif field.default is None:
-            assert documented[name] == {"experiment": "triaxial", "network": "lstm"}.get(name, "Keras"), name
+            others = {"experiment": "triaxial", "network": "lstm"}
+            others |= dict.fromkeys(("inputs", "inputs_drained", "inputs_undrained"), "all")
+            assert documented[name] == others.get(name, "Keras"), name
         else:
             assert parse_yaml(documented[name], name) == field.default, name
 

@@ -111,7 +111,11 @@ def test_groups_that_differ_are_not_merged(tmp_path: Path):
         "0.5e6/drained": (np.ones((9, 2)), np.ones((9, 6, 1)), np.ones((9, 6, 2))),
     }
     write_file(path, groups, contact_params=["E", "v"], inputs=INPUT_KEYS, outputs=["e", "p"])
-    with pytest.raises(DataError, match=r"0.2e6/drained has inputs 3, but 0.5e6/drained has 1"):
+    with pytest.raises(DataError, match=r"no load feature in common.*0.2e6/drained: e_x, e_y, e_z; 0.5e6/drained: in"):
+        prepare(path)
+    groups["0.5e6/drained"] = (np.ones((9, 2)), np.ones((9, 7, 3)), np.ones((9, 7, 2)))
+    write_file(path, groups, contact_params=["E", "v"], inputs=INPUT_KEYS, outputs=["e", "p"])
+    with pytest.raises(DataError, match=r"0.2e6/drained has steps 6, but 0.5e6/drained has 7"):
         prepare(path)
 
 
