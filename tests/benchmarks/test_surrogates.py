@@ -141,9 +141,7 @@ def test_an_ensemble_of_a_sweep(
 ):
     found = [examined(name, seed, experiment_type) for seed in SEEDS]
     (RESULTS / f"surrogates_{name}.md").write_text(table(name, experiment_type, found))
-    ensemble, single = (
-        statistics.median(each.mean() for each in kind) for kind in zip(*map(errors_of, found), strict=True)
-    )
+    ensemble, single = (statistics.median(getattr(each, kind).mean() for each in found) for kind in KINDS)
     if most_ensemble is not None:
         assert ensemble <= most_ensemble
     if most_single is not None:
@@ -155,16 +153,15 @@ def test_an_ensemble_of_a_sweep(
 
 def table(name: str, experiment_type: str | None, found: list[Found]) -> str:
     """Return the page of a model: errors, baseline and coverage per label, medians over the seeds of the search."""
-    of_type = (
-        f" The {experiment_type} sequences of the test split, in units of the {experiment_type} labels."
-        if experiment_type
-        else ""
-    )
+    of_type = ""
+    if experiment_type is not None:
+        of_type = f" Only the {experiment_type} sequences count, in units of the {experiment_type} labels."
+    seeds = ", ".join(map(str, SEEDS))
     about = f"""
-        `sweeps/{name}.yaml` with the search seeds {", ".join(map(str, SEEDS))}: an ensemble of {N_MEMBERS} members against the
-        member with the least error on the validation split, steps {FIRST_STEP} on, mean squared errors in units of the
-        deviations of the raw labels in the training split.{of_type} Medians over the seeds stand in the rows of labels.
-        The baseline is the Gaussian processes of `glrnn collect` on the same sequences and steps, all types of them."""
+        `sweeps/{name}.yaml` with the search seeds {seeds}: an ensemble of {N_MEMBERS} members against the member with the
+        least error on the validation split, steps {FIRST_STEP} on, mean squared errors in units of the deviations of
+        the raw labels in the training split.{of_type} Medians over the seeds stand in the rows of labels. The baseline
+        is the Gaussian processes of `glrnn collect` on the same sequences and steps, all types of them."""
     lines = textwrap.wrap(" ".join(about.split()), 118)
     lines += ["", "| seed | ensemble | single | baseline |", "|---|---|---|---|"]
     columns = [
