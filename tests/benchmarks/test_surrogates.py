@@ -158,16 +158,21 @@ def table(name: str, experiment_type: str | None, found: list[Found]) -> str:
         of_type = f" Only the {experiment_type} sequences count, in units of the {experiment_type} labels."
     seeds = ", ".join(map(str, SEEDS))
     about = f"""
-        `sweeps/{name}.yaml` with the search seeds {seeds}: an ensemble of {N_MEMBERS} members against the member with the
-        least error on the validation split, steps {FIRST_STEP} on, mean squared errors in units of the deviations of
-        the raw labels in the training split.{of_type} Medians over the seeds stand in the rows of labels. The baseline
-        is the Gaussian processes of `glrnn collect` on the same sequences and steps, all types of them."""
+        `sweeps/{name}.yaml` with the search seeds {seeds}: an ensemble of {N_MEMBERS} members against the member with
+        the least error on the validation split, steps {FIRST_STEP} on, mean squared errors in units of the deviations
+        of the raw labels in the training split.{of_type} Medians over the seeds stand in the rows of labels. The
+        baseline is the Gaussian processes of `glrnn collect` on the same sequences and steps, all types of them."""
     lines = textwrap.wrap(" ".join(about.split()), 118)
     lines += ["", "| seed | ensemble | single | baseline |", "|---|---|---|---|"]
-    columns = [
-        np.median([getattr(each, kind) for each in found], axis=0) for kind in ("ensemble", "single", "coverage")
-    ]
+    for seed, each in zip(SEEDS, found, strict=True):
+        mse = each.baseline.get("mse")
+        beside = "-" if mse is None else f"{mse:.4f}, the ensemble {each.baseline['network_mse']:.4f}"
+        lines.append(f"| {seed} | {each.ensemble.mean():.4f} | {each.single.mean():.4f} | {beside} |")
+    if reason := found[0].baseline.get("reason"):
+        lines += ["", f"No baseline: {reason}"]
+    lines += ["", "| label | ensemble | single | within the 90 % interval (each seed) |", "|---|---|---|---|"]
+    columns = [np.median([getattr(each, kind) for each in found], axis=0) for kind in (*KINDS, "coverage")]
     for label, ensemble, single, coverage in zip(LABELS, *columns, strict=True):
-        each = ", ".join(f"{row.coverage[LABELS.index(label)]:.1%}" for row in found)
-        lines.append(f"| {label} | {ensemble:.4f} | {single:.4f} | {coverage:.1%} ({each}) |")
+        of_seeds = ", ".join(f"{each.coverage[LABELS.index(label)]:.1%}" for each in found)
+        lines.append(f"| {label} | {ensemble:.4f} | {single:.4f} | {coverage:.1%} ({of_seeds}) |")
     return "\n".join(lines) + "\n"
