@@ -195,13 +195,16 @@ def collect(
         Path | None, typer.Option(metavar="FOLDER", help="Where the best model goes; default, with one DIR: DIR/best.")
     ] = None,
     raw_data: MovedData = None,
+    no_baseline: Annotated[
+        bool, typer.Option("--no-baseline", help="Fit no Gaussian processes to compare the best model with.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Rank the trials of one or several sweeps, evaluate the best ones again from their files, export the best one."""
     import_keras()
     from glrnn_hpc.collector.collect import collect as collect_best
 
-    summary = collect_best(folders, top, out=out, raw_data=raw_data)
+    summary = collect_best(folders, top, out=out, raw_data=raw_data, baseline=not no_baseline)
     tables.print_result(as_json, summary, tables.collect_output(summary))
     if summary["refused"] or summary["trials"]["failed"]:
         raise typer.Exit(LEFT_OUT)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glrnn_hpc import layout
+from glrnn_hpc.collector.baseline_comparison import compare_with_baseline
 from glrnn_hpc.collector.collection import Collection, ExportedTrial, RefusedTrial, SweepAccount, VerifiedTrial
 from glrnn_hpc.collector.comparison import check_comparable
 from glrnn_hpc.collector.export import export_folder, export_trial
@@ -18,6 +19,7 @@ from glrnn_hpc.collector.sweep_data import read_data_from
 from glrnn_hpc.collector.verify import Disagreement, Verified, verify
 from glrnn_hpc.data.shared import DemData, read_data
 from glrnn_hpc.errors import ConfigError, GlrnnError, SweepError
+from glrnn_hpc.records.baseline import BaselineComparison
 from glrnn_hpc.records.provenance import Provenance
 from glrnn_hpc.records.sweep_state import read_sweep_state
 from glrnn_hpc.records.sweep_summary import SweepSummary
@@ -88,6 +90,7 @@ def collect(
     out: Path | None = None,
     raw_data: str | Path | None = None,
     source: DemData | None = None,
+    baseline: bool = True,
 ) -> Collection:
     """Rank the finished trials of sweeps by their metric, verify the best ones, and export the very best.
 
@@ -104,6 +107,8 @@ def collect(
         Where the data of the sweeps are now, if they have moved; they must hold the same sequences.
     source : DemData, optional
         The data of the sweeps, where they are in memory already. Else they are read once.
+    baseline : bool
+        Whether the best model is compared with Gaussian processes, which are fitted within a minute.
 
     Raises
     ------
@@ -135,6 +140,8 @@ def collect(
     best = verification.best
     refused = [each.candidate.slot.number for each in verification.refusals if each.candidate.study is best.study]
     provenance = provenance_of(best.study, verification.best_files, refused, checksums)
+    if baseline:
+        provenance = provenance.model_copy(update={"baseline": _compared(best, verification.best_files, provenance)})
     export_trial(verification.best_files.folder, provenance, target)
     return _collection(studies, summaries, verification, provenance, target)
 
@@ -175,6 +182,12 @@ def _verify(ranking: list[Candidate], top: int, source: DemData | None, *, is_on
     if best is None:
         raise SweepError(_rejection_message(ranking, refusals))
     return Verification(*best, accepted, refusals)
+
+
+def _compared(best: Candidate, files: Verified, provenance: Provenance) -> BaselineComparison:
+    """Compare the model that is exported with Gaussian processes, by its errors on the test split."""
+    errors = {name: each.rmse for name, each in provenance.errors["test"].items()}
+    return compare_with_baseline(best.study.folder, files.config, files.stats, errors, lambda: files.data)
 
 
 def _verified_trial(candidate: Candidate, verified: Verified, *, is_one_of_many: bool) -> VerifiedTrial:
@@ -233,6 +246,8 @@ def _collection(
     by_folder = {str(study.folder.root): account for study, account in zip(studies, accounts, strict=True)}
     collection: Collection = _sums(by_folder) if is_one_of_many else _of_one_sweep(accounts[0])
     collection["best"] = exported
+    if provenance.baseline is not None:
+        collection["baseline"] = provenance.baseline.as_json()
     collection["top"] = verification.accepted
     # Those of each sweep together, in the order of the folders.
     order = {id(study): place for place, study in enumerate(studies)}

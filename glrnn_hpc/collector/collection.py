@@ -58,6 +58,9 @@ class Collection(TypedDict, total=False):
         Summary and cost of each sweep by its folder; of several sweeps only.
     best : dict
         The exported trial.
+    baseline : dict
+        Comparison of the exported model with Gaussian processes, as `BaselineComparison` has it, or the `reason` why
+        there is none; not there where it was not asked for.
     top : list of dict
         Verified trials, the best one first.
     refused : list of dict
@@ -80,5 +83,6 @@ class Collection(TypedDict, total=False):
     wall_seconds: float
     sweeps: dict[str, SweepAccount]
     best: ExportedTrial
+    baseline: JsonObject
     top: list[VerifiedTrial]
     refused: list[RefusedTrial]

@@ -234,7 +234,9 @@ def _check_statistics(folder: layout.TrialFolder, kept: Mapping[str, Any], given
     kept, given = ({**each, **_with_prefix("targets_", each.get("targets", {}))} for each in (kept, given))
     for name in ("targets_transforms", "targets_exact"):
         if kept.get(name) != given.get(name):
-            raise Disagreement(f"{folder.train_stats.name} has {name} {kept.get(name)}, the data give {given.get(name)}")
+            raise Disagreement(
+                f"{folder.train_stats.name} has {name} {kept.get(name)}, the data give {given.get(name)}"
+            )
     for prefix in ("", "labels_", "inputs_", "params_", "targets_"):
         names = (f"{prefix}mean", f"{prefix}std")
         if not all(name in stats for name in names for stats in (kept, given)):
