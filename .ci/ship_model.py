@@ -16,7 +16,7 @@ from glrnn_hpc.records.provenance import ModelFile, Provenance, read_provenance,
 from glrnn_hpc.surrogate import artifact, shipped
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA = "tests/data/triaxial.hdf5"
+DATA = ("tests/data/triaxial.hdf5", "tests/data/cyclic.hdf5")
 
 
 def sha256(path: Path) -> str:
@@ -24,12 +24,18 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def data_of(provenance: Provenance) -> str:
+    """Return the data file of this repository that a model was trained on."""
+    for path in DATA:
+        if provenance.data.sha256 == sha256(ROOT / path):
+            return path
+    raise SystemExit(f"the model was trained on other data than {' and '.join(DATA)}")
+
+
 def without_machine(provenance: Provenance) -> Provenance:
     """Return a provenance whose data lie in this repository, and that names no host and no commit of elsewhere."""
-    if provenance.data.sha256 != sha256(ROOT / DATA):
-        raise SystemExit(f"the model was trained on other data than {DATA}")
     sweep = provenance.sweep.model_copy(update={"folder": None})
-    data = provenance.data.model_copy(update={"path": DATA})
+    data = provenance.data.model_copy(update={"path": data_of(provenance)})
     nowhere = {"trained_on": None, "host": None, "git": None}
     return provenance.model_copy(update={"sweep": sweep, "data": data, **nowhere})
 
@@ -40,7 +46,7 @@ def main(best: str, name: str) -> None:
     provenance = without_machine(read_provenance(source.provenance))
     model, stats, config = get_pretrained_model(source.root)
     ranges = {f"params_{end}": [getattr(column, end) for column in provenance.parameters] for end in ("min", "max")}
-    shipped_config = recorded_config({**config, "raw_data": DATA, "save_weights_only": True})
+    shipped_config = recorded_config({**config, "raw_data": provenance.data.path, "save_weights_only": True})
     # Beside the earlier one, which stays until this one is whole.
     partial = layout.RunFolder(layout.partial_folder(target.root))
     partial.root.mkdir(parents=True)

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from glrnn_hpc.config import SPLIT_SEED
 from glrnn_hpc.data.hdf5 import read_schema, select_groups
 from glrnn_hpc.errors import DataError
 from glrnn_hpc.experiments.registry import experiment_named
+from glrnn_hpc.load_path import LoadPath, load_paths
 from glrnn_hpc.preprocessor.base import PreparedData
 from glrnn_hpc.preprocessor.splits import label_scaling
 from glrnn_hpc.records.provenance import (
@@ -27,6 +29,7 @@ from glrnn_hpc.records.provenance import (
     DataOrigin,
     LabelColumn,
     LabelError,
+    LoadColumn,
     ModelFile,
     Owner,
     Provenance,
@@ -165,15 +168,19 @@ def _data_origin(study: SweepStudy, verified: Verified, checksums: Checksums) ->
     )
 
 
-def _columns(verified: Verified) -> tuple[list[Column], list[Column], list[LabelColumn]]:
+def _columns(verified: Verified) -> tuple[list[LoadColumn], list[Column], list[LabelColumn]]:
     """Return load features, parameters and labels of the model, with their ranges in the training split."""
     stats, data = verified.stats, verified.data
     units, scaling = experiment_named(verified.config.experiment).units(), label_scaling(stats)
     inputs, params, labels = _extremes_of(data.splits["train"]) if isinstance(data, PreparedData) else [None] * 3
+    paths = _paths_of(data.splits["train"]) if isinstance(data, PreparedData) else []
     input_names = list(stats.get("input_names") or (f"input_{k}" for k in range(stats["num_input_features"])))
     param_names = list(stats.get("param_names") or (f"param_{k}" for k in range(stats["num_params"])))
     return (
-        [Column(name=name, min=low, max=high) for name, low, high in _ranges(input_names, inputs)],
+        [
+            LoadColumn(name=name, min=low, max=high, **({} if path is None else asdict(path)))
+            for (name, low, high), path in zip_longest(_ranges(input_names, inputs), paths)
+        ],
         [Column(name=name, min=low, max=high) for name, low, high in _ranges(param_names, params)],
         [
             LabelColumn(
@@ -203,6 +210,10 @@ def _extremes_of(sequences: Sequences) -> list[Array]:
         for values in (sequences.inputs, sequences.labels)
     )
     return [inputs, _extremes(sequences.params, (0,)), labels]
+
+
+def _paths_of(sequences: Sequences) -> list[LoadPath]:
+    return load_paths(sequences.inputs[rows] for rows in _parts_of(sequences))
 
 
 def _parts_of(sequences: Sequences) -> Iterator[Array]:

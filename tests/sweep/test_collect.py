@@ -151,6 +151,9 @@ def test_the_export_says_where_it_comes_from_and_for_what_it_holds(whole: layout
     assert [row["min"] for row in provenance["parameters"]] == pytest.approx([*block.params[train].min(axis=0), 0.2, 1])
     assert [row["max"] for row in provenance["parameters"]] == stats["params_max"]
     assert [row["max"] for row in provenance["load_features"]] == pytest.approx(block.inputs[train].max(axis=(0, 1)))
+    # Each of these sequences begins with another value, and grows in steps of its own.
+    paths = [(row["start"], row["step"], row["reverses"]) for row in provenance["load_features"]]
+    assert paths == [(None, None, False)] * 3
     labels = {row["name"]: row for row in provenance["labels"]}
     assert {name: row["unit"] for name, row in labels.items()} == {"e": None, "p": "MPa", "constant": None}
     assert labels["p"]["min"] == pytest.approx(block.outputs[train][..., 1].min())
