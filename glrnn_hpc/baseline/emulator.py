@@ -1,6 +1,7 @@
 """Emulator of response curves: Gaussian processes on their principal components.
 
-It knows no steps: a test is one point, its parameters and what is particular to its load, and its response is one curve.
+It knows no steps: a test is one point, of its parameters and what is particular to its load, and its response is
+one curve.
 Where all tests follow one path, this is the emulator that a recurrent network has to beat.
 
 References

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glrnn_hpc import layout
 from glrnn_hpc.baseline.fit import NoBaseline, baseline_key, fit_baseline
@@ -81,6 +83,6 @@ def _fitted(
     return fit
 
 
-def _mean_square(rmse: Mapping[str, float], key: BaselineKey, divisor: np.ndarray) -> float:
+def _mean_square(rmse: Mapping[str, float], key: BaselineKey, divisor: NDArray[Any]) -> float:
     """Return the mean over the labels of the squared errors in standardised units."""
     return float(np.mean([(rmse[name] / scale) ** 2 for name, scale in zip(key.labels, divisor, strict=True)]))

@@ -121,13 +121,13 @@ class BaselineComparison(_Part):
 
 def _verdict(network: float, baseline: float) -> str:
     if baseline == 0:
-        return "the baseline is exact"
+        return "the baseline makes no error"
     percent = 100 * (network / baseline - 1)
     if abs(percent) < 0.5:
         return "equal"
     if percent < 0:
-        return f"{-percent:.0f} % lower: the network wins"
-    return f"{percent:.0f} % higher: the network loses" if percent < 1000 else "more than tenfold: the network loses"
+        return f"{-percent:.0f} % lower: it wins"
+    return f"{percent:.0f} % higher: it loses" if percent < 100 else f"{network / baseline:.3g} times as high: it loses"
 
 
 def read_baseline(path: Path, key: BaselineKey) -> BaselineFit | None:
