@@ -143,6 +143,9 @@ def _write(
     first: int,
     units: Mapping[str, str],
 ) -> None:
+    schema = data.schema
+    # Columns that all groups have: one attribute of the file names them.
+    features = [name for name in schema.inputs_of(shapes[0]) if all(name in schema.inputs_of(each) for each in shapes)]
     groups, extra, start = {}, {}, 0
     for shape in shapes:
         chosen = np.flatnonzero((ids >= start) & (ids < start + shape.n_samples))
@@ -151,14 +154,15 @@ def _write(
         if len(samples) == 0:
             continue
         arrays = data.groups[shape.name]
-        groups[shape.name] = (arrays.params[samples], arrays.inputs[samples][:, first:], predicted[chosen])
+        columns = [schema.inputs_of(shape).index(name) for name in features]
+        inputs = arrays.inputs[samples][:, first:, columns]
+        groups[shape.name] = (arrays.params[samples], inputs, predicted[chosen])
         extra[shape.name] = {"simulated": simulated[chosen], "samples": samples}
-    schema = data.schema
     write_file(
         out,
         groups,
         contact_params=schema.contact_params,
-        inputs=schema.inputs_of(shapes[0]),
+        inputs=features,
         outputs=schema.outputs,
         units=units,
         extra=extra,

@@ -104,6 +104,15 @@ def branch_ends(values: Array, tolerance: float = 0.0) -> list[int]:
     return [*turns, {1: high, -1: low}.get(direction, len(values) - 1)]
 
 
+def branches(values: Array) -> list[slice]:
+    """Return the rows of each branch of a path; a turning point belongs to both.
+
+    A filled area over the path can be drawn over each of them, but not over all of the path at once.
+    """
+    ends = [*branch_ends(values)[:-1], len(values) - 1]
+    return [slice(begin, end + 1) for begin, end in zip(ends[:-1], ends[1:], strict=True)]
+
+
 def reverses(values: Array, tolerance: float = 0.0) -> bool:
     """Return whether a path turns round; a way back of `tolerance` at most is no reversal."""
     return len(branch_ends(values, tolerance)) > 2

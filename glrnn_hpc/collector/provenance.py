@@ -20,7 +20,7 @@ from glrnn_hpc.config import SPLIT_SEED
 from glrnn_hpc.data.hdf5 import read_schema, select_groups
 from glrnn_hpc.errors import DataError
 from glrnn_hpc.experiments.registry import experiment_named
-from glrnn_hpc.load_path import LoadPath, load_paths
+from glrnn_hpc.load_path import load_paths
 from glrnn_hpc.preprocessor.base import PreparedData
 from glrnn_hpc.preprocessor.splits import label_scaling
 from glrnn_hpc.records.provenance import (
@@ -173,7 +173,7 @@ def _columns(verified: Verified) -> tuple[list[LoadColumn], list[Column], list[L
     stats, data = verified.stats, verified.data
     units, scaling = experiment_named(verified.config.experiment).units(), label_scaling(stats)
     inputs, params, labels = _extremes_of(data.splits["train"]) if isinstance(data, PreparedData) else [None] * 3
-    paths = _paths_of(data.splits["train"]) if isinstance(data, PreparedData) else []
+    paths = load_paths(_inputs_of(data.splits["train"])) if isinstance(data, PreparedData) else []
     input_names = list(stats.get("input_names") or (f"input_{k}" for k in range(stats["num_input_features"])))
     param_names = list(stats.get("param_names") or (f"param_{k}" for k in range(stats["num_params"])))
     return (
@@ -206,14 +206,17 @@ def _ranges(names: list[str], extremes: Array | None) -> list[tuple[str, float |
 def _extremes_of(sequences: Sequences) -> list[Array]:
     """Return the least and greatest values, (2, n_columns), of inputs, parameters and labels, part by part."""
     inputs, labels = (
-        _extremes(np.concatenate([_extremes(values[rows], (0, 1)) for rows in _parts_of(sequences)]), (0,))
-        for values in (sequences.inputs, sequences.labels)
+        _extremes(np.concatenate([_extremes(part, (0, 1)) for part in parts]), (0,))
+        for parts in (_inputs_of(sequences), (sequences.labels[rows] for rows in _parts_of(sequences)))
     )
     return [inputs, _extremes(sequences.params, (0,)), labels]
 
 
-def _paths_of(sequences: Sequences) -> list[LoadPath]:
-    return load_paths(sequences.inputs[rows] for rows in _parts_of(sequences))
+def _inputs_of(sequences: Sequences) -> Iterator[Array]:
+    """Yield the load features that are used, part by part."""
+    for rows in _parts_of(sequences):
+        values = sequences.inputs[rows]
+        yield values if sequences.columns is None else values[..., sequences.columns]
 
 
 def _parts_of(sequences: Sequences) -> Iterator[Array]:

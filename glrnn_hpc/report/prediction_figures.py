@@ -19,6 +19,7 @@ from glrnn_hpc import layout
 from glrnn_hpc.data.hdf5 import Schema, read_schema
 from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.experiments.triaxial import TRIAXIAL
+from glrnn_hpc.load_path import branches, is_one_path
 from glrnn_hpc.report import plot_style
 from glrnn_hpc.report.plot_style import CaptionedFigure
 
@@ -89,18 +90,25 @@ def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) ->
     groups = schema.groups[:_MOST_ROWS]
     canvas = Figure(figsize=(3.6 * max(2, len(labels)), 2.1 * len(groups) + 1.0), layout="constrained")
     axes = canvas.subplots(len(groups), len(labels), squeeze=False, sharex=True)
+    n_bands = n_own_paths = 0
     with h5py.File(predictions, "r") as file:
         for row, group in zip(axes, groups, strict=True):
             predicted, simulated = file[group.name]["outputs"][:], file[group.name]["simulated"][:]
             shown = _median_sequence(predicted, simulated)
-            strain, strain_name = _abscissa(file[group.name]["inputs"][shown], schema.inputs)
-            band = error_band(predicted, simulated)
+            control, strain_name = _abscissa(schema.inputs)
+            paths = file[group.name]["inputs"][:, :, control]
+            strain = paths[shown]
+            # An error at a step of one path says nothing of that step on another one.
+            band = error_band(predicted, simulated) if is_one_path(paths) else None
+            n_bands += band is not None
+            n_own_paths += not is_one_path(paths)
             for axis, label, colour in zip(row, labels, _COLOURS[: len(labels)], strict=True):
                 column = schema.outputs.index(label)
                 centre = predicted[shown, :, column]
                 if band is not None:
                     low, middle, high = centre + band[:, :, column]
-                    axis.fill_between(strain, low, high, color=colour, alpha=0.22, lw=0)
+                    for rows in branches(strain):
+                        axis.fill_between(strain[rows], low[rows], high[rows], color=colour, alpha=0.22, lw=0)
                     axis.plot(strain, middle, color=colour, lw=0.9, ls=":")
                 axis.plot(strain, simulated[shown, :, column], color="0.35", lw=2.4)
                 axis.plot(strain, centre, color=colour, lw=1.3, ls="--")
@@ -116,15 +124,21 @@ def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) ->
             text = f"RMSE of {plot_style.shorten(label, _NAME_LENGTH)}, all groups: {rmse}"
             # Above the titles of the groups, which may be as long as their column is wide.
             axis.annotate(text, (1, 1), (0, 18), "axes fraction", "offset points", ha="right", fontsize="x-small")
-    plot_style.legend_below(canvas, _legend())
+    plot_style.legend_below(canvas, _legend(is_banded=n_bands > 0))
     alt = f"Predicted and simulated {', '.join(labels)} over {strain_name} for the groups "
     alt += ", ".join(group.name for group in groups) + "; RMSE of all sequences: "
     alt += ", ".join(f"{label} {metrics[label]['rmse']:.3g}" for label in labels if label in metrics) + "."
-    caption = (
-        "Of each group the sequence with the median error. Band and dotted line: this prediction plus the 5 to 95 % "
-        "and the median of simulated - predicted over the group's sequences, "
-        f"where there are {_LEAST_SEQUENCES} or more."
-    )
+    caption = "Of each group the sequence with the median error."
+    if n_own_paths < len(groups):
+        caption += (
+            " Band and dotted line: this prediction plus the 5 to 95 % and the median of simulated - predicted over "
+            f"the group's sequences, where there are {_LEAST_SEQUENCES} or more."
+        )
+    if n_own_paths:
+        caption += (
+            " The lines follow the load path of this sequence. Where each sequence has a path of its own there is no "
+            "band: errors at the same step are not comparable."
+        )
     if len(schema.groups) > _MOST_ROWS:
         caption += f" The first {_MOST_ROWS} of {len(schema.groups)} groups are shown."
     return CaptionedFigure(canvas, alt, caption)
@@ -212,13 +226,16 @@ def _with_unit(label: str, units: Mapping[str, str]) -> str:
     return f"{plot_style.shorten(label, _NAME_LENGTH)} [{units.get(label, '-')}]"
 
 
-def _legend() -> list[Any]:
-    return [
+def _legend(is_banded: bool) -> list[Any]:
+    lines: list[Any] = [
         Line2D([], [], color="0.35", lw=2.4, label="simulated (DEM)"),
         Line2D([], [], color=plot_style.BLUE, lw=1.3, ls="--", label="predicted (LSTM)"),
+    ]
+    band: list[Any] = [
         Patch(color=plot_style.BLUE, alpha=0.22, label="5-95 % of the errors"),
         Line2D([], [], color=plot_style.BLUE, lw=0.9, ls=":", label="median of the errors"),
     ]
+    return lines + band if is_banded else lines
 
 
 def _median_sequence(predicted: Array, simulated: Array) -> int:
@@ -227,6 +244,7 @@ def _median_sequence(predicted: Array, simulated: Array) -> int:
     return int(np.argsort(errors, kind="stable")[len(errors) // 2])
 
 
-def _abscissa(inputs: Array, names: tuple[str, ...]) -> tuple[Array, str]:
+def _abscissa(names: tuple[str, ...]) -> tuple[int, str]:
+    """Return the column of the inputs that the figure is drawn over, and the text on its axis."""
     column = names.index(TRIAXIAL.control) if TRIAXIAL.control in names else len(names) - 1
-    return inputs[:, column], TRIAXIAL.input_label(names[column])
+    return column, TRIAXIAL.input_label(names[column])

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from glrnn_hpc.load_path import LoadPath, branch_ends, is_one_path, load_paths, reverses
+from glrnn_hpc.load_path import LoadPath, branch_ends, branches, is_one_path, load_paths, reverses
 from tests.conftest import DATA
 
 #: Turns round in the rows 3 and 5.
@@ -19,6 +19,11 @@ def test_branches_end_where_the_path_turns_round():
     assert branch_ends(np.arange(4.0)) == [0, 3]
     assert branch_ends(np.zeros(3)) == [0, 2]
     assert branch_ends(np.zeros(1)) == [0, 0]
+
+
+def test_each_branch_has_its_rows_and_shares_its_turning_points():
+    assert branches(PATH) == [slice(0, 4), slice(3, 6), slice(5, 9)]
+    assert branches(np.array([0.0, 1, 1])) == [slice(0, 3)]
 
 
 def test_a_way_back_within_the_tolerance_is_no_reversal_and_one_beyond_is():

@@ -37,9 +37,17 @@ def curve(folder: Path) -> np.ndarray:
 
 
 # 97 windows do not divide by the ranks, and some ranks get none of the last ones; 3000 are more than there are.
-@pytest.mark.parametrize("batch_size", [97, 3000])
-def test_the_loss_curve_is_that_of_one_rank_with_the_whole_batch(batch_size: int, node: ranks.Ranks, folder: Path):
-    config = configured(batch_size=batch_size)
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"batch_size": 97},
+        {"batch_size": 3000},
+        {"batch_size": 97, "label_scaling": "physical", "exact": True, "add_e0": True},
+    ],
+    ids=["97", "3000", "targets"],
+)
+def test_the_loss_curve_is_that_of_one_rank_with_the_whole_batch(keys: dict[str, Any], node: ranks.Ranks, folder: Path):
+    config = configured(**keys)
     together = run(config, folder / "together", node)
     alone = run(config, folder / f"alone-{node.rank}", None)
     assert together.history.history.keys() == alone.history.history.keys()

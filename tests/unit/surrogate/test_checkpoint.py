@@ -90,6 +90,7 @@ def assert_same(one: Path, other: Path, config: RunConfig, outcomes: tuple[Outco
         {"use_ema": True, "ema_momentum": 0.9},
         {"gradient_accumulation_steps": 2},
         {"standardize_inputs": True, "window_step": 2},
+        {"label_scaling": "physical", "inputs": ["e_z"]},
     ],
     ids=lambda keys: "-".join(keys) or "plain",
 )

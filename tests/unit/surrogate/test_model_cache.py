@@ -74,7 +74,15 @@ def test_a_kept_model_trains_to_the_same_bits_as_a_new_one(trained: Any, monkeyp
 
 @pytest.mark.parametrize(
     "other",
-    [{"lstm_units": 5}, {"window_size": 4}, {"dense_units": 3}, {"amsgrad": True}, {"add_pressure": False}],
+    [
+        {"lstm_units": 5},
+        {"window_size": 4},
+        {"dense_units": 3},
+        {"amsgrad": True},
+        {"add_pressure": False},
+        {"label_scaling": "physical"},
+        {"inputs": ["e_z"]},
+    ],
 )
 def test_what_a_trace_holds_is_not_shared(other: dict[str, Any], trained: Any, monkeypatch):
     expected = trained(ModelCache(), "new", **other)
