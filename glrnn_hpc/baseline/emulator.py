@@ -110,11 +110,12 @@ class Emulator:
         """
         chosen = inputs[..., list(self.load_columns)]
         features = _features(self.params, self.loads, chosen, _with_logarithms(params, self.targets))
-        scores = [
-            scale * np.mean([each.predict(features[:, : each.features.shape[1]]) for each in processes], axis=0)
-            for scale, processes in zip(self.scales, self.processes, strict=True)
-        ]
-        curves = self.curves.rows(np.stack(scores, axis=1))
+        scores = np.zeros((len(inputs), len(self.scales)))
+        for k, (scale, processes) in enumerate(zip(self.scales, self.processes, strict=True)):
+            scores[:, k] = scale * np.mean(
+                [each.predict(features[:, : each.features.shape[1]]) for each in processes], axis=0
+            )
+        curves = self.curves.rows(scores)
         targets = curves.reshape(len(inputs), inputs.shape[1], -1)
         return self.targets.to_labels(targets, inputs.astype("float64"), params[:, None].astype("float64"))
 
@@ -161,7 +162,9 @@ def fit_emulator(
     scores = curves.scores(values.reshape(len(values), -1))
     deviations = scores.std(axis=0)
     scales = np.where(deviations > 0, deviations, 1.0)
-    kinds: list[tuple[int, Smoothness]] = [(features.shape[1], "rough"), (len(of_params.directions), "smooth")]
+    kinds: list[tuple[int, Smoothness]] = [(features.shape[1], "rough")]
+    if len(of_params.directions):
+        kinds.append((len(of_params.directions), "smooth"))
     jobs = [(k, *kind) for k in range(len(scales)) for kind in kinds]
     processes: list[list[GaussianProcess]] = [[] for _ in scales]
     n_fitted = len(features)
@@ -182,7 +185,7 @@ def fit_emulator(
         curves,
         processes,
         scales,
-        min(len(each.features) for of_component in processes for each in of_component),
+        min((len(each.features) for of_component in processes for each in of_component), default=len(features)),
     )
 
 

@@ -124,6 +124,8 @@ def fit_baseline(
     part = train.take(np.arange(min(len(train), max(LEAST_SEQUENCES, min(bounds)))))
     inputs, params, labels = _compared(part, key)
     load_columns = _differing_columns(inputs, test, key, experiment.control)
+    if not load_columns and not np.ptp(params, axis=0).any():
+        raise NoBaseline("neither the parameters nor the loads of the training sequences differ")
     if not all(np.isfinite(values).all() for values in (inputs, params, labels)):
         raise NoBaseline("the training split holds values that are not finite")
     targets = _targets(config, experiment, key, params, labels)

@@ -218,10 +218,12 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write DIR/report.html, a page of its own that needs no internet, and DIR/figures/*.png; trials may still run."""
+    from glrnn_hpc.records.baseline import BaselineComparison
     from glrnn_hpc.report.report import write_report
 
     summary = write_report(folder, top, raw_data)
     lines = [f"{name}: left out: {reason}" for name, reason in summary["left_out"].items()]
+    lines.append(BaselineComparison(**summary["baseline"]).in_words())
     tables.print_result(as_json, summary, [*lines, f"{len(summary['figures'])} figures -> {summary['report']}"])
     if summary["faulty"]:
         raise typer.Exit(LEFT_OUT)
