@@ -86,8 +86,10 @@ class Emulator:
     curves : Components
         Components of the responses.
     processes : list of list of GaussianProcess
-        For each component two, whose predictions are averaged: a rough one of all features, and a smooth one of the
-        parameters alone. They err in different tests: the mean of both is better than either.
+        For each component a rough one of all features, and a smooth one of the parameters alone. They err in different
+        tests: a weighted mean of both is better than either.
+    shares : ndarray, shape (n_components,)
+        Share of the first process in the mean.
     scales : ndarray, shape (n_components,)
         Standard deviations of the scores.
     n_fitted : int
@@ -100,6 +102,7 @@ class Emulator:
     load_columns: tuple[int, ...]
     curves: Components
     processes: list[list[GaussianProcess]]
+    shares: Array
     scales: Array
     n_fitted: int
 
@@ -112,9 +115,8 @@ class Emulator:
         features = _features(self.params, self.loads, chosen, _with_logarithms(params, self.targets))
         scores = np.zeros((len(inputs), len(self.scales)))
         for k, (scale, processes) in enumerate(zip(self.scales, self.processes, strict=True)):
-            scores[:, k] = scale * np.mean(
-                [each.predict(features[:, : each.features.shape[1]]) for each in processes], axis=0
-            )
+            predicted = [each.predict(features[:, : each.features.shape[1]]) for each in processes]
+            scores[:, k] = scale * (self.shares[k] * predicted[0] + (1 - self.shares[k]) * predicted[-1])
         curves = self.curves.rows(scores)
         targets = curves.reshape(len(inputs), inputs.shape[1], -1)
         return self.targets.to_labels(targets, inputs.astype("float64"), params[:, None].astype("float64"))
@@ -184,9 +186,20 @@ def fit_emulator(
         tuple(load_columns),
         curves,
         processes,
+        np.array([_share(scores[:, k] / scale, processes[k]) for k, scale in enumerate(scales)]),
         scales,
         min((len(each.features) for of_component in processes for each in of_component), default=len(features)),
     )
+
+
+def _share(values: Array, processes: list[GaussianProcess]) -> float:
+    """Return the share of the first process in the mean that predicts best what both did not see."""
+    n = min(len(each.left_out) for each in processes)
+    one, other = processes[0].left_out[:n], processes[-1].left_out[:n]
+    distance = ((one - other) ** 2).sum()
+    if distance == 0:
+        return 1.0
+    return float(np.clip(((values[:n] - other) * (one - other)).sum() / distance, 0.0, 1.0))
 
 
 def _with_logarithms(params: Array, targets: Targets) -> Array:

@@ -51,11 +51,14 @@ class GaussianProcess:
         Points that it was fitted to.
     weights : ndarray, shape (n,)
         Their weights.
+    left_out : ndarray, shape (n_part,)
+        Prediction of each of the first points, at most 500, by the others of them.
     """
 
     kernel: Any
     features: Array
     weights: Array
+    left_out: Array
 
     def predict(self, features: Array) -> Array:
         """Return the mean, (n_points,), at points (n_points, n_features)."""
@@ -127,6 +130,10 @@ def fit_gaussian_process(
     ------
     numpy.linalg.LinAlgError
         If the covariance of the points has no Cholesky factor.
+
+    References
+    ----------
+    C. E. Rasmussen and C. K. I. Williams, Gaussian Processes for Machine Learning, MIT Press 2006, equation 5.12.
     """
     kernels = import_scikit_learn().kernels
     scales = np.full(features.shape[1], _LENGTH_SCALE), (0.1, 100.0)
@@ -136,10 +143,25 @@ def fit_gaussian_process(
     chosen = kernel.clone_with_theta(
         _most_likely(features[part], values[part], smoothness, kernel.theta, kernel.bounds, deadline)
     )
-    covariance = chosen(features)
+    factor, weights = _solved(chosen, features[part], values[part])
+    left_out = values[part] - weights / np.diag(_inverse(factor))
+    if len(features) > MOST_FOR_HYPERPARAMETERS:
+        _, weights = _solved(chosen, features, values)
+    return GaussianProcess(chosen, features, weights, left_out)
+
+
+def _solved(kernel: Any, features: Array, values: Array) -> tuple[Array, Array]:
+    """Return the lower Cholesky factor of the covariance of points, and their weights."""
+    covariance = kernel(features)
     covariance[np.diag_indices_from(covariance)] += _JITTER
-    factor = cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False)
-    return GaussianProcess(chosen, features, cho_solve(factor, values, check_finite=False))
+    factor, _ = cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False)
+    return factor, cho_solve((factor, True), values, check_finite=False)
+
+
+def _inverse(factor: Array) -> Array:
+    """Return the inverse of a matrix of which this is the lower Cholesky factor."""
+    inverse, _ = lapack.dpotri(factor, lower=True)
+    return np.tril(inverse) + np.tril(inverse, -1).T
 
 
 def negative_log_likelihood(
@@ -181,10 +203,8 @@ def negative_log_likelihood(
     lower, _ = cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False)
     weights = cho_solve((lower, True), values, check_finite=False)
     value = values @ weights / 2 + np.log(np.diag(lower)).sum() + n / 2 * np.log(2 * np.pi)
-    inverse, _ = lapack.dpotri(lower, lower=True)
-    inverse = np.tril(inverse) + np.tril(inverse, -1).T
     # Derivatives are half the trace of this with the derivative of the covariance.
-    outer = inverse - np.outer(weights, weights)
+    outer = _inverse(lower) - np.outer(weights, weights)
     product = outer * slope
     of_scales = (scaled**2 * product.sum(axis=1)[:, None]).sum(axis=0) - (scaled * (product @ scaled)).sum(axis=0)
     gradient = np.concatenate([[(outer * of_variance).sum() / 2], of_scales, [noise * np.trace(outer) / 2]])
