@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,10 +18,13 @@ from numpy.typing import NDArray
 
 from glrnn_hpc import layout
 from glrnn_hpc.data.hdf5 import Schema, read_schema
-from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.errors import ConfigError, DataError
+from glrnn_hpc.experiments.base import Group
+from glrnn_hpc.experiments.labels import LabelTransform
 from glrnn_hpc.experiments.triaxial import TRIAXIAL
-from glrnn_hpc.load_path import branches, is_one_path
+from glrnn_hpc.load_path import branches, is_one_path, reverses
 from glrnn_hpc.report import plot_style
+from glrnn_hpc.report.error_bands import LEAST_SEQUENCES, QUANTILES, band_around, transforms_by_label
 from glrnn_hpc.report.plot_style import CaptionedFigure
 
 Array = NDArray[Any]
@@ -33,11 +37,6 @@ _MOST_ROWS, _MOST_LABELS = 12, 24
 
 #: Characters of a name beside an axis.
 _NAME_LENGTH = 20
-
-#: Number of sequences below which there is no band.
-_LEAST_SEQUENCES = 3
-
-_BAND = (0.05, 0.5, 0.95)
 
 #: Quantiles between which a histogram shows errors: a few distant ones would squeeze all others into one bar.
 _EDGES = (0.005, 0.995)
@@ -98,19 +97,24 @@ def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) ->
             control, strain_name = _abscissa(schema.inputs)
             paths = file[group.name]["inputs"][:, :, control]
             strain = paths[shown]
+            transforms = _transforms_of(predictions, group.pressure, group.experiment_type)
             # An error at a step of one path says nothing of that step on another one.
-            band = error_band(predicted, simulated) if is_one_path(paths) else None
-            n_bands += band is not None
+            is_banded = is_one_path(paths) and len(predicted) >= LEAST_SEQUENCES
+            n_bands += is_banded
             n_own_paths += not is_one_path(paths)
             for axis, label, colour in zip(row, labels, _COLOURS[: len(labels)], strict=True):
                 column = schema.outputs.index(label)
                 centre = predicted[shown, :, column]
-                if band is not None:
-                    low, middle, high = centre + band[:, :, column]
+                transform = transforms.get(label, (None, None))
+                errors = predicted[..., column], simulated[..., column]
+                if is_banded and (band := band_around(centre, *errors, *transform)) is not None:
+                    low, middle, high = band
                     for rows in branches(strain):
                         axis.fill_between(strain[rows], low[rows], high[rows], color=colour, alpha=0.22, lw=0)
                     axis.plot(strain, middle, color=colour, lw=0.9, ls=":")
-                axis.plot(strain, simulated[shown, :, column], color="0.35", lw=2.4)
+                # A loop is thin, and a wide line would fill it.
+                width = 1.6 if reverses(strain) else 2.4
+                axis.plot(strain, simulated[shown, :, column], color="0.35", lw=width)
                 axis.plot(strain, centre, color=colour, lw=1.3, ls="--")
                 axis.set_ylabel(_with_unit(label, schema.units))
                 axis.yaxis.set_major_locator(MaxNLocator(5))
@@ -131,8 +135,8 @@ def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) ->
     caption = "Of each group the sequence with the median error."
     if n_own_paths < len(groups):
         caption += (
-            " Band and dotted line: this prediction plus the 5 to 95 % and the median of simulated - predicted over "
-            f"the group's sequences, where there are {_LEAST_SEQUENCES} or more."
+            " Band and dotted line: this prediction with the 5 to 95 % and the median of the errors over the group's "
+            f"sequences, where there are {LEAST_SEQUENCES} or more; relative errors of labels that are always positive."
         )
     if n_own_paths:
         caption += (
@@ -161,7 +165,7 @@ def draw_errors(predictions: Path, metrics: dict[str, dict[str, float]]) -> Capt
     axes = canvas.subplots(n_rows, n_columns, squeeze=False, gridspec_kw={"hspace": 0.03}).ravel()
     for column, label in enumerate(labels):
         axis = axes[column]
-        low, median, high = np.quantile(errors[:, column], _BAND)
+        low, median, high = np.quantile(errors[:, column], QUANTILES)
         first, last = np.quantile(errors[:, column], _EDGES)
         if first == last:
             first, last = first - 1e-6, last + 1e-6
@@ -192,22 +196,16 @@ def draw_errors(predictions: Path, metrics: dict[str, dict[str, float]]) -> Capt
     return CaptionedFigure(canvas, alt, caption)
 
 
-def error_band(predicted: Array, simulated: Array) -> Array | None:
-    """Return 5 %, median and 95 % of simulated - predicted at each step; None for fewer than three sequences.
-
-    Parameters
-    ----------
-    predicted, simulated : ndarray, shape (n_samples, n_steps, n_labels)
-        Responses of one group in original units.
-
-    Returns
-    -------
-    ndarray, shape (3, n_steps, n_labels), or None
-    """
-    if len(predicted) < _LEAST_SEQUENCES:
-        return None
-    band: Array = np.quantile(simulated.astype("float64") - predicted, _BAND, axis=0)
-    return band
+def _transforms_of(
+    predictions: Path, pressure: str, experiment_type: str
+) -> dict[str, tuple[LabelTransform | None, float | None]]:
+    """Return the transforms of the labels of a group, with the parameters that its name tells."""
+    group = Group(predictions, pressure, experiment_type, (), np.empty((0, 0, 0)))
+    references = {}
+    for parameter in TRIAXIAL.extra_parameters():
+        with contextlib.suppress(DataError):  # a name that tells no pressure; a parameter of the responses
+            references[parameter.name] = float(np.asarray(parameter.values(group)))
+    return dict(transforms_by_label(TRIAXIAL.label_transforms(), references))
 
 
 def _all_errors(predictions: Path, schema: Schema) -> Array:
@@ -218,7 +216,7 @@ def _all_errors(predictions: Path, schema: Schema) -> Array:
 
 
 def _error_summary(errors: Array, label: str) -> str:
-    low, median, high = np.quantile(errors, _BAND)
+    low, median, high = np.quantile(errors, QUANTILES)
     return f"{label} median {median:.2g}, 5 to 95 % {low:.2g} to {high:.2g}"
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from glrnn_hpc.data.hdf5 import write_file
-from glrnn_hpc.report import plot_style, prediction_figures
+from glrnn_hpc.report import error_bands, plot_style, prediction_figures
 from tests.unit.report.sample_trials import assert_apart, boxes
 
 
@@ -30,10 +30,10 @@ METRICS = {name: {"mae": 1.0, "rmse": 1.5, "r2": 0.5} for name in ("p", "own")}
 
 def test_the_band_around_a_prediction_is_that_of_the_errors(tmp_path: Path):
     simulated = np.arange(21.0)[:, None, None].repeat(5, axis=1)
-    band = prediction_figures.error_band(np.full_like(simulated, 2.0), simulated)
+    band = error_bands.error_band(np.full_like(simulated, 2.0), simulated)
     assert band is not None
     np.testing.assert_allclose(band[:, :, 0], np.array([1.0, 10.0, 19.0])[:, None].repeat(5, axis=1) - 2)
-    assert prediction_figures.error_band(simulated[:2], simulated[:2]) is None
+    assert error_bands.error_band(simulated[:2], simulated[:2]) is None
     drawing = prediction_figures.draw_predictions(predictions(tmp_path / "p.hdf5"), METRICS)
     axis = drawing.figure.axes[0]
     (band_drawn,) = axis.collections
