@@ -20,12 +20,17 @@ from glrnn_hpc.preprocessor.from_file import FilePreprocessor, preprocessor_of_m
 from glrnn_hpc.preprocessor.splits import label_scaling, split_ids
 from glrnn_hpc.records.train_stats import shape_in
 from glrnn_hpc.surrogate import evaluate, shipped
+from glrnn_hpc.surrogate.ensemble import Ensemble, EnsemblePrediction
+from glrnn_hpc.surrogate.intervals import coverage
 from glrnn_hpc.surrogate.prediction import check_length, check_size
 from glrnn_hpc.windows import first_predicted_step, n_predictions_of_padding
 
 logger = logging.getLogger(__name__)
 
 Array = NDArray[Any]
+
+#: Data sets of a prediction with intervals, beside `outputs`.
+BAND = ("std", "lower", "upper")
 
 
 def predict_file(
@@ -41,7 +46,8 @@ def predict_file(
         The data; the groups that the model was trained on are selected.
     out : path
         File to write: each group holds `inputs`, `contact_params`, `outputs` (predicted), `simulated`, all from the
-        first predicted step on, and `samples`, the positions in the group of the data file.
+        first predicted step on, and `samples`, the positions in the group of the data file; of an ensemble also `std`,
+        `lower` and `upper`, the standard deviation and the bounds of the 90 % interval of each prediction.
     split : str
         `test`: the sequences that the training never saw; `all`: every one.
     any_length : bool
@@ -52,6 +58,8 @@ def predict_file(
     dict
         `metrics` per label in original units, `units` of the labels that have one, `mse_standardised` in units of
         `mse_scale`: `std` of the labels in the training, 1 where the model does not record it; `n_sequences`, `output`.
+        Of an ensemble also `interval_level` and `coverage`, the part of the simulated values of each label that the
+        intervals hold.
 
     Raises
     ------
@@ -88,7 +96,12 @@ def predict_file(
     window_size, pad_length = int(config["window_size"]), int(config["pad_length"])
     n_left_out = n_predictions_of_padding(window_size, pad_length)
     simulated = labels[:, window_size + n_left_out :]
-    predicted = predict_sequences(model, inputs, params, stats, config)[:, n_left_out:]
+    band: EnsemblePrediction | None = None
+    if isinstance(model, Ensemble):
+        band = model.predict(inputs[:, pad_length:], params)
+        predicted = band.mean
+    else:
+        predicted = predict_sequences(model, inputs, params, stats, config)[:, n_left_out:]
     if not np.isfinite(predicted).all():
         raise ModelError(f"{model_dir}: the model gives values that are not finite; it is of no use.")
     data = preprocessor.source()
@@ -100,8 +113,9 @@ def predict_file(
     sums.add(predicted, simulated)
     metrics = sums.metrics()
     first = first_predicted_step(window_size, pad_length)
-    _write(Path(out), data, preprocessor.groups(), ids, predicted, simulated, first, units)
-    return {
+    arrays = {"simulated": simulated} | ({} if band is None else {name: getattr(band, name) for name in BAND})
+    _write(Path(out), data, preprocessor.groups(), ids, predicted, arrays, first, units)
+    answer = {
         "metrics": metrics.as_dict(),
         "units": {name: units[name] for name in data.schema.outputs if name in units},
         "mse_standardised": metrics.mse_standardised,
@@ -109,6 +123,11 @@ def predict_file(
         "n_sequences": len(ids),
         "output": str(out),
     }
+    if band is not None:
+        parts = coverage(band.lower, band.upper, simulated).tolist()
+        answer["interval_level"] = model.intervals.level
+        answer["coverage"] = dict(zip(data.schema.outputs, parts, strict=True))
+    return answer
 
 
 def _check_target(out: Path, model_dir: Path, data_path: Path) -> None:
@@ -116,7 +135,7 @@ def _check_target(out: Path, model_dir: Path, data_path: Path) -> None:
     target = out.resolve()
     if target == data_path.resolve():
         raise ConfigError(f"{out}: is the file with the simulations; choose another one for the predictions.")
-    if target.is_dir() or (target.exists() and target.parent == model_dir.resolve()):
+    if target.is_dir() or (target.exists() and model_dir.resolve() in target.parents):
         raise ConfigError(f"{out}: is a folder, or belongs to the model; choose another file for the predictions.")
 
 
@@ -139,10 +158,11 @@ def _write(
     shapes: Sequence[GroupShape],
     ids: Array,
     predicted: Array,
-    simulated: Array,
+    arrays: Mapping[str, Array],
     first: int,
     units: Mapping[str, str],
 ) -> None:
+    """Write what was predicted, and `arrays` of the same shape by their names, group by group."""
     schema = data.schema
     # Columns that all groups have: one attribute of the file names them.
     features = [name for name in schema.inputs_of(shapes[0]) if all(name in schema.inputs_of(each) for each in shapes)]
@@ -153,11 +173,10 @@ def _write(
         start += shape.n_samples
         if len(samples) == 0:
             continue
-        arrays = data.groups[shape.name]
+        of_group = data.groups[shape.name]
         columns = [schema.inputs_of(shape).index(name) for name in features]
-        inputs = arrays.inputs[samples][:, first:, columns]
-        groups[shape.name] = (arrays.params[samples], inputs, predicted[chosen])
-        extra[shape.name] = {"simulated": simulated[chosen], "samples": samples}
+        groups[shape.name] = (of_group.params[samples], of_group.inputs[samples][:, first:, columns], predicted[chosen])
+        extra[shape.name] = {**{name: values[chosen] for name, values in arrays.items()}, "samples": samples}
     write_file(
         out,
         groups,

@@ -18,7 +18,13 @@ def to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     for name in ("absl", "tensorflow", "optuna", "h5py"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("tensorflow").addFilter(_is_of_concern)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def _is_of_concern(record: logging.LogRecord) -> bool:
+    """Leave out that TensorFlow traces one function for each model: a command that loads many has to."""
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 def print_error(error: Exception) -> None:

@@ -20,6 +20,7 @@ from glrnn_hpc.experiments.triaxial import TRIAXIAL
 from glrnn_hpc.models import rnn_model as rnn_model
 from glrnn_hpc.preprocessor.base import Preprocessor, sequence_dataset
 from glrnn_hpc.surrogate import artifact, evaluate, legacy, shipped
+from glrnn_hpc.surrogate.ensemble import Ensemble, describe_whole, is_ensemble, load_ensemble
 from glrnn_hpc.surrogate.feed import rename_elements
 from glrnn_hpc.surrogate.prediction import check_length, predict_windows
 from glrnn_hpc.surrogate.window_datasets import predict_over_windows as predict_over_windows
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 
-#: The Keras model, `train_stats` and `config`; and with the test split in the second place.
+#: The Keras model, or an `Ensemble`, `train_stats` and `config`; and with the test split in the second place.
 PretrainedModel: TypeAlias = tuple[keras.Model, dict[str, Any], dict[str, Any]]
 BestWithData: TypeAlias = tuple[keras.Model, tf.data.Dataset | None, dict[str, Any], dict[str, Any]]
 
@@ -62,7 +63,7 @@ def load_config(path_to_model: str | Path) -> dict[str, Any]:
 def load_model(
     path_to_model: str | Path, train_stats: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None
 ) -> keras.Model:
-    """Return the network of a trained model; see `get_pretrained_model`.
+    """Return the network of a trained model, or an ensemble; see `get_pretrained_model`.
 
     `train_stats` and `config` are those of its folder: what GrainLearning's function is given has no effect.
     """
@@ -81,7 +82,9 @@ def get_pretrained_model(path_to_model: str | Path) -> PretrainedModel:
     Returns
     -------
     tuple
-        The Keras model, `train_stats` and `config`, both plain dicts.
+        The Keras model, `train_stats` and `config`, both plain dicts. Of an ensemble (`glrnn collect --ensemble`), a
+        `surrogate.ensemble.Ensemble`, which all functions here take in place of a model, and the description of the
+        whole: its `window_size` is the first step that all members predict.
 
     Raises
     ------
@@ -95,6 +98,9 @@ def get_pretrained_model(path_to_model: str | Path) -> PretrainedModel:
 
 
 def _load(folder: layout.RunFolder, *, may_run_own_code: bool = True) -> PretrainedModel:
+    if is_ensemble(folder.root):
+        ensemble = load_ensemble(folder.root, may_run_own_code=may_run_own_code)
+        return ensemble, *describe_whole(ensemble)
     config, stats = artifact.load_description(folder)
     path = artifact.find_model(folder.root)
     model = artifact.load_model(path, config, stats, may_run_own_code=may_run_own_code)
@@ -177,8 +183,8 @@ def predict_macroscopics(
 
     Parameters
     ----------
-    model : keras.Model
-        The trained network.
+    model : keras.Model or Ensemble
+        The trained network, or an ensemble, of which the mean is returned.
     data : tf.data.Dataset
         Unbatched whole sequences, ``({'inputs': (T, x), 'params': (c,)}, labels)``, raw and padded as in training.
     train_stats, config : mapping
@@ -218,7 +224,11 @@ def _predict(
     batches = data.map(rename_elements).batch(batch_size)
     parts = []
     for inputs, _ in batches.take(1) if single_batch else batches:
-        parts.append(predict_windows(model, inputs, train_stats, config))
+        if isinstance(model, Ensemble):
+            sequences = inputs["inputs"].numpy()[:, int(config["pad_length"]) :]
+            parts.append(tf.constant(model.mean_of(model.predict_members(sequences, inputs["params"].numpy()))))
+        else:
+            parts.append(predict_windows(model, inputs, train_stats, config))
     if not parts:
         raise DataError("there is no sequence to predict.")
     return tf.concat(parts, axis=0)

@@ -51,7 +51,7 @@ class NoBaseline(DataError):
     """The emulator does not apply to these data; the text says why, without a full stop."""
 
 
-def baseline_key(stats: TrainStats, config: PreprocessingConfig) -> BaselineKey:
+def baseline_key(stats: TrainStats, config: PreprocessingConfig, first_step: int | None = None) -> BaselineKey:
     """Return what the baseline of a training's data depends on.
 
     Parameters
@@ -60,6 +60,8 @@ def baseline_key(stats: TrainStats, config: PreprocessingConfig) -> BaselineKey:
         Of the training.
     config : PreprocessingConfig
         Of the training.
+    first_step : int, optional
+        First step that is compared, without padding; by default the first that the network predicts.
 
     Raises
     ------
@@ -75,7 +77,7 @@ def baseline_key(stats: TrainStats, config: PreprocessingConfig) -> BaselineKey:
         split_seed=stats.get("split_seed", SPLIT_SEED),
         train_frac=config.train_frac,
         val_frac=config.val_frac,
-        first_step=first_predicted_step(config.window_size, config.pad_length),
+        first_step=first_predicted_step(config.window_size, config.pad_length) if first_step is None else first_step,
         n_steps=stats["sequence_length"] - config.pad_length,
         inputs=list(stats["input_names"]),
         params=list(stats["param_names"]),

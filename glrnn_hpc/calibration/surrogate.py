@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 from glrnn_hpc.calibration.posterior import ImportanceSamples, Interval, LogDensity
 from glrnn_hpc.collector.training_domain import read_training_domain
 from glrnn_hpc.errors import DataError, ModelError, WindowError
-from glrnn_hpc.predict import get_pretrained_model, predict_sequences
-from glrnn_hpc.preprocessor.splits import scaling_of
-from glrnn_hpc.surrogate.kernels import one_load_kernel
+from glrnn_hpc.predict import get_pretrained_model
+from glrnn_hpc.surrogate.ensemble import Ensemble
 from glrnn_hpc.surrogate.legacy import run_folder
-from glrnn_hpc.surrogate.prediction import labels_of_outputs
+from glrnn_hpc.surrogate.one_load import OneLoadModel
 from glrnn_hpc.surrogate.shipped import folder_of
-from glrnn_hpc.windows import n_predictions_of_padding
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +29,7 @@ _MIXTURE_DRAWS = 4096
 
 
 class Surrogate:
-    """A trained model for many sets of parameters under one load.
+    """A trained model, or an ensemble of them, for many sets of parameters under one load.
 
     Parameters
     ----------
@@ -44,6 +42,8 @@ class Surrogate:
         Columns, ranges and load steps of its training.
     config : dict
         Configuration of the training.
+    ensemble : Ensemble or None
+        The ensemble, whose `combine` makes intervals of what `respond_members` returns; None of a single model.
 
     Raises
     ------
@@ -53,11 +53,14 @@ class Surrogate:
 
     def __init__(self, folder: str | Path) -> None:
         root = run_folder(folder_of(folder))
-        self._model, self._stats, self.config = get_pretrained_model(root)
-        self.domain = read_training_domain(root, self._stats, self.config)
-        self._kernel = one_load_kernel(self._model, self.domain.window_size)
-        if self._kernel is None:
-            logger.info("%s: the network has another structure; Keras runs it, which is slower.", root)
+        model, stats, self.config = get_pretrained_model(root)
+        self.domain = read_training_domain(root, stats, self.config)
+        self.ensemble = model if isinstance(model, Ensemble) else None
+        self._single = None if isinstance(model, Ensemble) else OneLoadModel(model, stats, self.config)
+        models = [each for each in (self._single, *(self.ensemble.members if self.ensemble else ())) if each]
+        if n_slow := sum(not each.is_fast for each in models):
+            which = "the network has" if len(models) == 1 else f"{n_slow} of {len(models)} networks have"
+            logger.info("%s: %s another structure; Keras runs it, which is slower.", root, which)
 
     def respond(self, load: Array, params: Array) -> Array:
         """Predict the responses to one load sequence, in one call.
@@ -81,6 +84,27 @@ class Surrogate:
         ModelError
             If the numbers of columns are not those of the model, or a response is not finite.
         """
+        members = self.respond_members(load, params)
+        return members[0] if self.ensemble is None else self.ensemble.mean_of(members)
+
+    def respond_members(self, load: Array, params: Array) -> Array:
+        """Predict the responses to one load sequence by each member of an ensemble, in one call.
+
+        Parameters
+        ----------
+        load, params : ndarray
+            As for `respond`.
+
+        Returns
+        -------
+        ndarray, shape (n_members, n, T - first, n_labels), float32
+            In original units; a single model is its only member. `ensemble.weights` are the weights of the members.
+
+        Raises
+        ------
+        ModelError, WindowError
+            As `respond`.
+        """
         domain = self.domain
         for columns, given, expected in (
             ("load features", load.shape[1], domain.n_inputs),
@@ -93,26 +117,13 @@ class Surrogate:
                 f"a load of {len(load)} steps is too short for window_size={domain.window_size}; "
                 f"at least {domain.first + 1} steps are needed."
             )
-        load = np.concatenate([np.repeat(load[:1], domain.pad_length, axis=0), load]).astype("float32")
-        params = params.astype("float32")
-        if self._kernel is None:
-            responses = predict_sequences(
-                self._model, np.repeat(load[None], len(params), axis=0), params, self._stats, self.config
-            )
+        if self.ensemble is not None:
+            responses = self.ensemble.respond_members(load, params)
         else:
-            responses = self._run_kernel(load, params)
-        responses = responses[:, n_predictions_of_padding(domain.window_size, domain.pad_length) :]
+            assert self._single is not None
+            responses = self._single.respond(load, params)[None]
         if not np.isfinite(responses).all():
             raise ModelError(f"{domain.folder}: the model gives values that are not finite; it is of no use.")
-        return responses
-
-    def _run_kernel(self, load: Array, params: Array) -> Array:
-        assert self._kernel is not None
-        raw_steps, raw_params = load[self.domain.window_size :], params
-        if self.config.get("standardize_inputs", False):
-            load, params = scaling_of(self._stats, "inputs_")(load), scaling_of(self._stats, "params_")(params)
-        outputs = self._kernel(load, params)
-        responses: Array = labels_of_outputs(outputs, raw_steps, raw_params, self._stats, self.config).numpy()
         return responses
 
 

@@ -93,7 +93,11 @@ def predict(
         [name, units.get(name, "-"), *(f"{value:.4g}" for value in errors.values())]
         for name, errors in summary["metrics"].items()
     ]
-    output: tables.Output = [tables.Table(["label", "unit", "MAE", "RMSE", "R2"], rows)]
+    header = ["label", "unit", "MAE", "RMSE", "R2"]
+    if "coverage" in summary:
+        header.append(f"held by {summary['interval_level']:.0%} interval")
+        rows = [[*row, f"{part:.1%}"] for row, part in zip(rows, summary["coverage"].values(), strict=True)]
+    output: tables.Output = [tables.Table(header, rows)]
     scale = "standardised units" if summary["mse_scale"] == "std" else "units of the labels"
     output.append(f"MSE in {scale}: {summary['mse_standardised']:.4g}, {summary['n_sequences']} sequences ({split})")
     output.append(f"-> {out}")

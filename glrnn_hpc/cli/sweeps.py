@@ -191,6 +191,10 @@ def cancel(folder: SweepDir, as_json: Json = False) -> None:
 def collect(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR", help="Folders of comparable sweeps.")],
     top: Annotated[int, typer.Option(min=1, help="How many of the best trials to verify and list.")] = 5,
+    ensemble: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="K", help="Export the mean of at most K trials with intervals, not the best one."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where the best model goes; default, with one DIR: DIR/best.")
     ] = None,
@@ -200,13 +204,14 @@ def collect(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Rank the trials of one or several sweeps, evaluate the best ones again from their files, export the best one."""
+    """Rank the trials of one or several sweeps, evaluate them again from their files, export the best, or a mean."""
     import_keras()
     from glrnn_hpc.collector.collect import collect as collect_best
 
-    summary = collect_best(folders, top, out=out, raw_data=raw_data, baseline=not no_baseline)
+    summary = collect_best(folders, top, ensemble=ensemble, out=out, raw_data=raw_data, baseline=not no_baseline)
     tables.print_result(as_json, summary, tables.collect_output(summary))
-    if summary["refused"] or summary["trials"]["failed"]:
+    is_small = ensemble is not None and summary["ensemble"]["candidates"] < ensemble
+    if summary["refused"] or summary["trials"]["failed"] or is_small:
         raise typer.Exit(LEFT_OUT)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     import rich.table
 
-    from glrnn_hpc.collector.collection import Collection, SweepAccount
+    from glrnn_hpc.collector.collection import Collection, ExportedEnsemble, SweepAccount
     from glrnn_hpc.doctor.report import Report
     from glrnn_hpc.records.sweep_summary import SweepSummary
 
@@ -147,9 +147,9 @@ def collect_output(summary: Collection) -> Output:
     sweep_of_best = where.get(best.get("sweep", ""), "")
     output.append(f"best: {sweep_of_best}trial {best['number']}, verified on the val and test split")
     output.append(format_metrics(best["metrics"]))
-    kinds = ("mae", "rmse", "r2")
-    errors = [[name, *(_format_number(values[kind], 4) for kind in kinds)] for name, values in best["errors"].items()]
-    output.append(Table(["test split", "MAE", "RMSE", "R2"], errors))
+    output.append(Table(["test split", "MAE", "RMSE", "R2"], _error_rows(best["errors"])))
+    if "ensemble" in summary:
+        output += _ensemble_output(summary["ensemble"])
     if "baseline" in summary:
         output.append(BaselineComparison(**summary["baseline"]).in_words())
     accounts: Mapping[str, Collection | SweepAccount] = summary["sweeps"] if is_many else {"": summary}
@@ -157,6 +157,39 @@ def collect_output(summary: Collection) -> Output:
         output += [f"{root}:"] if is_many else []
         output += _cost_lines(sweep)
     return [*output, f"-> {best['path']}"]
+
+
+def _error_rows(errors: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    kinds = ("mae", "rmse", "r2")
+    return [[name, *(_format_number(values[kind], 4) for kind in kinds)] for name, values in errors.items()]
+
+
+def _ensemble_output(ensemble: ExportedEnsemble) -> Output:
+    """Return the members of an ensemble, its errors beside those of the best one, and what its intervals hold."""
+    members = ", ".join(
+        f"{member['sweep'] + ' ' if 'sweep' in member else ''}trial {member['number']}"
+        + (f" x{member['weight']}" if member["weight"] > 1 else "")
+        for member in ensemble["members"]
+    )
+    n_candidates, asked = ensemble["candidates"], ensemble["asked"]
+    output: Output = [f"ensemble of {members}, chosen on the val split from {n_candidates} verified trials"]
+    if n_candidates < asked:
+        output.append(f"--ensemble {asked}: there are no more than {n_candidates} verified trials")
+    level = f"held by {ensemble['interval_level']:.0%} interval"
+    rows = [
+        [*row, f"{part:.1%}"]
+        for row, part in zip(_error_rows(ensemble["errors"]), ensemble["coverage"].values(), strict=True)
+    ]
+    output.append(Table(["test split", "MAE", "RMSE", "R2", level], rows))
+    single = ensemble["best_single"]
+    errors = [each["mse_standardised"] for each in (ensemble, single)]
+    output += [
+        f"MSE in standardised units from step {ensemble['first_step']} on, {split} split: "
+        f"{_format_number(errors[0][split], 4)}, of the best single one (trial {single['number']}) "
+        f"{_format_number(errors[1][split], 4)}"
+        for split in ("val", "test")
+    ]
+    return output
 
 
 def _cost_lines(summary: Collection | SweepAccount) -> list[str]:

@@ -41,6 +41,51 @@ class RefusedTrial(SweepOfMany):
     reason: str
 
 
+class MemberOfEnsemble(SweepOfMany):
+    """Member of an ensemble: number and state of its trial, how often it was picked, its errors by split."""
+
+    number: int
+    state: str
+    weight: int
+    mse_standardised: dict[str, float]
+
+
+class ExportedEnsemble(TypedDict):
+    """Exported ensemble.
+
+    Attributes
+    ----------
+    asked : int
+        Members that were asked for.
+    candidates : int
+        Verified trials that they were chosen from.
+    members : list of dict
+        Members, the one with the greatest weight first.
+    best_single : dict
+        The member with the least error on the validation split.
+    first_step : int
+        First step that is predicted.
+    mse_standardised : dict of str to float
+        Mean squared error of standardised labels, by split.
+    errors : dict
+        Errors per label on the test split.
+    interval_level : float
+        Part of the truth that the intervals are made to hold.
+    coverage : dict of str to float
+        Part that they hold on the test split, per label.
+    """
+
+    asked: int
+    candidates: int
+    members: list[MemberOfEnsemble]
+    best_single: MemberOfEnsemble
+    first_step: int
+    mse_standardised: dict[str, float]
+    errors: dict[str, JsonObject]
+    interval_level: float
+    coverage: dict[str, float]
+
+
 class SweepAccount(SweepSummary, SweepCost):
     """Summary and cost of one sweep."""
 
@@ -57,7 +102,9 @@ class Collection(TypedDict, total=False):
     sweeps : dict
         Summary and cost of each sweep by its folder; of several sweeps only.
     best : dict
-        The exported trial.
+        The exported trial; where an ensemble is exported, the best trial all the same.
+    ensemble : dict
+        The exported ensemble; only where one was asked for.
     baseline : dict
         Comparison of the exported model with Gaussian processes, as `BaselineComparison` has it, or the `reason` why
         there is none; not there where it was not asked for.
@@ -83,6 +130,7 @@ class Collection(TypedDict, total=False):
     wall_seconds: float
     sweeps: dict[str, SweepAccount]
     best: ExportedTrial
+    ensemble: ExportedEnsemble
     baseline: JsonObject
     top: list[VerifiedTrial]
     refused: list[RefusedTrial]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from glrnn_hpc import layout, processes
@@ -49,15 +51,42 @@ def export_trial(trial: layout.TrialFolder, provenance: Provenance, target: Path
     SweepError
         If the files cannot be put there.
     """
+    with replacing_export(target) as partial:
+        copy_model(trial, partial)
+        write_provenance(partial.provenance, provenance)
+
+
+@contextlib.contextmanager
+def replacing_export(target: Path) -> Iterator[layout.RunFolder]:
+    """Give an empty folder beside `target` that takes its place at the end, unless the block raises.
+
+    Raises
+    ------
+    SweepError
+        If the files cannot be put there.
+    """
     partial = layout.RunFolder(layout.partial_folder(target))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         layout.remove_partials(target.parent, target.name, processes.is_gone_here)
         partial.root.mkdir()
-        for path in (trial.config, trial.train_stats, trial.metrics, find_model(trial.root)):
-            layout.copy_file(path, partial.root / path.name)
-        write_provenance(partial.provenance, provenance)
+        yield partial
         layout.replace_folder(partial.root, target)
     except OSError as error:
-        layout.remove_folder(partial.root)
         raise SweepError(f"{target}: the export cannot be put there: {error}") from error
+    finally:
+        layout.remove_folder(partial.root)
+
+
+def copy_model(trial: layout.TrialFolder, folder: layout.RunFolder) -> None:
+    """Copy the files of a trial's model and its metrics into a folder that nobody reads yet.
+
+    Raises
+    ------
+    ModelError
+        If there is no model.
+    OSError
+        If they cannot be copied.
+    """
+    for path in (trial.config, trial.train_stats, trial.metrics, find_model(trial.root)):
+        layout.copy_file(path, folder.root / path.name)

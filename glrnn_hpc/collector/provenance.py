@@ -39,6 +39,7 @@ from glrnn_hpc.sequences import Sequences
 from glrnn_hpc.study import leases
 from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.surrogate.artifact import find_model
+from glrnn_hpc.surrogate.evaluate import PredictionMetrics
 from glrnn_hpc.versions import software
 
 Array = NDArray[Any]
@@ -90,21 +91,13 @@ def provenance_of(study: SweepStudy, verified: Verified, refused: list[int], che
     checksums : Checksums
         Checksums that are known already.
     """
-    spec, result, stats, config = study.spec, verified.result, verified.stats, verified.config
+    result, stats, config = verified.result, verified.stats, verified.config
     metrics = split_metrics(verified)
     model_file = find_model(verified.folder.root)
-    load_features, parameters, labels = _columns(verified)
+    load_features, parameters, labels = columns_of(verified)
     return Provenance(
         format=FORMAT,
-        sweep=SweepOrigin(
-            name=str(spec.labels.get("name", study.folder.root.resolve().name)),
-            folder=str(study.folder.root.resolve()),
-            method=spec.method,
-            metric=spec.metric,
-            goal=spec.goal,
-            seed=spec.seed,
-            n_trials=len(study.slots()),
-        ),
+        sweep=sweep_origin(study),
         trial=result.number,
         generation=result.generation,
         refused=refused,
@@ -115,12 +108,9 @@ def provenance_of(study: SweepStudy, verified: Verified, refused: list[int], che
         best_epoch=result.best_epoch,
         metrics=verified.metrics,
         recomputed=verified.recomputed,
-        errors={
-            split: {name: LabelError(**asdict(each)) for name, each in of_split.labels.items()}
-            for split, of_split in metrics.items()
-        },
+        errors={split: label_errors(of_split) for split, of_split in metrics.items()},
         mse_standardised={split: of_split.mse_standardised for split, of_split in metrics.items()},
-        data=_data_origin(study, verified, checksums),
+        data=data_origin(study, verified, checksums),
         sequence_length=stats.get("sequence_length"),
         window_size=config.window_size,
         pad_length=config.pad_length,
@@ -130,7 +120,7 @@ def provenance_of(study: SweepStudy, verified: Verified, refused: list[int], che
         model=ModelFile(
             file=model_file.name, sha256=checksums.of(model_file), weights=int(verified.model.count_params())
         ),
-        trained_on=_last_owner(verified),
+        trained_on=last_owner(verified),
         trained_with=result.software,
         exported=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         host=socket.gethostname(),
@@ -138,7 +128,26 @@ def provenance_of(study: SweepStudy, verified: Verified, refused: list[int], che
     )
 
 
-def _last_owner(verified: Verified) -> Owner | None:
+def label_errors(metrics: PredictionMetrics) -> dict[str, LabelError]:
+    """Return the errors of a prediction as they are written."""
+    return {name: LabelError(**asdict(each)) for name, each in metrics.labels.items()}
+
+
+def sweep_origin(study: SweepStudy) -> SweepOrigin:
+    """Return the sweep of a trial."""
+    spec = study.spec
+    return SweepOrigin(
+        name=str(spec.labels.get("name", study.folder.root.resolve().name)),
+        folder=str(study.folder.root.resolve()),
+        method=spec.method,
+        metric=spec.metric,
+        goal=spec.goal,
+        seed=spec.seed,
+        n_trials=len(study.slots()),
+    )
+
+
+def last_owner(verified: Verified) -> Owner | None:
     """Return the rank that trained the last epochs; None where its lease is gone or broken."""
     with contextlib.suppress(FileNotFoundError):
         owner = leases.owner_of(verified.folder, verified.result.generation)
@@ -146,7 +155,8 @@ def _last_owner(verified: Verified) -> Owner | None:
     return None
 
 
-def _data_origin(study: SweepStudy, verified: Verified, checksums: Checksums) -> DataOrigin:
+def data_origin(study: SweepStudy, verified: Verified, checksums: Checksums) -> DataOrigin:
+    """Return the data of a verified trial."""
     fingerprint = verified.stats.get("fingerprint")
     path = checksum = size = groups = sequences = None
     if "raw_data" in study.spec.constants:
@@ -168,7 +178,7 @@ def _data_origin(study: SweepStudy, verified: Verified, checksums: Checksums) ->
     )
 
 
-def _columns(verified: Verified) -> tuple[list[LoadColumn], list[Column], list[LabelColumn]]:
+def columns_of(verified: Verified) -> tuple[list[LoadColumn], list[Column], list[LabelColumn]]:
     """Return load features, parameters and labels of the model, with their ranges in the training split."""
     stats, data = verified.stats, verified.data
     units, scaling = experiment_named(verified.config.experiment).units(), label_scaling(stats)

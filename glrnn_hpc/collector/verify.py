@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -29,6 +29,7 @@ from glrnn_hpc.sequences import Sequences
 from glrnn_hpc.study.slots import Slot
 from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.surrogate import artifact, evaluate
+from glrnn_hpc.surrogate.ensemble import label_names_of
 from glrnn_hpc.surrogate.feed import FitData
 from glrnn_hpc.windows import n_predictions_of_padding
 
@@ -84,18 +85,18 @@ class Verified:
 
     def label_names(self) -> list[str]:
         """Return the names of the labels, `label_<k>` where the preprocessor does not name them."""
-        return list(self.stats.get("label_names") or (f"label_{k}" for k in range(self.stats["num_labels"])))
+        return label_names_of(self.stats)
 
 
 def verify(study: SweepStudy, slot: Slot, source: DemData | None) -> Verified:
-    """Load the model of a finished trial and evaluate it on the validation and the test split.
+    """Load the model of a finished or pruned trial and evaluate it on the validation and the test split.
 
     Parameters
     ----------
     study : SweepStudy
         The sweep.
     slot : Slot
-        Trial as the study has it; its value ranks it.
+        Trial as the study has it; its value ranks it. The study keeps no value of a pruned trial.
     source : DemData, optional
         The sweep's data in memory; None if its preprocessor has data of its own.
 
@@ -108,7 +109,8 @@ def verify(study: SweepStudy, slot: Slot, source: DemData | None) -> Verified:
     folder = study.folder.trial(slot.number)
     result = _read_result(folder)
     metrics = _logged_metrics(folder, result)
-    _check_study(folder, slot, result, metrics.get(study.spec.metric), study.spec.metric)
+    value = result.value if slot.state == "pruned" else slot.value
+    _check_study(folder, replace(slot, value=value), result, metrics.get(study.spec.metric), study.spec.metric)
     if not folder.metrics.exists():
         raise ModelError(f"{folder.metrics}: is missing.")
     config, stats = artifact.load_description(folder)
@@ -142,7 +144,7 @@ def split_metrics(verified: Verified) -> dict[str, evaluate.PredictionMetrics]:
                 predicted = verified.model.predict_on_batch(inputs)
                 sums.add(*(values * back.divisor() + back.mean for values in (predicted, labels.numpy())))
         else:
-            for inputs, params, labels in _in_parts(verified.data.splits[split]):
+            for inputs, params, labels in raw_parts(verified.data.splits[split]):
                 predicted = predict_sequences(verified.model, inputs, params, stats, verified.config.as_dict())
                 simulated = labels[:, verified.config.window_size :]
                 sums.add(predicted[:, n_left_out:], simulated[:, n_left_out:])
@@ -150,7 +152,8 @@ def split_metrics(verified: Verified) -> dict[str, evaluate.PredictionMetrics]:
     return metrics
 
 
-def _in_parts(sequences: Sequences) -> Iterator[tuple[Array, Array, Array]]:
+def raw_parts(sequences: Sequences) -> Iterator[tuple[Array, Array, Array]]:
+    """Give inputs, parameters and labels of whole sequences part by part, padded as in training, in original units."""
     raw = sequences.with_raw_labels()
     for start in range(0, len(raw), _PART):
         yield raw.take(np.arange(start, min(start + _PART, len(raw)))).arrays()
@@ -178,8 +181,8 @@ def _check_study(
     folder: layout.TrialFolder, slot: Slot, result: TrialResult, logged: float | None, metric: str
 ) -> None:
     """Refuse files of another trial: they agree with each other, but not with the value that ranks this trial."""
-    recorded = {"number": result.number, "point": result.point, metric: logged}
-    expected = {"number": slot.number, "point": slot.params, metric: slot.value}
+    recorded = {"number": result.number, "state": result.state, "point": result.point, metric: logged}
+    expected = {"number": slot.number, "state": slot.state, "point": slot.params, metric: slot.value}
     for name, value in recorded.items():
         if value != expected[name]:
             raise ModelError(f"{folder.result.name} has {name} {value}, the study {expected[name]}")

@@ -41,6 +41,15 @@ class RunFolder:
     def provenance(self) -> Path:
         return self.root / "provenance.json"
 
+    @property
+    def ensemble(self) -> Path:
+        """Record of an export that consists of several models."""
+        return self.root / "ensemble.json"
+
+    def member(self, number: int) -> RunFolder:
+        """Return the files of one model of an ensemble."""
+        return RunFolder(self.root / "members" / str(number))
+
     def model(self, *, weights_only: bool) -> Path:
         return self.root / (MODEL_WEIGHTS if weights_only else MODEL_WHOLE)
 

@@ -15,8 +15,8 @@ from glrnn_hpc import layout
 from glrnn_hpc.errors import RecordError
 from glrnn_hpc.records.baseline import BaselineComparison
 
-#: Format of the files that are written.
-FORMAT = 1
+#: Formats of the files that are written: of a single model, which earlier versions read, too, and of an ensemble.
+FORMAT, ENSEMBLE_FORMAT = 1, 2
 
 
 class _Part(BaseModel):
@@ -125,8 +125,89 @@ class Owner(_Part):
     rank: int
 
 
+class MemberOrigin(_Part):
+    """Trial that is a member of an ensemble.
+
+    Attributes
+    ----------
+    folder : int
+        Number of its folder in `members/`.
+    weight : int
+        How often the selection picked it.
+    sweep : SweepOrigin
+        Sweep that it comes from.
+    trial, generation : int
+        Number of the trial and its last generation.
+    state : str
+        finished or pruned.
+    point, seed, epochs, best_epoch, metrics, recomputed, window_size, pad_length, trained_on, trained_with
+        As in `Provenance`.
+    load_features : list of str
+        Load features that it takes.
+    mse_standardised : dict of str to float
+        As in `Provenance`, at the steps that all members predict.
+    model : ModelFile
+        File of its model.
+    """
+
+    folder: int
+    weight: int
+    sweep: SweepOrigin = SweepOrigin()
+    trial: int
+    generation: int | None = None
+    state: str = ""
+    point: dict[str, Any] = {}
+    seed: int | None = None
+    epochs: int | None = None
+    best_epoch: int | None = None
+    metrics: dict[str, float] = {}
+    recomputed: dict[str, float] = {}
+    window_size: int | None = None
+    pad_length: int | None = None
+    load_features: list[str] = []
+    mse_standardised: dict[str, float] = {}
+    model: ModelFile
+    trained_on: Owner | None = None
+    trained_with: dict[str, Any] | None = None
+
+
+class SingleModel(_Part):
+    """Best single model beside an ensemble: its folder in `members/`, and its errors at the steps of the ensemble."""
+
+    folder: int
+    errors: dict[str, dict[str, LabelError]]
+    mse_standardised: dict[str, float]
+
+
+class EnsembleOrigin(_Part):
+    """Origin of an ensemble: the selection of its members, the best single model, and what its intervals hold.
+
+    Attributes
+    ----------
+    n_picks : int
+        Picks that were allowed.
+    n_candidates : int
+        Verified trials that were chosen from.
+    members : list of MemberOrigin
+        Trials.
+    best_single : SingleModel
+        Member with the least error on the validation split.
+    interval_level : float
+        Part of the truth that the intervals are made to hold on the validation split.
+    coverage : dict
+        Part that they hold, by split and by label.
+    """
+
+    n_picks: int
+    n_candidates: int
+    members: list[MemberOrigin]
+    best_single: SingleModel
+    interval_level: float
+    coverage: dict[str, dict[str, float]]
+
+
 class Provenance(_Part):
-    """Provenance of an exported model.
+    """Provenance of an exported model, or of an ensemble of models.
 
     Attributes
     ----------
@@ -135,7 +216,9 @@ class Provenance(_Part):
     sweep : SweepOrigin
         Sweep that the model comes from.
     trial, generation : int or None
-        Number of the trial and its last generation.
+        Number of the trial and its last generation; None of an ensemble, whose members have their own.
+    ensemble : EnsembleOrigin or None
+        Members of an ensemble; None of a single model.
     refused : list of int
         Trials of the same sweep whose files could not be verified.
     point : dict
@@ -172,10 +255,11 @@ class Provenance(_Part):
         Software of the export.
     """
 
-    format: int = Field(FORMAT, ge=1, le=FORMAT)
+    format: int = Field(FORMAT, ge=1, le=ENSEMBLE_FORMAT)
     sweep: SweepOrigin = SweepOrigin()
     trial: int | None = None
     generation: int | None = None
+    ensemble: EnsembleOrigin | None = None
     refused: list[int] = []
     point: dict[str, Any] = {}
     seed: int | None = None
@@ -215,9 +299,9 @@ def read_provenance(path: Path) -> Provenance:
         If it is broken, or a later version wrote it in another format.
     """
     content = layout.read_record(path)
-    if isinstance(content.get("format"), int) and content["format"] > FORMAT:
+    if isinstance(content.get("format"), int) and content["format"] > ENSEMBLE_FORMAT:
         raise RecordError(
-            f"{path}: has format {content['format']}, this version reads formats up to {FORMAT}; "
+            f"{path}: has format {content['format']}, this version reads formats up to {ENSEMBLE_FORMAT}; "
             "install a later version of glrnn_hpc, or export the model again with `glrnn collect`."
         )
     try:

@@ -26,7 +26,9 @@ from glrnn_hpc.study.study import SweepStudy
 
 
 class BestPredictions:
-    """Predictions of the best trial for its test split, made once for all figures that show them.
+    """Predictions for the test split, made once for all figures that show them: of the best trial, or of the export.
+
+    An ensemble that `glrnn collect` exported comes first; else it is the best trial.
 
     Parameters
     ----------
@@ -68,12 +70,13 @@ class BestPredictions:
             )
         if not any(slot.state == "finished" for slot in self._study.slots()):
             raise FigureNotApplicable("no trial has finished yet")
-        best = best_trial(self._study.folder.root)
+        exported = self._study.folder.best
+        folder = exported if exported.ensemble.exists() else best_trial(self._study.folder.root).folder
         # Only now: importing TensorFlow takes seconds, and a report without predictions needs none of it.
         from glrnn_hpc.file_prediction import predict_file
 
         try:
-            answer = predict_file(best.folder.root, self._study.spec.data_file, self.file)
+            answer = predict_file(folder.root, self._study.spec.data_file, self.file)
         except DataError:
             check_data_is_there(self._study)  # it says more of data that are gone
             raise

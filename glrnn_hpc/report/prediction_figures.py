@@ -79,6 +79,8 @@ def plot_predictions(predictions: Path, figure: Path, metrics: dict[str, dict[st
 def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) -> CaptionedFigure:
     """Draw the sequence with the median error of each group, predicted and simulated, with a band of the errors of all.
 
+    Where the file holds intervals of the predictions, the band is the interval of the sequence that is drawn.
+
     Parameters
     ----------
     predictions, metrics
@@ -89,7 +91,7 @@ def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) ->
     groups = schema.groups[:_MOST_ROWS]
     canvas = Figure(figsize=(3.6 * max(2, len(labels)), 2.1 * len(groups) + 1.0), layout="constrained")
     axes = canvas.subplots(len(groups), len(labels), squeeze=False, sharex=True)
-    n_bands = n_own_paths = 0
+    n_bands = n_own_paths = n_intervals = 0
     with h5py.File(predictions, "r") as file:
         for row, group in zip(axes, groups, strict=True):
             predicted, simulated = file[group.name]["outputs"][:], file[group.name]["simulated"][:]
@@ -99,19 +101,24 @@ def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) ->
             strain = paths[shown]
             transforms = _transforms_of(predictions, group.pressure, group.experiment_type)
             # An error at a step of one path says nothing of that step on another one.
-            is_banded = is_one_path(paths) and len(predicted) >= LEAST_SEQUENCES
+            intervals = _intervals_of(file[group.name], shown)
+            n_intervals += intervals is not None
+            is_banded = is_one_path(paths) and len(predicted) >= LEAST_SEQUENCES and intervals is None
             n_bands += is_banded
             n_own_paths += not is_one_path(paths)
             for axis, label, colour in zip(row, labels, _COLOURS[: len(labels)], strict=True):
                 column = schema.outputs.index(label)
                 centre = predicted[shown, :, column]
+                bounds = None if intervals is None else intervals[:, :, column]
                 transform = transforms.get(label, (None, None))
                 errors = predicted[..., column], simulated[..., column]
                 if is_banded and (band := band_around(centre, *errors, *transform)) is not None:
                     low, middle, high = band
-                    for rows in branches(strain):
-                        axis.fill_between(strain[rows], low[rows], high[rows], color=colour, alpha=0.22, lw=0)
+                    bounds = np.stack([low, high])
                     axis.plot(strain, middle, color=colour, lw=0.9, ls=":")
+                if bounds is not None:
+                    for rows in branches(strain):
+                        axis.fill_between(strain[rows], *bounds[:, rows], color=colour, alpha=0.22, lw=0)
                 # A loop is thin, and a wide line would fill it.
                 width = 1.6 if reverses(strain) else 2.4
                 axis.plot(strain, simulated[shown, :, column], color="0.35", lw=width)
@@ -128,17 +135,19 @@ def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) ->
             text = f"RMSE of {plot_style.shorten(label, _NAME_LENGTH)}, all groups: {rmse}"
             # Above the titles of the groups, which may be as long as their column is wide.
             axis.annotate(text, (1, 1), (0, 18), "axes fraction", "offset points", ha="right", fontsize="x-small")
-    plot_style.legend_below(canvas, _legend(is_banded=n_bands > 0))
+    plot_style.legend_below(canvas, _legend(is_banded=n_bands > 0, has_intervals=n_intervals > 0))
     alt = f"Predicted and simulated {', '.join(labels)} over {strain_name} for the groups "
     alt += ", ".join(group.name for group in groups) + "; RMSE of all sequences: "
     alt += ", ".join(f"{label} {metrics[label]['rmse']:.3g}" for label in labels if label in metrics) + "."
     caption = "Of each group the sequence with the median error."
-    if n_own_paths < len(groups):
+    if n_intervals:
+        caption += " Band: the 90 % interval that the ensemble gives for this sequence."
+    elif n_own_paths < len(groups):
         caption += (
             " Band and dotted line: this prediction with the 5 to 95 % and the median of the errors over the group's "
             f"sequences, where there are {LEAST_SEQUENCES} or more; relative errors of labels that are always positive."
         )
-    if n_own_paths:
+    if n_own_paths and not n_intervals:
         caption += (
             " The lines follow the load path of this sequence. Where each sequence has a path of its own there is no "
             "band: errors at the same step are not comparable."
@@ -224,7 +233,14 @@ def _with_unit(label: str, units: Mapping[str, str]) -> str:
     return f"{plot_style.shorten(label, _NAME_LENGTH)} [{units.get(label, '-')}]"
 
 
-def _legend(is_banded: bool) -> list[Any]:
+def _intervals_of(group: h5py.Group, shown: int) -> Array | None:
+    """Return the bounds of the interval of one sequence, (2, n_steps, n_labels); None where the file has none."""
+    if "lower" not in group or "upper" not in group:
+        return None
+    return np.stack([group["lower"][shown], group["upper"][shown]])
+
+
+def _legend(is_banded: bool, has_intervals: bool = False) -> list[Any]:
     lines: list[Any] = [
         Line2D([], [], color="0.35", lw=2.4, label="simulated (DEM)"),
         Line2D([], [], color=plot_style.BLUE, lw=1.3, ls="--", label="predicted (LSTM)"),
@@ -233,6 +249,8 @@ def _legend(is_banded: bool) -> list[Any]:
         Patch(color=plot_style.BLUE, alpha=0.22, label="5-95 % of the errors"),
         Line2D([], [], color=plot_style.BLUE, lw=0.9, ls=":", label="median of the errors"),
     ]
+    if has_intervals:
+        return [*lines, Patch(color=plot_style.BLUE, alpha=0.22, label="90 % interval")]
     return lines + band if is_banded else lines
 
 

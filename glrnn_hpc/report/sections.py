@@ -71,7 +71,10 @@ def provenance_section(study: SweepStudy, summary: SweepSummary) -> str:
     except (OSError, ValueError):
         return html.paragraph("Nothing is exported yet; `glrnn collect` verifies the best trial and exports it.")
     best, note = summary["best"], ""
-    if best is not None and provenance.trial != best["number"]:
+    if provenance.ensemble is not None:
+        trials = ", ".join(f"{member.trial} (x{member.weight})" for member in provenance.ensemble.members)
+        note = html.paragraph(f"The export is an ensemble of the trials {trials}.")
+    elif best is not None and provenance.trial != best["number"]:
         note = html.paragraph(
             f"The export is of trial {provenance.trial}; trial {best['number']} has a better value: it finished "
             "since, or its files were refused."

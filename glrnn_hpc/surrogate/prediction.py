@@ -111,7 +111,8 @@ def all_windows(model: keras.Model, sequences: Any, params: Any, window_size: in
     return tf.reshape(tf.concat(parts, axis=0), (n, n_steps - window_size, -1))
 
 
-@functools.lru_cache(maxsize=4)
+# As many as the members of a large ensemble, which take their turns.
+@functools.lru_cache(maxsize=32)
 def _compiled(model: keras.Model, window_size: int, n_inputs: int, n_params: int) -> Any:
     """Return the compiled call of a model; kept, because tracing costs more than a prediction."""
     # One trace for any number and length of sequences.

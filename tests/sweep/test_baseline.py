@@ -75,6 +75,15 @@ def test_collect_says_who_wins_by_the_errors_of_both_on_the_same_steps(copied: l
     assert line.endswith("times as high: it loses)")
 
 
+def test_an_ensemble_is_compared_by_its_own_errors_and_steps(copied: layout.SweepFolder):
+    against = json.loads(glrnn("collect", copied.root, "--ensemble", "2", "--json"))["baseline"]
+    provenance = read_provenance(copied.best.provenance)
+    assert against["network_mse"] == pytest.approx(provenance.mse_standardised["test"])
+    assert against["first_step"] == provenance.window_size
+    assert provenance.baseline is not None
+    assert provenance.baseline.as_json() == against
+
+
 def test_the_baseline_is_fitted_once_for_collect_and_report(copied: layout.SweepFolder, monkeypatch):
     before = json.loads(glrnn("report", copied.root, "--json"))["baseline"]
     assert copied.baseline.exists()

@@ -17,6 +17,7 @@ import pytest
 
 from glrnn_hpc import cli, config, layout, predict
 from glrnn_hpc.collector import collect as collect_module
+from glrnn_hpc.collector import verification
 from glrnn_hpc.collector.collect import collect
 from glrnn_hpc.data import shared
 from glrnn_hpc.data.hdf5 import write_file
@@ -287,7 +288,7 @@ def test_data_that_are_gone_or_were_changed_are_named(copied: layout.SweepFolder
         collect(copied.root)
     # The same parameters, and labels of another unit: standardised they would be the same.
     write_data(data, factor=1000)
-    monkeypatch.setattr(collect_module, "_MOST_DISAGREEMENTS", 2)
+    monkeypatch.setattr(verification, "_MOST_DISAGREEMENTS", 2)
     with pytest.raises(SweepError, match=r"none of the best 2 of 4 .*train_stats.json has mean \[.*was changed after"):
         collect(copied.root)
     data.unlink()

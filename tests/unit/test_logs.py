@@ -1,9 +1,23 @@
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from glrnn_hpc import logs
 from glrnn_hpc.errors import DataError
+
+
+def test_the_log_is_spared_that_each_model_is_traced_and_no_other_warning(caplog: pytest.LogCaptureFixture):
+    of_tensorflow = logging.getLogger("tensorflow")
+    earlier = of_tensorflow.level
+    try:
+        logs.to_stderr()
+        of_tensorflow.warning("%d out of the last 5 calls to f triggered tf.function retracing. Tracing is dear.", 5)
+        of_tensorflow.warning("the disk is full")
+    finally:
+        of_tensorflow.setLevel(earlier)
+    assert [record.getMessage() for record in caplog.records] == ["the disk is full"]
 
 
 def test_the_last_error_of_a_log_is_what_the_program_said_whatever_came_after(capfd: pytest.CaptureFixture[str]):

@@ -18,6 +18,9 @@ from glrnn_hpc import project
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("glrnn_hpc", "jobs", "sweeps", "slurm", "pyproject.toml", "README.md", "LICENSE")
 
+MODELS = ("glrnn_hpc/pretrained/*/*", "glrnn_hpc/pretrained/*/members/*/*")
+MEMBER = "glrnn_hpc/pretrained/an-ensemble/members/0/config.yaml"
+
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -28,6 +31,9 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copyfile(ROOT / name, folder / name)
+    # Shipped models may be ensembles, whose members lie in folders of their own.
+    (folder / MEMBER).parent.mkdir(parents=True)
+    (folder / MEMBER).write_text("window_size: 10\n")
     built = subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation"], cwd=folder, capture_output=True, text=True, check=False
     )
@@ -46,7 +52,7 @@ def unpacked(dist: Path) -> Path:
 
 def files(folder: Path, *patterns: str) -> set[str]:
     found = (path for pattern in patterns for path in folder.glob(pattern))
-    return {str(path.relative_to(folder)) for path in found if "__pycache__" not in path.parts}
+    return {str(path.relative_to(folder)) for path in found if path.is_file() and "__pycache__" not in path.parts}
 
 
 def test_the_wheel_holds_every_module_every_shipped_model_and_every_template_and_nothing_else(unpacked: Path) -> None:
@@ -54,10 +60,10 @@ def test_the_wheel_holds_every_module_every_shipped_model_and_every_template_and
     templates = files(ROOT, "jobs/*", "sweeps/*", "slurm/*.*", "slurm/profiles/*")
     assert len(modules) > 50
     assert {"jobs/train.py", "sweeps/smoke.yaml", "slurm/profiles/test-cluster.yaml"} <= templates
-    models = files(ROOT, "glrnn_hpc/pretrained/*/*")
-    assert {Path(name).parent.name for name in models} == {"dem-all", "dem-drained", "dem-undrained"}
+    models = files(ROOT, *MODELS)
+    assert {Path(name).parts[2] for name in models} == {"dem-all", "dem-drained", "dem-undrained"}
     held = {name for name in files(unpacked, "**/*.*") if not name.startswith("glrnn_hpc-")}
-    assert held == modules | models | {f"glrnn_hpc/templates/{name}" for name in templates}
+    assert held == modules | models | {MEMBER} | {f"glrnn_hpc/templates/{name}" for name in templates}
     assert all(
         (unpacked / "glrnn_hpc/templates" / name).read_bytes() == (ROOT / name).read_bytes() for name in templates
     )
@@ -67,8 +73,8 @@ def test_the_sdist_holds_the_templates_where_the_repository_has_them(dist: Path)
     (sdist,) = dist.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    sources = files(ROOT, "glrnn_hpc/**/*.py", "glrnn_hpc/py.typed", "glrnn_hpc/pretrained/*/*")
-    assert files(ROOT, "jobs/*", "sweeps/*", "slurm/*.*", "slurm/profiles/*") | sources <= names
+    sources = files(ROOT, "glrnn_hpc/**/*.py", "glrnn_hpc/py.typed", *MODELS)
+    assert files(ROOT, "jobs/*", "sweeps/*", "slurm/*.*", "slurm/profiles/*") | sources | {MEMBER} <= names
 
 
 def init(installation: Path, folder: Path) -> subprocess.CompletedProcess[str]:

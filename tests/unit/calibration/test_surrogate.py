@@ -19,9 +19,10 @@ from tests.unit.calibration.conftest import FEW, LABELS, RANGES, simulation, tru
 
 def test_a_network_that_keras_must_run_answers_the_same(model_dir: Path, tmp_path: Path, monkeypatch):
     from glrnn_hpc.calibration import surrogate
+    from glrnn_hpc.surrogate import one_load
 
     fast = surrogate.Surrogate(model_dir)
-    monkeypatch.setattr(surrogate, "one_load_kernel", lambda model, window_size: None)
+    monkeypatch.setattr(one_load, "one_load_kernel", lambda model, window_size: None)
     slow = surrogate.Surrogate(model_dir)
     load, params, _ = simulation(model_dir)
     several = np.stack([params, params * 1.01])

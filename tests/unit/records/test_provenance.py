@@ -58,8 +58,8 @@ def test_a_broken_provenance_is_named_with_the_key_that_is_wrong(content: Any, m
 
 
 def test_a_format_of_a_later_version_is_refused_with_what_to_do(tmp_path: Path):
-    path = written(tmp_path / "provenance.json", {"format": 2})
-    with pytest.raises(RecordError, match="has format 2, this version reads formats up to 1; install a later version"):
+    path = written(tmp_path / "provenance.json", {"format": 3})
+    with pytest.raises(RecordError, match="has format 3, this version reads formats up to 2; install a later version"):
         read_provenance(path)
     with pytest.raises(FileNotFoundError):
         read_provenance(tmp_path / "nothing.json")

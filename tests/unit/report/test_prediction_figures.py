@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -120,6 +121,27 @@ def test_a_figure_without_a_band_explains_none(tmp_path: Path):
         "simulated (DEM)",
         "predicted (LSTM)",
     ]
+
+
+def test_intervals_of_an_ensemble_are_drawn_in_place_of_the_errors_of_all(tmp_path: Path):
+    file = predictions(tmp_path / "p.hdf5")
+    with h5py.File(file, "a") as opened:
+        group = opened["0.0e6/drained"]
+        n_samples = len(group["outputs"])
+        # The bounds tell which sequence they are of.
+        for name, sign in (("lower", -1), ("upper", 1)):
+            group[name] = group["outputs"][:] + sign * (1 + np.arange(n_samples))[:, None, None]
+        shown = prediction_figures._median_sequence(group["outputs"][:], group["simulated"][:])
+    drawing = prediction_figures.draw_predictions(file, METRICS)
+    (band,) = drawing.figure.axes[0].collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((2 - (1 + shown), 2 + 1 + shown))
+    assert len(drawing.figure.axes[0].get_lines()) == 2  # no median of errors
+    assert [text.get_text() for text in drawing.figure.legends[0].get_texts()] == [
+        *("simulated (DEM)", "predicted (LSTM)", "90 % interval"),
+    ]
+    assert "the 90 % interval that the ensemble gives" in drawing.caption
+    assert "5 to 95 %" not in drawing.caption
 
 
 def test_errors_are_shown_per_label_in_its_unit(tmp_path: Path):

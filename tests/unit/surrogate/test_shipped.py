@@ -7,6 +7,7 @@ import importlib.util
 import json
 import re
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from glrnn_hpc.errors import ModelError
 from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.search.sweep import load_sweep
 from glrnn_hpc.surrogate import shipped
+from glrnn_hpc.surrogate.ensemble import load_ensemble
+from tests.ensembles import write_export
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
@@ -176,14 +179,20 @@ def test_a_path_below_a_shipped_model_is_no_name(tmp_path: Path) -> None:
         predict.get_pretrained_model(tmp_path / "none" / "dem-all")
 
 
-def test_the_script_that_ships_a_model_writes_one_that_predicts_the_same_and_keeps_an_earlier_one_until_then(
-    real_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def script() -> ModuleType:
+    """Import the script that ships a model."""
     specification = importlib.util.spec_from_file_location("ship_model", ROOT / ".ci" / "ship_model.py")
     assert specification is not None
     assert specification.loader is not None
-    script = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(script)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_the_script_that_ships_a_model_writes_one_that_predicts_the_same_and_keeps_an_earlier_one_until_then(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original, copy = shipped.FOLDER / "dem-drained", tmp_path / "copy"
     monkeypatch.setattr(shipped, "FOLDER", tmp_path)
     copy.mkdir()
@@ -204,3 +213,40 @@ def test_the_script_that_ships_a_model_writes_one_that_predicts_the_same_and_kee
     written = layout.read_json(layout.RunFolder(copy).provenance)
     assert written["model"]["sha256"] == hashlib.sha256((copy / "model-best.weights.h5").read_bytes()).hexdigest()
     assert (written["host"], written["trained_on"]) == (None, None)
+
+
+def test_an_ensemble_is_shipped_with_all_members_and_tells_of_no_machine(
+    script: ModuleType, real_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export, shelf = write_export(tmp_path / "best"), tmp_path / "shipped"
+    monkeypatch.setattr(shipped, "FOLDER", shelf)
+    script.main(str(export.root), "mine")
+    target = layout.RunFolder(shelf / "mine")
+    kept = ("config.yaml", "train_stats.json", "model-best.weights.h5")
+    assert {str(path.relative_to(target.root)) for path in target.root.rglob("*") if path.is_file()} == {
+        *("ensemble.json", "provenance.json"),
+        *(f"members/{number}/{name}" for number in range(3) for name in kept),
+    }
+    sequences = PreprocessorTriaxialCompression(raw_data=str(real_file), add_e0=True).all_sequences()
+    inputs, params, _ = sequences.take(np.arange(2)).arrays()
+    mine, original = (load_ensemble(folder).predict(inputs, params) for folder in (target.root, export.root))
+    np.testing.assert_allclose(mine.mean, original.mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(mine.upper, original.upper, rtol=1e-5, atol=1e-6)
+    recorded = layout.read_json(target.provenance)
+    for member in recorded["ensemble"]["members"]:
+        weights = target.member(member["folder"]).root / member["model"]["file"]
+        assert member["model"]["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+        assert member["trained_on"] is member["sweep"]["folder"] is None
+        assert member["trained_with"] == {"python": "3.11"}
+    assert recorded["data"]["path"] == "tests/data/triaxial.hdf5"
+    texts = [path.read_text(encoding="utf-8") for path in target.root.rglob("*.[jy]*")]
+    assert [text for text in texts if re.search(r'[" ]/\w', text) or "node7" in text] == []
+    assert predict.get_pretrained_model("mine")[2]["raw_data"] == "tests/data/triaxial.hdf5"
+
+
+def test_a_model_of_other_data_is_not_shipped(script: ModuleType, tmp_path: Path) -> None:
+    export = write_export(tmp_path / "best", {1: {"window_size": 5}})
+    content = layout.read_json(export.provenance)
+    layout.write_json(export.provenance, {**content, "data": {**content["data"], "sha256": "0"}})
+    with pytest.raises(SystemExit, match=r"trained on other data than .*triaxial\.hdf5"):
+        script.main(str(export.root), "mine")
