@@ -213,11 +213,7 @@ def fit_intervals(space: LabelSpace, members: Array, weights: Array, simulated: 
     params : ndarray, shape (n, n_params)
         Parameters of the sequences, raw.
     """
-    truth = space.forward(simulated, params)
-    # A label out of the domain of its transform, such as the logarithm of a stress that is zero, has no error there.
-    is_known = np.isfinite(truth)
-    lows, highs = _believed_range(np.where(is_known, truth, np.nan))
-    truth = np.where(is_known, truth, lows)
+    truth, lows, highs = transformed_truth(space, simulated, params)
     centre, spread = _centre_and_spread(space, members, weights, params, lows, highs)
     errors = np.abs(truth - centre)
     hidden = (errors**2 - spread**2).mean(axis=0)
@@ -225,6 +221,17 @@ def fit_intervals(space: LabelSpace, members: Array, weights: Array, simulated: 
     ratios = errors / _scale(spread, floors)
     factors = np.array([_conformal_quantile(ratios[..., k], LEVEL) for k in range(ratios.shape[-1])])
     return Intervals(space, factors, lows, highs, floors)
+
+
+def transformed_truth(space: LabelSpace, simulated: Array, params: Array) -> tuple[Array, Array, Array]:
+    """Return the truth in transformed units, and the range per label in which predictions are believed there.
+
+    A label out of the domain of its transform, such as a mean stress of zero, is at the lower end of that range.
+    """
+    truth = space.forward(simulated, params)
+    is_known = np.isfinite(truth)
+    lows, highs = _believed_range(np.where(is_known, truth, np.nan))
+    return np.where(is_known, truth, lows), lows, highs
 
 
 def coverage(lower: Array, upper: Array, simulated: Array) -> Array:
