@@ -43,6 +43,9 @@ _SMOOTHED_STEPS = 9
 #: Relative error of numbers of single precision that were computed in a few steps.
 _ROUNDING = 4 * float(np.finfo("float32").eps)
 
+#: Logarithm beyond which a number of single precision is not far from its limits.
+_GREATEST_LOGARITHM = 60.0
+
 #: Smallest scale of an error, in transformed units: a label can be met exactly.
 _LEAST_SCALE = 1e-12
 
@@ -83,7 +86,10 @@ class LabelSpace:
         """Return labels in their units, float64; see `forward`."""
         labels = np.array(transformed, "float64")
         for column, transform, reference in self._columns(params):
-            labels[..., column] = transform.inverse(labels[..., column], reference, np)
+            values = labels[..., column]
+            if transform.kind != "linear":
+                values = np.clip(values, -_GREATEST_LOGARITHM, _GREATEST_LOGARITHM)
+            labels[..., column] = transform.inverse(values, reference, np)
         return labels
 
     def _columns(self, params: Array) -> list[tuple[int, LabelTransform, Array | None]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -102,6 +104,17 @@ def test_no_bound_is_a_value_that_the_label_cannot_have_whatever_members_say():
     assert (band.lower[..., 0] > -1).all()
     assert (band.lower <= band.upper).all()
     assert (band.lower[..., 2] < 0).any()  # q may have any sign
+
+
+def test_members_that_know_nothing_of_each_other_have_wide_intervals_that_are_numbers():
+    members, truth, of_sequences = sequences(60, seed=11)
+    intervals = fit_intervals(SPACE, members, WEIGHTS, truth, of_sequences)
+    strange = members.copy()
+    strange[0, ..., 1:3] = 1e30
+    strange[1, ..., 1:3] = 1e-30
+    band = replace(intervals, factors=intervals.factors * 100).around(strange, WEIGHTS, of_sequences)
+    assert np.isfinite(band.upper[..., 1:3]).all()
+    assert (band.lower[..., 1] > 0).all()
 
 
 def test_a_prediction_beyond_all_that_was_seen_lies_in_its_interval():
