@@ -163,6 +163,9 @@ def _write(
     units: Mapping[str, str],
 ) -> None:
     """Write what was predicted, and `arrays` of the same shape by their names, group by group."""
+    schema = data.schema
+    # Columns that all groups have: one attribute of the file names them.
+    features = [name for name in schema.inputs_of(shapes[0]) if all(name in schema.inputs_of(each) for each in shapes)]
     groups, extra, start = {}, {}, 0
     for shape in shapes:
         chosen = np.flatnonzero((ids >= start) & (ids < start + shape.n_samples))
@@ -171,14 +174,14 @@ def _write(
         if len(samples) == 0:
             continue
         of_group = data.groups[shape.name]
-        groups[shape.name] = (of_group.params[samples], of_group.inputs[samples][:, first:], predicted[chosen])
+        columns = [schema.inputs_of(shape).index(name) for name in features]
+        groups[shape.name] = (of_group.params[samples], of_group.inputs[samples][:, first:, columns], predicted[chosen])
         extra[shape.name] = {**{name: values[chosen] for name, values in arrays.items()}, "samples": samples}
-    schema = data.schema
     write_file(
         out,
         groups,
         contact_params=schema.contact_params,
-        inputs=schema.inputs_of(shapes[0]),
+        inputs=features,
         outputs=schema.outputs,
         units=units,
         extra=extra,

@@ -88,7 +88,11 @@ def _templates(part: _Part) -> list[tuple[str, Path]]:
 
 
 #: What belongs to the tests, to `make run` and to the shipped models.
-_NOT_FOR_PROJECTS = ("main_job.yaml", "dem_all.yaml", "dem_drained.yaml", "dem_undrained.yaml", "test-cluster.yaml")
+_NOT_FOR_PROJECTS = (
+    "main_job.yaml",
+    *(f"dem_{name}.yaml" for name in ("all", "cyclic", "drained", "undrained")),
+    "test-cluster.yaml",
+)
 
 
 def _fill_yaml(text: str, root: Path) -> str:

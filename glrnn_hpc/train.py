@@ -32,6 +32,7 @@ from glrnn_hpc.surrogate.callbacks import EpochLog
 from glrnn_hpc.surrogate.checkpoint import Checkpoint, load
 from glrnn_hpc.surrogate.feed import Feed, FitData
 from glrnn_hpc.surrogate.fit import fit
+from glrnn_hpc.surrogate.learning_rate import LEARNING_RATE
 from glrnn_hpc.surrogate.model_cache import Compiled, ModelCache
 from glrnn_hpc.surrogate.raw_loss import raw_loss_of
 from glrnn_hpc.surrogate.window_datasets import windowize_single_dataset as windowize_single_dataset
@@ -170,7 +171,8 @@ def run_training(
         )
     losses = history.history["val_loss"]
     best = min(range(len(losses)), key=losses.__getitem__)
-    metrics = {name: float(values[best]) for name, values in history.history.items()}
+    # The learning rate of an epoch is no measure of its model.
+    metrics = {name: float(values[best]) for name, values in history.history.items() if name != LEARNING_RATE}
     metrics |= {f"test_{name}": value for name, value in test.items()}
     return Outcome(history, len(losses), best + 1, metrics)
 

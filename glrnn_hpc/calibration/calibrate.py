@@ -353,11 +353,14 @@ def _configure(grainlearning: Any, callback: SamplingCallback, problem: _Problem
 def _weights(observed: Array, errors: Array) -> list[float] | None:
     """Return the weights that make GrainLearning's errors of the labels proportional to those of the surrogate.
 
-    Without weights they are proportional to the largest value of each label. None: the surrogate's errors are unknown.
+    Where these are unknown they are proportional to the size of each label. GrainLearning's own scale is the largest
+    value, which of a label that is mostly negative, as q in extension, is no size. None: its scale serves.
     """
-    if (errors == 0).any() or (observed.max(axis=1) == 0).any():
+    scales = observed.max(axis=1)
+    sizes = np.abs(observed).max(axis=1)
+    if (scales == 0).any() or ((errors == 0).any() and (sizes == scales).all()):
         return None
-    weights: list[float] = ((errors / observed.max(axis=1)) ** 2).tolist()
+    weights: list[float] = (((sizes if (errors == 0).any() else errors) / scales) ** 2).tolist()
     return weights
 
 

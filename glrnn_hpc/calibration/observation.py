@@ -11,14 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glrnn_hpc.calibration.observation_table import column_of, read_table, with_names
+from glrnn_hpc.calibration.resampling import resample
 from glrnn_hpc.collector.training_domain import Range, TrainingDomain, check_unit
 from glrnn_hpc.errors import ConfigError, DataError
 from glrnn_hpc.experiments.base import Experiment, UnderivableInputs
 
 Array = NDArray[Any]
-
-#: Strains that differ by less, in parts of a load step, are the same step.
-_STEP_TOLERANCE = 1e-3
 
 #: Values that differ by less, in parts of the largest one, are the same.
 _VALUE_TOLERANCE = 1e-6
@@ -82,15 +80,6 @@ class _Labels:
     notes: list[str]
 
 
-@dataclass(frozen=True)
-class _Resampled:
-    """Columns of the observation at the load steps of the training."""
-
-    columns: dict[str, Array]
-    method: str
-    notes: list[str]
-
-
 def read_observation(
     path: Path,
     domain: TrainingDomain,
@@ -147,7 +136,7 @@ def read_observation(
     _check_units(path, table, [*chosen.compared, *chosen.constant, *state], domain)
     _check_strains(path, table, control, domain)
     columns = {name: table[name] for name in table if name in (control, *inputs, *chosen.compared, *state)}
-    resampled = _resample(path, columns, control, domain)
+    resampled = resample(path, columns, control, domain)
     columns = resampled.columns
     load, load_notes = _complete_load(path, columns, inputs, control, domain.experiment, type_code)
     if len(load) <= domain.first:
@@ -231,59 +220,6 @@ def _check_strains(path: Path, table: Mapping[str, Array], control: str, domain:
             raise DataError(
                 f"{path}: {name} reaches {largest:.4g}, {training}strains are needed without a unit, 0.05 for 5 %."
             )
-
-
-def _resample(path: Path, columns: dict[str, Array], control: str, domain: TrainingDomain) -> _Resampled:
-    """Interpolate all columns along the control to the load steps of the training."""
-    strains = columns[control]
-    training_steps, notes = _training_steps(domain, control)
-    if training_steps is None:
-        notes.append(f"The load steps of the training are not known: those of the observation are taken for {control}.")
-        return _Resampled(columns, "none: the observation's own steps", notes)
-    n_steps = len(training_steps)
-    step = np.abs(np.diff(training_steps)).max()
-    tolerance = _STEP_TOLERANCE * step
-    if len(strains) <= n_steps and np.abs(strains - training_steps[: len(strains)]).max() <= tolerance:
-        return _Resampled(columns, "none: the observation has the steps of the training", notes)
-    for owner, values in (("the observation", strains), ("the training", training_steps)):
-        falling = np.flatnonzero(np.diff(values) <= 0)
-        if len(falling):
-            raise DataError(
-                f"{path}: must be resampled to the steps of the training ({n_steps} to "
-                f"{control}={training_steps[-1]:.4g}), but {control} of {owner} does not increase after row "
-                f"{falling[0] + 1}; give an observation at the very steps of the training."
-            )
-    first, last = training_steps[0], training_steps[-1]
-    if strains[0] > first + step:
-        raise DataError(
-            f"{path}: begins at {control}={strains[0]:.4g}; the model needs the load from {first:.4g} on. Is the "
-            "first part of the experiment missing?"
-        )
-    if strains[0] > first + tolerance:
-        notes.append(f"The first row, at {control}={strains[0]:.4g}, stands for the beginning at {first:.4g}.")
-    reached = training_steps[training_steps <= strains[-1] + tolerance]
-    if len(reached) < n_steps:
-        notes.append(
-            f"The observation ends at {control}={strains[-1]:.4g}: {len(reached)} of the training's {n_steps} steps."
-        )
-    elif strains[-1] > last + step:
-        notes.append(f"What was observed beyond {control}={last:.4g}, where the training ends, is left out.")
-    resampled = {name: np.interp(reached, strains, values) for name, values in columns.items()}
-    resampled[control] = reached
-    method = f"linear interpolation along {control}, from {len(strains)} rows to {len(reached)} steps of the training"
-    return _Resampled(resampled, method, notes)
-
-
-def _training_steps(domain: TrainingDomain, control: str) -> tuple[Array | None, list[str]]:
-    """Return the load steps of the training, evenly spaced ones where only their range is known; and notes."""
-    if control in domain.grid:
-        return np.asarray(domain.grid[control], "float64"), []
-    n_steps = domain.n_steps
-    if control not in domain.input_ranges or n_steps < 2 or domain.n_inputs != len(domain.input_names):
-        return None, []
-    low, high = domain.input_ranges[control]
-    note = f"The steps of the training are taken to be even: {n_steps} from {control}={low + 0:.4g} to {high:.4g}."
-    return np.linspace(low, high, n_steps), [note]
 
 
 def _complete_load(

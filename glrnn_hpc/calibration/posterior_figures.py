@@ -14,6 +14,7 @@ from glrnn_hpc.calibration.observation import Observation
 from glrnn_hpc.calibration.posterior import INTERVAL, Interval, Posterior
 from glrnn_hpc.calibration.result import ParameterEstimate
 from glrnn_hpc.experiments.base import Experiment
+from glrnn_hpc.load_path import branches
 
 Array = NDArray[Any]
 
@@ -113,6 +114,8 @@ def plot_response(
 ) -> None:
     """Draw the observation, the response of the most probable parameters, and the band of the posterior.
 
+    Where the load reverses, lines and band follow its path, branch by branch.
+
     Parameters
     ----------
     observation : Observation
@@ -140,9 +143,16 @@ def plot_response(
     for axis, name, measured, predicted, low, high in zip(
         axes, observation.labels, observation.values.T, response, *band, strict=False
     ):
-        axis.fill_between(
-            strain[first:], low, high, color=_ORANGE, alpha=0.25, lw=0, label=f"{INTERVAL:.0%} of the posterior"
-        )
+        for branch, part in enumerate(branches(strain[first:])):
+            axis.fill_between(
+                strain[first:][part],
+                low[part],
+                high[part],
+                color=_ORANGE,
+                alpha=0.25,
+                lw=0,
+                label=None if branch else f"{INTERVAL:.0%} of the posterior",
+            )
         axis.plot(strain, measured, color="0.35", lw=2.4, label="observed")
         axis.plot(strain[first:], predicted, color=_ORANGE, lw=1.3, ls="--", label="most probable")
         axis.set_ylabel(f"{name} [{experiment.units().get(name, '-')}]")

@@ -128,7 +128,9 @@ def collect_output(summary: Collection) -> Output:
         f"{where.get(row.get('sweep', ''), '')}trial {row['number']} was refused: {row['reason']}"
         for row in summary["refused"]
     ]
-    shown = [name for name in ("val_loss", "test_loss") if name != metric]
+    # Losses of transformed labels in the first two; the third is there where labels are transformed or exact.
+    losses = ("val_loss", "test_loss", "test_loss_raw")
+    shown = [name for name in losses if name != metric and all(name in row["recomputed"] for row in summary["top"])]
     rows = [
         [
             *([row["sweep"]] if is_many else []),

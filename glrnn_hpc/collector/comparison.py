@@ -10,7 +10,7 @@ from glrnn_hpc.collector.provenance import Checksums
 from glrnn_hpc.config import RUN_KEYS, RunConfig
 from glrnn_hpc.data.hdf5 import read_schema, select_groups
 from glrnn_hpc.errors import SweepError
-from glrnn_hpc.search.sweep import PREPROCESSOR, experiment_of
+from glrnn_hpc.search.sweep import PREPROCESSOR, experiment_of, is_raw_metric
 from glrnn_hpc.study.study import SweepStudy
 
 #: Keys that select the sequences of a training.
@@ -80,12 +80,14 @@ def _differences(first: SweepStudy, other: SweepStudy) -> list[Difference]:
 def _settings_of(study: SweepStudy) -> Settings:
     """Return metric, goal, and the keys that decide on the meaning of a value, with defaults."""
     settings: Settings = {"metric": study.spec.metric, "goal": study.spec.goal}
-    settings |= {key: RunConfig.model_fields[key].default for key in _COMPARED_KEYS}
+    # A raw loss has one unit, whatever the network learns.
+    compared = _COMPARED_KEYS if is_raw_metric(study.spec.metric) else (*_COMPARED_KEYS, "label_scaling", "exact")
+    settings |= {key: RunConfig.model_fields[key].default for key in compared}
     settings |= {
         parameter.name: parameter.values[0] if parameter.is_constant else parameter.as_config()
         for parameter in study.spec.parameters
         # A preprocessor of the user's own decides by keys of its own, too.
-        if parameter.name in _COMPARED_KEYS or parameter.name == PREPROCESSOR or parameter.name not in RUN_KEYS
+        if parameter.name in compared or parameter.name == PREPROCESSOR or parameter.name not in RUN_KEYS
     }
     settings["raw_data"] = "a file" if "raw_data" in study.spec.constants else None
     return settings

@@ -188,10 +188,11 @@ def _check_evaluation(
     truth: Truth,
 ) -> None:
     """Refuse an export whose files do not give the predictions by which its members were chosen."""
-    first_step = ensemble.first_step
-    predicted = np.stack([member.predicted[:, first_step - member.first_step :] for member in members])
-    sums = ErrorSums(ensemble.record.label_names, divisor)
-    sums.add(ensemble.mean_of(predicted), truth.labels[:, first_step:])
+    record = ensemble.record
+    predicted = [member.predicted[:, record.first_step - member.first_step :] for member in members]
+    mean = np.average(predicted, axis=0, weights=[entry.weight for entry in record.members])
+    sums = ErrorSums(record.label_names, divisor)
+    sums.add(mean, truth.labels[:, record.first_step :])
     expected, found = sums.metrics().mse_standardised, evaluation.metrics.mse_standardised
     if not abs(found - expected) <= _TOLERANCE * expected + _TOLERANCE**2:
         raise SweepError(

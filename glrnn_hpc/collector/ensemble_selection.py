@@ -3,7 +3,7 @@
 References
 ----------
 Caruana, Niculescu-Mizil, Crew and Ksikes (2004), Ensemble selection from libraries of models,
-doi:10.1145/1015330.1015432.
+doi:10.1145/1015330.1015432 (sections 2.1 and 2.2).
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+#: Best candidates from which the selection may start.
+MOST_AT_START = 5
+
 #: Numbers of which products are summed at once, which bounds the memory.
 _PART = 2**20
 
@@ -29,7 +32,8 @@ class Selection:
     Attributes
     ----------
     picks : tuple of int
-        Candidates in the order in which they were picked; one that was picked twice stands there twice.
+        Candidates in the order in which they were picked, the best one first; one that was picked twice stands there
+        twice.
     mse : float
         Mean squared error of the mean of all picks.
     mse_of_candidates : tuple of float
@@ -49,8 +53,10 @@ class Selection:
 def select(predictions: Sequence[Array], simulated: Array, divisor: Array, n_picks: int) -> Selection:
     """Pick members one by one, each the one that makes the mean of all picks best; it may be one of them already.
 
-    The first pick is the best candidate alone. A pick that makes the mean worse may be followed by one that mends it,
-    so all picks are made, and the first ones up to the best mean are kept.
+    The first picks are the best candidates, at most `MOST_AT_START` of them, as many as make the best mean: from a
+    single one on, a greedy selection fits the noise of few validation sequences (Caruana's sorted initialisation). A
+    pick that makes the mean worse may be followed by one that mends it, so all picks are made, and those up to the best
+    mean are kept.
 
     Parameters
     ----------
@@ -65,10 +71,13 @@ def select(predictions: Sequence[Array], simulated: Array, divisor: Array, n_pic
     """
     products = _error_products(predictions, simulated, divisor)
     alone = np.diag(products)
-    picks: list[int] = []
-    errors: list[float] = []
-    total, with_picks = 0.0, np.zeros(len(products))
-    for count in range(1, n_picks + 1):
+    best_first = np.argsort(alone, kind="stable")[: min(n_picks, MOST_AT_START)]
+    means = [float(products[np.ix_(best_first[:n], best_first[:n])].mean()) for n in range(1, len(best_first) + 1)]
+    n_start = int(np.argmin(means)) + 1
+    picks, errors = best_first[:n_start].tolist(), means[:n_start]
+    with_picks = products[picks].sum(axis=0)
+    total = float(with_picks[picks].sum())
+    for count in range(n_start + 1, n_picks + 1):
         # Of the sum of the picks' errors with that of one more candidate.
         mse = (total + 2 * with_picks + alone) / count**2
         pick = int(np.argmin(mse))
@@ -76,7 +85,7 @@ def select(predictions: Sequence[Array], simulated: Array, divisor: Array, n_pic
         errors.append(float(mse[pick]))
         total += float(2 * with_picks[pick] + alone[pick])
         with_picks += products[pick]
-    n_kept = int(np.argmin(errors)) + 1
+    n_kept = n_start + int(np.argmin(errors[n_start - 1 :]))
     return Selection(tuple(picks[:n_kept]), errors[n_kept - 1], tuple(alone.tolist()))
 
 

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from glrnn_hpc.config import SPLIT_SEED
 from glrnn_hpc.data.hdf5 import read_schema, select_groups
 from glrnn_hpc.errors import DataError
 from glrnn_hpc.experiments.registry import experiment_named
+from glrnn_hpc.load_path import load_paths
 from glrnn_hpc.preprocessor.base import PreparedData
 from glrnn_hpc.preprocessor.splits import label_scaling
 from glrnn_hpc.records.provenance import (
@@ -27,6 +29,7 @@ from glrnn_hpc.records.provenance import (
     DataOrigin,
     LabelColumn,
     LabelError,
+    LoadColumn,
     ModelFile,
     Owner,
     Provenance,
@@ -175,15 +178,19 @@ def data_origin(study: SweepStudy, verified: Verified, checksums: Checksums) -> 
     )
 
 
-def columns_of(verified: Verified) -> tuple[list[Column], list[Column], list[LabelColumn]]:
+def columns_of(verified: Verified) -> tuple[list[LoadColumn], list[Column], list[LabelColumn]]:
     """Return load features, parameters and labels of the model, with their ranges in the training split."""
     stats, data = verified.stats, verified.data
     units, scaling = experiment_named(verified.config.experiment).units(), label_scaling(stats)
     inputs, params, labels = _extremes_of(data.splits["train"]) if isinstance(data, PreparedData) else [None] * 3
+    paths = load_paths(_inputs_of(data.splits["train"])) if isinstance(data, PreparedData) else []
     input_names = list(stats.get("input_names") or (f"input_{k}" for k in range(stats["num_input_features"])))
     param_names = list(stats.get("param_names") or (f"param_{k}" for k in range(stats["num_params"])))
     return (
-        [Column(name=name, min=low, max=high) for name, low, high in _ranges(input_names, inputs)],
+        [
+            LoadColumn(name=name, min=low, max=high, **({} if path is None else asdict(path)))
+            for (name, low, high), path in zip_longest(_ranges(input_names, inputs), paths)
+        ],
         [Column(name=name, min=low, max=high) for name, low, high in _ranges(param_names, params)],
         [
             LabelColumn(
@@ -209,10 +216,17 @@ def _ranges(names: list[str], extremes: Array | None) -> list[tuple[str, float |
 def _extremes_of(sequences: Sequences) -> list[Array]:
     """Return the least and greatest values, (2, n_columns), of inputs, parameters and labels, part by part."""
     inputs, labels = (
-        _extremes(np.concatenate([_extremes(values[rows], (0, 1)) for rows in _parts_of(sequences)]), (0,))
-        for values in (sequences.inputs, sequences.labels)
+        _extremes(np.concatenate([_extremes(part, (0, 1)) for part in parts]), (0,))
+        for parts in (_inputs_of(sequences), (sequences.labels[rows] for rows in _parts_of(sequences)))
     )
     return [inputs, _extremes(sequences.params, (0,)), labels]
+
+
+def _inputs_of(sequences: Sequences) -> Iterator[Array]:
+    """Yield the load features that are used, part by part."""
+    for rows in _parts_of(sequences):
+        values = sequences.inputs[rows]
+        yield values if sequences.columns is None else values[..., sequences.columns]
 
 
 def _parts_of(sequences: Sequences) -> Iterator[Array]:

@@ -17,6 +17,7 @@ from glrnn_hpc.errors import ConfigError, DataError, GlrnnError, ModelError, Rec
 from glrnn_hpc.experiments.base import Experiment
 from glrnn_hpc.experiments.registry import experiment_of
 from glrnn_hpc.experiments.triaxial import TRIAXIAL
+from glrnn_hpc.load_path import LoadPath, is_one_path, load_paths
 from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
 from glrnn_hpc.preprocessor.from_file import preprocessor_of_model
 from glrnn_hpc.preprocessor.splits import label_scaling, split_ids
@@ -27,9 +28,6 @@ logger = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 Range = tuple[float, float]
-
-#: Load sequences that differ by less than this part of their range are the same.
-_SAME_LOAD = 1e-6
 
 #: Size [bytes] above which a data file is not read for its load steps alone.
 _LARGEST_FILE = 2**28
@@ -56,6 +54,8 @@ class TrainingDomain:
         Least and greatest value in the training split, by name; a name without a known range is left out.
     grid : dict of str to list of float
         Load features that are the same in every training sequence, by name; empty where the training data are gone.
+    load_paths : dict of str to LoadPath
+        Steps and reversals of the load features, by name; empty where neither the data nor the provenance tell them.
     label_errors : dict of str to float
         RMSE on the test split in original units; empty where the provenance of the model does not record it.
     mean, std : list of float
@@ -78,6 +78,7 @@ class TrainingDomain:
     param_ranges: dict[str, Range] = field(default_factory=dict)
     label_ranges: dict[str, Range] = field(default_factory=dict)
     grid: dict[str, list[float]] = field(default_factory=dict)
+    load_paths: dict[str, LoadPath] = field(default_factory=dict)
     label_errors: dict[str, float] = field(default_factory=dict)
     mean: list[float] = field(default_factory=list)
     std: list[float] = field(default_factory=list)
@@ -205,6 +206,11 @@ def read_training_domain(folder: Path, stats: Mapping[str, Any], config: Mapping
         input_ranges=_ranges_of(provenance.load_features),
         param_ranges=_ranges_of(provenance.parameters),
         label_ranges=_ranges_of(provenance.labels),
+        load_paths={
+            column.name: LoadPath(column.start, column.step, column.reverses)
+            for column in provenance.load_features
+            if column.reverses is not None
+        },
         label_errors={name: error.rmse for name, error in provenance.errors.get("test", {}).items()},
         mean=mean,
         std=std,
@@ -301,11 +307,11 @@ def _training_arrays(
 
 def _with_ranges_of(domain: TrainingDomain, inputs: Array, params: Array, labels: Array) -> TrainingDomain:
     """Return a training domain with the ranges and load steps of the training split."""
-    is_same = np.ptp(inputs, axis=0).max(axis=0) <= _SAME_LOAD * np.ptp(inputs, axis=(0, 1))
+    unpadded = inputs[:, domain.pad_length :]
     grid = {
-        name: inputs[0, domain.pad_length :, column].tolist()
+        name: unpadded[0, :, column].tolist()
         for column, name in enumerate(domain.input_names)
-        if is_same[column]
+        if is_one_path(unpadded[:, :, column])
     }
     return replace(
         domain,
@@ -313,6 +319,7 @@ def _with_ranges_of(domain: TrainingDomain, inputs: Array, params: Array, labels
         param_ranges=_ranges_by_name(domain.param_names, params),
         label_ranges=_ranges_by_name(domain.label_names, labels),
         grid=grid,
+        load_paths=dict(zip(domain.input_names, load_paths([unpadded]), strict=False)),
     )
 
 

@@ -72,6 +72,11 @@ class TrainingConfig(Keys):
     patience: Count = Field(5, description="epochs without a better val_loss before training stops")
     epochs: Count = Field(100, description="epochs at most")
     learning_rate: Positive = Field(1e-3, description="of Adam")
+    learning_rate_schedule: Literal["constant", "cosine", "plateau"] = Field(
+        "constant", description="the rate stays, falls like a cosine over epochs, or falls where val_loss stays"
+    )
+    plateau_factor: Fraction = Field(0.5, description="of plateau: what the rate is multiplied by")
+    plateau_epochs: Count = Field(2, description="of plateau: epochs without a better val_loss before the rate falls")
     batch_size: Count = Field(256, description="windows per step")
     save_weights_only: bool = Field(False, description="save the weights instead of the whole model")
     seed: Seed = Field(42, description="initial weights and order of training")
@@ -86,7 +91,7 @@ class TrainingConfig(Keys):
     clipnorm: Positive | None = Field(None, description="of Adam; Keras' default")
     clipvalue: Positive | None = Field(None, description="of Adam; Keras' default")
     global_clipnorm: Positive | None = Field(None, description="of Adam; Keras' default")
-    use_ema: bool | None = Field(None, description="of Adam; Keras' default")
+    use_ema: bool | None = Field(None, description="of Adam; true if one of the next two keys is given")
     ema_momentum: Decay | None = Field(None, description="of Adam; Keras' default")
     ema_overwrite_frequency: Count | None = Field(None, description="of Adam; Keras' default")
     loss_scale_factor: Positive | None = Field(None, description="of Adam; Keras' default")
@@ -101,10 +106,26 @@ class TrainingConfig(Keys):
             raise ValueError(f"{' and '.join(clips)} exclude each other; give one of them")
         return self
 
+    @model_validator(mode="after")
+    def _check_plateau(self) -> TrainingConfig:
+        if self.learning_rate_schedule == "plateau" and self.plateau_epochs >= self.patience:
+            raise ValueError(
+                f"plateau_epochs={self.plateau_epochs} must be below patience={self.patience}: the training would stop "
+                "before the learning rate falls; lower plateau_epochs, or raise patience"
+            )
+        return self
+
+    @property
+    def keeps_average(self) -> bool:
+        """Whether Adam keeps a moving average of the weights: its keys ask for one, and `use_ema` is not false."""
+        if self.use_ema is not None:
+            return self.use_ema
+        return self.ema_momentum is not None or self.ema_overwrite_frequency is not None
+
     def adam_arguments(self) -> dict[str, Any]:
-        """Return the arguments for `keras.optimizers.Adam` that were given, and the learning rate."""
+        """Return the arguments for `keras.optimizers.Adam` that were given, the learning rate, and `use_ema`."""
         given = self.model_dump(include=set(ADAM_KEYS), exclude_none=True)
-        return {"learning_rate": self.learning_rate, **given}
+        return {"learning_rate": self.learning_rate, **given, "use_ema": self.keeps_average}
 
 
 ADAM_KEYS = frozenset(name for name, field in TrainingConfig.model_fields.items() if field.default is None) - {

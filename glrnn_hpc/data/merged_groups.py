@@ -106,7 +106,9 @@ def merge_groups(
         is_all = used == tuple(range(*n_inputs))
         return MergedGroups(stack, rows, params, None if is_all else np.array(used))
     # Their columns lie in different places: no selection of one shared array gives them.
-    logger.info("%s: the groups are merged on %s, the load features that all have.", data.schema.path, features)
+    logger.info(
+        "%s: the groups are merged on %s, the load features that all have.", data.schema.path, ", ".join(features)
+    )
     parts = []
     for shape in shapes:
         arrays = data.groups[shape.name]

@@ -79,6 +79,17 @@ class Column(_Part):
         return None if self.min is None or self.max is None else (self.min, self.max)
 
 
+class LoadColumn(Column):
+    """Column of a load feature: how it goes through the sequences of the training split, as `load_path.LoadPath` tells.
+
+    All three are None in files of earlier exports, and where a preprocessor of the user's own does not tell them.
+    """
+
+    start: float | None = None
+    step: float | None = None
+    reverses: bool | None = None
+
+
 class LabelColumn(Column):
     """Column of a label, with its unit and what standardises it."""
 
@@ -225,7 +236,7 @@ class Provenance(_Part):
         Data of the training.
     sequence_length, window_size, pad_length : int or None
         Steps.
-    load_features, parameters, labels : list of Column
+    load_features, parameters, labels : list of LoadColumn, Column and LabelColumn
         Columns of the model in its order.
     model : ModelFile or None
         File of the model.
@@ -260,7 +271,7 @@ class Provenance(_Part):
     sequence_length: int | None = None
     window_size: int | None = None
     pad_length: int | None = None
-    load_features: list[Column] = []
+    load_features: list[LoadColumn] = []
     parameters: list[Column] = []
     labels: list[LabelColumn] = []
     model: ModelFile | None = None

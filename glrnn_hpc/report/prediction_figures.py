@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,9 +18,13 @@ from numpy.typing import NDArray
 
 from glrnn_hpc import layout
 from glrnn_hpc.data.hdf5 import Schema, read_schema
-from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.errors import ConfigError, DataError
+from glrnn_hpc.experiments.base import Group
+from glrnn_hpc.experiments.labels import LabelTransform
 from glrnn_hpc.experiments.triaxial import TRIAXIAL
+from glrnn_hpc.load_path import branches, is_one_path, reverses
 from glrnn_hpc.report import plot_style
+from glrnn_hpc.report.error_bands import LEAST_SEQUENCES, QUANTILES, band_around, transforms_by_label
 from glrnn_hpc.report.plot_style import CaptionedFigure
 
 Array = NDArray[Any]
@@ -32,11 +37,6 @@ _MOST_ROWS, _MOST_LABELS = 12, 24
 
 #: Characters of a name beside an axis.
 _NAME_LENGTH = 20
-
-#: Number of sequences below which there is no band.
-_LEAST_SEQUENCES = 3
-
-_BAND = (0.05, 0.5, 0.95)
 
 #: Quantiles between which a histogram shows errors: a few distant ones would squeeze all others into one bar.
 _EDGES = (0.005, 0.995)
@@ -79,6 +79,8 @@ def plot_predictions(predictions: Path, figure: Path, metrics: dict[str, dict[st
 def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) -> CaptionedFigure:
     """Draw the sequence with the median error of each group, predicted and simulated, with a band of the errors of all.
 
+    Where the file holds intervals of the predictions, the band is the interval of the sequence that is drawn.
+
     Parameters
     ----------
     predictions, metrics
@@ -89,20 +91,37 @@ def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) ->
     groups = schema.groups[:_MOST_ROWS]
     canvas = Figure(figsize=(3.6 * max(2, len(labels)), 2.1 * len(groups) + 1.0), layout="constrained")
     axes = canvas.subplots(len(groups), len(labels), squeeze=False, sharex=True)
+    n_bands = n_own_paths = n_intervals = 0
     with h5py.File(predictions, "r") as file:
         for row, group in zip(axes, groups, strict=True):
             predicted, simulated = file[group.name]["outputs"][:], file[group.name]["simulated"][:]
             shown = _median_sequence(predicted, simulated)
-            strain, strain_name = _abscissa(file[group.name]["inputs"][shown], schema.inputs)
-            band = error_band(predicted, simulated)
+            control, strain_name = _abscissa(schema.inputs)
+            paths = file[group.name]["inputs"][:, :, control]
+            strain = paths[shown]
+            transforms = _transforms_of(predictions, group.pressure, group.experiment_type)
+            # An error at a step of one path says nothing of that step on another one.
+            intervals = _intervals_of(file[group.name], shown)
+            n_intervals += intervals is not None
+            is_banded = is_one_path(paths) and len(predicted) >= LEAST_SEQUENCES and intervals is None
+            n_bands += is_banded
+            n_own_paths += not is_one_path(paths)
             for axis, label, colour in zip(row, labels, _COLOURS[: len(labels)], strict=True):
                 column = schema.outputs.index(label)
                 centre = predicted[shown, :, column]
-                if band is not None:
-                    low, middle, high = centre + band[:, :, column]
-                    axis.fill_between(strain, low, high, color=colour, alpha=0.22, lw=0)
+                bounds = None if intervals is None else intervals[:, :, column]
+                transform = transforms.get(label, (None, None))
+                errors = predicted[..., column], simulated[..., column]
+                if is_banded and (band := band_around(centre, *errors, *transform)) is not None:
+                    low, middle, high = band
+                    bounds = np.stack([low, high])
                     axis.plot(strain, middle, color=colour, lw=0.9, ls=":")
-                axis.plot(strain, simulated[shown, :, column], color="0.35", lw=2.4)
+                if bounds is not None:
+                    for rows in branches(strain):
+                        axis.fill_between(strain[rows], *bounds[:, rows], color=colour, alpha=0.22, lw=0)
+                # A loop is thin, and a wide line would fill it.
+                width = 1.6 if reverses(strain) else 2.4
+                axis.plot(strain, simulated[shown, :, column], color="0.35", lw=width)
                 axis.plot(strain, centre, color=colour, lw=1.3, ls="--")
                 axis.set_ylabel(_with_unit(label, schema.units))
                 axis.yaxis.set_major_locator(MaxNLocator(5))
@@ -116,15 +135,23 @@ def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) ->
             text = f"RMSE of {plot_style.shorten(label, _NAME_LENGTH)}, all groups: {rmse}"
             # Above the titles of the groups, which may be as long as their column is wide.
             axis.annotate(text, (1, 1), (0, 18), "axes fraction", "offset points", ha="right", fontsize="x-small")
-    plot_style.legend_below(canvas, _legend())
+    plot_style.legend_below(canvas, _legend(is_banded=n_bands > 0, has_intervals=n_intervals > 0))
     alt = f"Predicted and simulated {', '.join(labels)} over {strain_name} for the groups "
     alt += ", ".join(group.name for group in groups) + "; RMSE of all sequences: "
     alt += ", ".join(f"{label} {metrics[label]['rmse']:.3g}" for label in labels if label in metrics) + "."
-    caption = (
-        "Of each group the sequence with the median error. Band and dotted line: this prediction plus the 5 to 95 % "
-        "and the median of simulated - predicted over the group's sequences, "
-        f"where there are {_LEAST_SEQUENCES} or more."
-    )
+    caption = "Of each group the sequence with the median error."
+    if n_intervals:
+        caption += " Band: the 90 % interval that the ensemble gives for this sequence."
+    elif n_own_paths < len(groups):
+        caption += (
+            " Band and dotted line: this prediction with the 5 to 95 % and the median of the errors over the group's "
+            f"sequences, where there are {LEAST_SEQUENCES} or more; relative errors of labels that are always positive."
+        )
+    if n_own_paths and not n_intervals:
+        caption += (
+            " The lines follow the load path of this sequence. Where each sequence has a path of its own there is no "
+            "band: errors at the same step are not comparable."
+        )
     if len(schema.groups) > _MOST_ROWS:
         caption += f" The first {_MOST_ROWS} of {len(schema.groups)} groups are shown."
     return CaptionedFigure(canvas, alt, caption)
@@ -147,7 +174,7 @@ def draw_errors(predictions: Path, metrics: dict[str, dict[str, float]]) -> Capt
     axes = canvas.subplots(n_rows, n_columns, squeeze=False, gridspec_kw={"hspace": 0.03}).ravel()
     for column, label in enumerate(labels):
         axis = axes[column]
-        low, median, high = np.quantile(errors[:, column], _BAND)
+        low, median, high = np.quantile(errors[:, column], QUANTILES)
         first, last = np.quantile(errors[:, column], _EDGES)
         if first == last:
             first, last = first - 1e-6, last + 1e-6
@@ -178,22 +205,16 @@ def draw_errors(predictions: Path, metrics: dict[str, dict[str, float]]) -> Capt
     return CaptionedFigure(canvas, alt, caption)
 
 
-def error_band(predicted: Array, simulated: Array) -> Array | None:
-    """Return 5 %, median and 95 % of simulated - predicted at each step; None for fewer than three sequences.
-
-    Parameters
-    ----------
-    predicted, simulated : ndarray, shape (n_samples, n_steps, n_labels)
-        Responses of one group in original units.
-
-    Returns
-    -------
-    ndarray, shape (3, n_steps, n_labels), or None
-    """
-    if len(predicted) < _LEAST_SEQUENCES:
-        return None
-    band: Array = np.quantile(simulated.astype("float64") - predicted, _BAND, axis=0)
-    return band
+def _transforms_of(
+    predictions: Path, pressure: str, experiment_type: str
+) -> dict[str, tuple[LabelTransform | None, float | None]]:
+    """Return the transforms of the labels of a group, with the parameters that its name tells."""
+    group = Group(predictions, pressure, experiment_type, (), np.empty((0, 0, 0)))
+    references = {}
+    for parameter in TRIAXIAL.extra_parameters():
+        with contextlib.suppress(DataError):  # a name that tells no pressure; a parameter of the responses
+            references[parameter.name] = float(np.asarray(parameter.values(group)))
+    return dict(transforms_by_label(TRIAXIAL.label_transforms(), references))
 
 
 def _all_errors(predictions: Path, schema: Schema) -> Array:
@@ -204,7 +225,7 @@ def _all_errors(predictions: Path, schema: Schema) -> Array:
 
 
 def _error_summary(errors: Array, label: str) -> str:
-    low, median, high = np.quantile(errors, _BAND)
+    low, median, high = np.quantile(errors, QUANTILES)
     return f"{label} median {median:.2g}, 5 to 95 % {low:.2g} to {high:.2g}"
 
 
@@ -212,13 +233,25 @@ def _with_unit(label: str, units: Mapping[str, str]) -> str:
     return f"{plot_style.shorten(label, _NAME_LENGTH)} [{units.get(label, '-')}]"
 
 
-def _legend() -> list[Any]:
-    return [
+def _intervals_of(group: h5py.Group, shown: int) -> Array | None:
+    """Return the bounds of the interval of one sequence, (2, n_steps, n_labels); None where the file has none."""
+    if "lower" not in group or "upper" not in group:
+        return None
+    return np.stack([group["lower"][shown], group["upper"][shown]])
+
+
+def _legend(is_banded: bool, has_intervals: bool = False) -> list[Any]:
+    lines: list[Any] = [
         Line2D([], [], color="0.35", lw=2.4, label="simulated (DEM)"),
         Line2D([], [], color=plot_style.BLUE, lw=1.3, ls="--", label="predicted (LSTM)"),
+    ]
+    band: list[Any] = [
         Patch(color=plot_style.BLUE, alpha=0.22, label="5-95 % of the errors"),
         Line2D([], [], color=plot_style.BLUE, lw=0.9, ls=":", label="median of the errors"),
     ]
+    if has_intervals:
+        return [*lines, Patch(color=plot_style.BLUE, alpha=0.22, label="90 % interval")]
+    return lines + band if is_banded else lines
 
 
 def _median_sequence(predicted: Array, simulated: Array) -> int:
@@ -227,6 +260,7 @@ def _median_sequence(predicted: Array, simulated: Array) -> int:
     return int(np.argsort(errors, kind="stable")[len(errors) // 2])
 
 
-def _abscissa(inputs: Array, names: tuple[str, ...]) -> tuple[Array, str]:
+def _abscissa(names: tuple[str, ...]) -> tuple[int, str]:
+    """Return the column of the inputs that the figure is drawn over, and the text on its axis."""
     column = names.index(TRIAXIAL.control) if TRIAXIAL.control in names else len(names) - 1
-    return inputs[:, column], TRIAXIAL.input_label(names[column])
+    return column, TRIAXIAL.input_label(names[column])

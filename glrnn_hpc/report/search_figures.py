@@ -20,6 +20,7 @@ from glrnn_hpc.search.early_terminate import EarlyTerminate
 from glrnn_hpc.search.goal import sign_of
 from glrnn_hpc.search.importance import LEAST_TRIALS, importances
 from glrnn_hpc.search.spec import SweepSpec
+from glrnn_hpc.search.sweep import is_raw_metric
 
 #: Parameters with a bar.
 _MOST_BARS = 24
@@ -210,6 +211,8 @@ def metric_unit(spec: SweepSpec) -> str:
     """Return the unit of the metric: labels are standardised unless the sweep keeps them as they are."""
     is_standardised = spec.constants.get("standardize_outputs", True)
     power = "" if spec.metric.endswith("mae") else "²"
+    if spec.constants.get("label_scaling") == "physical" and not is_raw_metric(spec.metric):
+        return f"std{power} of the transformed labels" if is_standardised else "of the transformed labels"
     return f"std{power} of the labels" if is_standardised else f"unit{power} of the labels"
 
 

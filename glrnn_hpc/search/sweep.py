@@ -26,6 +26,10 @@ logger = logging.getLogger(__name__)
 #: The key that chooses a preprocessor of the user's own.
 PREPROCESSOR = "preprocessor"
 
+#: The keys that decide on the units of a loss, and the end of the names of losses that do not depend on them.
+UNIT_KEYS = ("label_scaling", "exact", "standardize_outputs")
+RAW_SUFFIX = "_raw"
+
 #: The keys that choose groups of the data.
 GROUP_KEYS = ("pressure", "experiment_type")
 
@@ -75,6 +79,7 @@ def load_sweep(
     if method == "grid":
         grid_size(spec.searched)
     _check_points(spec)
+    check_metric(spec)
     # Only for what the user gives, not each time that a rank or a command reads the folder of a sweep.
     if directory is None:
         for parameter in spec.parameters:
@@ -83,6 +88,38 @@ def load_sweep(
             if key in spec.labels:
                 logger.info("%s is kept for W&B and not executed: a trial is a training of this package", key)
     return spec
+
+
+def check_metric(spec: SweepSpec) -> None:
+    """Check that the metric means the same in all trials.
+
+    Raises
+    ------
+    ConfigError
+        If keys are searched on which its unit depends, or it is not logged with the keys of the sweep.
+    """
+    values = {key: config.RunConfig.model_fields[key].default for key in UNIT_KEYS}
+    searched = [each.name for each in spec.parameters if each.name in UNIT_KEYS and not each.is_constant]
+    values |= {key: value for key, value in spec.constants.items() if key in UNIT_KEYS}
+    if not is_raw_metric(spec.metric):
+        if mixed := [name for name in searched if name != "standardize_outputs"]:
+            raise ConfigError(
+                f"metric.name: {spec.metric} is in other units where {' and '.join(mixed)} differ, which the sweep "
+                "searches; choose val_loss_raw, which is taken over all labels in units of their deviation."
+            )
+        return
+    if "standardize_outputs" in searched or not values["standardize_outputs"]:
+        raise ConfigError(f"metric.name: {spec.metric} needs standardize_outputs: true.")
+    if not searched and values["label_scaling"] == "raw" and values["exact"] is False:
+        raise ConfigError(
+            f"metric.name: {spec.metric} is logged where label_scaling or exact is set; without them "
+            f"{spec.metric.removesuffix(RAW_SUFFIX)} is the same."
+        )
+
+
+def is_raw_metric(name: str) -> bool:
+    """Return whether a metric is taken over all labels in raw standardised units."""
+    return name.endswith(RAW_SUFFIX)
 
 
 def trial_config(spec: SweepSpec, point: Mapping[str, Any]) -> config.RunConfig:

@@ -16,7 +16,7 @@ from glrnn_hpc.search.sampler_kinds import check_sampler
 from glrnn_hpc.search.spec import Method
 
 #: Metrics that every training logs after each epoch; a sweep optimises one of them.
-LOGGED_METRICS = ("loss", "mae", "val_loss", "val_mae")
+LOGGED_METRICS = ("loss", "mae", "val_loss", "val_mae", "loss_raw", "val_loss_raw")
 METHODS = ("grid", "random", "bayes")
 _IMPUTE = ("best", "worst", "latest")
 

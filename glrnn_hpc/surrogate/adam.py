@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras import ops
 
 #: Arguments of Adam that are variables here, beside the learning rate, which is one in Keras.
-_NUMBERS = ("beta_1", "beta_2", "epsilon")
+_NUMBERS = ("beta_1", "beta_2", "epsilon", "ema_momentum")
 #: These may be left out, and a step without them is another computation.
 _OPTIONAL = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm")
 #: Keras rounds these to single precision, whatever the type of the weights is.
@@ -43,6 +43,7 @@ class VariableArguments:
         self._optimizer.update_step = self._update_step
         self._optimizer._clip_gradients = self._clip_gradients
         self._optimizer._apply_weight_decay = self._apply_weight_decay
+        self._optimizer._update_model_variables_moving_average = self._update_average
 
     def set(self, arguments: Mapping[str, Any]) -> None:
         """Set the arguments and the learning rate, for an optimizer with the same `traced_arguments`."""
@@ -106,6 +107,22 @@ class VariableArguments:
                 decay = self._value("weight_decay", variable.dtype)
                 rate = tf.cast(self._optimizer.learning_rate, variable.dtype)
                 variable.assign_sub(variable * decay * rate)
+
+    def _update_average(self, variables: list[Any]) -> None:
+        """Move the average of the weights; it begins with those after the first step, as in Keras."""
+        optimizer = self._optimizer
+        is_later = ops.not_equal(optimizer.iterations, 0)
+        # Once for a type, not for each weight: the steps of a small network are mostly operations like these.
+        shares: dict[Any, tuple[Any, Any]] = {}
+        for variable, average in zip(variables, optimizer._model_variables_moving_average, strict=True):
+            if average is None:  # Keras averages no weight that takes its gradient as its value.
+                continue
+            dtype = variable.dtype
+            if dtype not in shares:
+                momentum = ops.cast(is_later, dtype) * self._value("ema_momentum", dtype)
+                shares[dtype] = momentum, 1 - momentum
+            old, new = shares[dtype]
+            average.assign(old * tf.convert_to_tensor(average) + new * tf.convert_to_tensor(variable))
 
 
 def traced_arguments(arguments: Mapping[str, Any]) -> dict[str, object]:

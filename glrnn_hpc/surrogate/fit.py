@@ -23,7 +23,9 @@ from glrnn_hpc.surrogate.callbacks import (
 )
 from glrnn_hpc.surrogate.checkpoint import Checkpoint, restore
 from glrnn_hpc.surrogate.feed import FitData
+from glrnn_hpc.surrogate.learning_rate import LearningRateSchedule
 from glrnn_hpc.surrogate.model_cache import Compiled
+from glrnn_hpc.surrogate.moving_average import AveragedWeights
 
 
 def fit(
@@ -81,8 +83,12 @@ def fit(
     best = BestModel(model_file, stopping, is_written_at_once=checkpoint_file is None)
     metrics = MetricsLog(metrics_file, earlier)
     writers: list[keras.callbacks.Callback] = [metrics, best] if is_root else []
+    if config.keeps_average and config.ema_overwrite_frequency is None:
+        # After those that are to see the validated weights, and before the checkpoint.
+        writers.append(AveragedWeights())
     if checkpoint_file is not None and is_root:
         writers.append(CheckpointWriter(checkpoint_file, config, stopping, callbacks, earlier))
+    schedule = _schedule(config, earlier)
     broadcast, failures = _coordination(compiled)
     with _batches_made_by(data.make_on_device, model), failures:
         first_epoch, last_epoch = 0, config.epochs
@@ -101,7 +107,7 @@ def fit(
                 steps_per_epoch=data.n_batches,
                 validation_data=data.val,
                 # Early stopping comes before the others, which can tell that an epoch was the last one.
-                callbacks=[DivergenceStop(config.learning_rate), stopping, *callbacks, *writers, *broadcast],
+                callbacks=[*schedule, DivergenceStop(config.learning_rate), stopping, *callbacks, *writers, *broadcast],
                 shuffle=False,
                 verbose=verbose,
             )
@@ -113,6 +119,13 @@ def fit(
     if earlier is not None:
         _prepend(history, earlier)
     return history, {name: float(value) for name, value in test.items()}
+
+
+def _schedule(config: RunConfig, earlier: Checkpoint | None) -> list[keras.callbacks.Callback]:
+    """Return the callback that changes the learning rate, if it changes."""
+    if config.learning_rate_schedule == "constant":
+        return []
+    return [LearningRateSchedule(config, [row["val_loss"] for row in earlier.history] if earlier else [])]
 
 
 def _coordination(

@@ -5,7 +5,7 @@ means the same for small and large values. There, the scale of the error at a st
 the spread of the members of an ensemble, which tells one sequence from another, and a floor that the members share. An
 interval is ``centre ± factor * s``, brought back to the units of the label; a bound in logarithms is positive, and no
 bound can be a value that the label cannot have. The factor is the quantile of ``abs(error) / s`` over the validation
-split that split conformal prediction takes.
+split that split conformal prediction takes, with as many observations as there are sequences.
 
 References
 ----------
@@ -223,7 +223,7 @@ def fit_intervals(space: LabelSpace, members: Array, weights: Array, simulated: 
     hidden = (errors**2 - spread**2).mean(axis=0)
     floors = np.sqrt(np.maximum(_smoothed(hidden), 0.0))
     ratios = errors / _scale(spread, floors)
-    factors = np.array([_conformal_quantile(ratios[..., k].ravel(), LEVEL) for k in range(ratios.shape[-1])])
+    factors = np.array([_conformal_quantile(ratios[..., k], LEVEL) for k in range(ratios.shape[-1])])
     return Intervals(space, factors, lows, highs, floors)
 
 
@@ -272,6 +272,11 @@ def _smoothed(values: Array) -> Array:
 
 
 def _conformal_quantile(ratios: Array, level: float) -> float:
-    """Return the ``ceil((n + 1) level)``-th smallest of n values; the largest where there are too few."""
-    rank = min(math.ceil((len(ratios) + 1) * level), len(ratios))
-    return float(np.partition(ratios, rank - 1)[rank - 1])
+    """Return the value that this part of the ratios, (n, n_steps), does not exceed, and of one more sequence.
+
+    The steps of a sequence err together: what is exchangeable, and counted, are sequences.
+    """
+    values = ratios.ravel()
+    part = min(1.0, level * (1 + 1 / len(ratios)))
+    rank = max(1, math.ceil(len(values) * part))
+    return float(np.partition(values, rank - 1)[rank - 1])

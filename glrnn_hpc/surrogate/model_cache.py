@@ -100,8 +100,7 @@ class ModelCache:
         else:
             compiled.renew(new, config)
         yield compiled
-        # A moving average of the weights begins with those that the optimizer was built with.
-        if key is not None and not compiled.model.optimizer.use_ema:
+        if key is not None:
             self._models[key] = compiled
         while len(self._models) > _CAPACITY:
             del self._models[next(iter(self._models))]

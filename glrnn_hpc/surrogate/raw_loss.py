@@ -66,23 +66,24 @@ class RawLoss:
         """Let a compiled model take its loss and metrics of the targets, and this loss as one more metric.
 
         Methods of this model are replaced: a loss or a metric of our own would be named in its file, and Keras alone
-        could not load it.
+        could not load it. A later call takes the place of an earlier one.
         """
         mean = keras.metrics.Mean(NAME)
-        compute_loss, compute_metrics, reset = model.compute_loss, model.compute_metrics, model.reset_metrics
+        # Of the class: the model itself may have those of an earlier call.
+        of_class = type(model)
 
         def loss_of_targets(
             x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
         ) -> Any:
-            return compute_loss(x, y[:, : self.n_targets], y_pred, sample_weight, training=training)
+            return of_class.compute_loss(model, x, y[:, : self.n_targets], y_pred, sample_weight, training=training)
 
         def metrics_with_raw(x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
             mean.update_state(self.errors(y, y_pred), sample_weight)
-            logs: dict[str, Any] = compute_metrics(x, y[:, : self.n_targets], y_pred, sample_weight)
+            logs: dict[str, Any] = of_class.compute_metrics(model, x, y[:, : self.n_targets], y_pred, sample_weight)
             return {**logs, NAME: mean.result()}
 
         def reset_all() -> None:
-            reset()
+            of_class.reset_metrics(model)
             mean.reset_state()
 
         model.compute_loss, model.compute_metrics, model.reset_metrics = loss_of_targets, metrics_with_raw, reset_all

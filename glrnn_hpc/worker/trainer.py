@@ -21,7 +21,7 @@ from glrnn_hpc.records.json_types import JsonObject, Point
 from glrnn_hpc.records.metrics import read_metrics
 from glrnn_hpc.records.trial_result import TrialEnding, TrialOutcome
 from glrnn_hpc.search import hyperband
-from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of, trial_config
+from glrnn_hpc.search.sweep import RAW_SUFFIX, build_preprocessor, is_raw_metric, preprocessor_of, trial_config
 from glrnn_hpc.study.liveness import Watchdog
 from glrnn_hpc.study.study import Claim, SweepStudy
 from glrnn_hpc.surrogate.data_parallel import EndedByOtherRank
@@ -86,7 +86,8 @@ class Trainer:
         assignment = _Assignment(claim.number, generation, claim.point, claim.lease.earlier_checkpoints())
         self._group.bcast_idle(assignment)
         epoch_log = EpochLog(self._tracker, self._timeline, trial.generation(generation).metrics)
-        outcome = self._train(assignment, [GuardCallback(guard), pruning, epoch_log])
+        aliases = [RawLossAlias()] if is_raw_metric(spec.metric) else []
+        outcome = self._train(assignment, [*aliases, GuardCallback(guard), pruning, epoch_log])
         value = outcome.metrics[spec.metric]
         if not math.isfinite(value):
             return TrialOutcome(state="failed", error=f"{spec.metric} is {value}", metrics=outcome.metrics)
@@ -183,6 +184,16 @@ class GuardCallback(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Check before the files of this epoch are written: a trial that was adopted is another rank's."""
         self._guard.check()
+
+
+class RawLossAlias(keras.callbacks.Callback):
+    """Give the losses of a network that learns the labels themselves the names of raw losses: they are the same."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Add them to the metrics of the epoch, where a training has none."""
+        if logs is not None:
+            for name in ("loss", "val_loss"):
+                logs.setdefault(f"{name}{RAW_SUFFIX}", logs[name])
 
 
 class ProgressCallback(keras.callbacks.Callback):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -152,6 +153,9 @@ def test_the_export_says_where_it_comes_from_and_for_what_it_holds(whole: layout
     assert [row["min"] for row in provenance["parameters"]] == pytest.approx([*block.params[train].min(axis=0), 0.2, 1])
     assert [row["max"] for row in provenance["parameters"]] == stats["params_max"]
     assert [row["max"] for row in provenance["load_features"]] == pytest.approx(block.inputs[train].max(axis=(0, 1)))
+    # Each of these sequences begins with another value, and grows in steps of its own.
+    paths = [(row["start"], row["step"], row["reverses"]) for row in provenance["load_features"]]
+    assert paths == [(None, None, False)] * 3
     labels = {row["name"]: row for row in provenance["labels"]}
     assert {name: row["unit"] for name, row in labels.items()} == {"e": None, "p": "MPa", "constant": None}
     assert labels["p"]["min"] == pytest.approx(block.outputs[train][..., 1].min())
@@ -171,6 +175,19 @@ def test_the_export_says_where_it_comes_from_and_for_what_it_holds(whole: layout
         "model-best.keras",
         "provenance.json",
     }
+
+
+def test_the_export_of_a_model_that_sees_one_load_feature_tells_its_range_and_its_path(tmp_path: Path):
+    data = write_data(tmp_path / "a.hdf5")
+    with h5py.File(data, "r+") as file:  # each sequence turns round where another one does not
+        steps = np.where(np.arange(N_STEPS)[None] <= np.arange(N_SAMPLES)[:, None] % 8 + 2, 0.5, -0.5)
+        file["0.2e6/drained/inputs"][:, :, 2] = np.cumsum(steps, axis=1) - 0.5
+    study = swept(tmp_path / "sweep", spec_of(data, learning_rate={"value": 1e-3}, inputs={"value": ["e_z"]}))
+    collect(study.root)
+    (column,) = layout.read_json(study.best.provenance)["load_features"]
+    values = (np.cumsum(steps, axis=1) - 0.5)[split_ids(N_SAMPLES, 0.7, 0.15, 42)["train"]]
+    path = {"start": 0.0, "step": 0.5, "reverses": True}
+    assert column == {"name": "e_z", "min": values.min(), "max": values.max(), **path}
 
 
 def test_numbers_that_the_files_do_not_give_refuse_a_trial(copied: layout.SweepFolder):

@@ -161,7 +161,7 @@ def test_every_extra_that_the_documents_install_exists() -> None:
 
 
 def test_the_parser_in_the_format_page_writes_a_file_that_can_be_read(tmp_path: Path) -> None:
-    code, _ = blocks(FORMAT, "python")
+    code, *_ = blocks(FORMAT, "python")
     done = run(tmp_path, sys.executable, "-c", code)
     assert done.returncode == 0, done.stderr
     schema = hdf5.read_schema(tmp_path / "mine.hdf5")

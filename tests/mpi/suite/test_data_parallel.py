@@ -37,9 +37,17 @@ def curve(folder: Path) -> np.ndarray:
 
 
 # 97 windows do not divide by the ranks, and some ranks get none of the last ones; 3000 are more than there are.
-@pytest.mark.parametrize("batch_size", [97, 3000])
-def test_the_loss_curve_is_that_of_one_rank_with_the_whole_batch(batch_size: int, node: ranks.Ranks, folder: Path):
-    config = configured(batch_size=batch_size)
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"batch_size": 97},
+        {"batch_size": 3000},
+        {"batch_size": 97, "label_scaling": "physical", "exact": True, "add_e0": True},
+    ],
+    ids=["97", "3000", "targets"],
+)
+def test_the_loss_curve_is_that_of_one_rank_with_the_whole_batch(keys: dict[str, Any], node: ranks.Ranks, folder: Path):
+    config = configured(**keys)
     together = run(config, folder / "together", node)
     alone = run(config, folder / f"alone-{node.rank}", None)
     assert together.history.history.keys() == alone.history.history.keys()
@@ -58,13 +66,31 @@ def test_ranks_train_on_copies_on_their_devices_to_the_same_bits(node: ranks.Ran
     assert len(set(map(str, node.allgather(found.metrics)))) == 1
 
 
-def test_training_goes_on_from_a_checkpoint(node: ranks.Ranks, folder: Path):
-    whole = run(configured(), folder / "whole", node)
+#: What a group does at each epoch beside the steps.
+EACH_EPOCH = {"ema_momentum": 0.9, "learning_rate_schedule": "plateau", "plateau_epochs": 1, "learning_rate": 0.05}
+
+
+def test_a_group_averages_weights_and_lowers_the_rate_as_one_rank_does(node: ranks.Ranks, folder: Path):
+    config = configured(**EACH_EPOCH)
+    together = run(config, folder / "together", node).history
+    alone = run(config, folder / f"alone-{node.rank}", None).history
+    assert together.history.keys() == alone.history.keys()
+    for name, values in alone.history.items():
+        np.testing.assert_allclose(together.history[name], values, rtol=1e-3, err_msg=name)
+    for one, other in zip(together.model.get_weights(), alone.model.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
+        # The same bits on all ranks.
+        assert len(set(node.allgather(one.tobytes()))) == 1
+
+
+@pytest.mark.parametrize("keys", [{}, EACH_EPOCH], ids=["plain", "each epoch"])
+def test_training_goes_on_from_a_checkpoint(keys: dict[str, Any], node: ranks.Ranks, folder: Path):
+    whole = run(configured(**keys), folder / "whole", node)
     state = folder / "state.npz"
     callbacks = [Raising("on_epoch_begin", 3)] if node.rank == 0 else []
     with pytest.raises(KeyError if node.rank == 0 else EndedByOtherRank):
-        run(configured(), folder / "part", node, checkpoint=state, callbacks=callbacks)
-    resumed = run(configured(), folder / "resumed", node, resume_from=state, checkpoint=folder / "again.npz")
+        run(configured(**keys), folder / "part", node, checkpoint=state, callbacks=callbacks)
+    resumed = run(configured(**keys), folder / "resumed", node, resume_from=state, checkpoint=folder / "again.npz")
     assert resumed.history.history == whole.history.history
     assert resumed.metrics == whole.metrics
 

@@ -33,7 +33,7 @@ Run = Callable[..., tuple[int, str, str]]
 def write_model(folder: Path, **keys: Any) -> layout.RunFolder:
     """Write a model with the initial weights of a training on the real data."""
     small = {"window_size": 5, "lstm_units": 4, "dense_units": 4, "add_e0": True, "standardize_inputs": True}
-    config = RunConfig(raw_data=str(DATA / "triaxial.hdf5"), **{**small, **keys})
+    config = RunConfig(**{"raw_data": str(DATA / "triaxial.hdf5"), **small, **keys})
     stats = PreprocessorTriaxialCompression(**config.as_dict()).prepare_arrays().train_stats
     folder.mkdir()
     run = layout.RunFolder(folder)

@@ -11,8 +11,8 @@ import pytest
 from grainlearning import BayesianCalibration
 
 from glrnn_hpc import layout, predict
-from glrnn_hpc.calibration.calibrate import calibrate, surrogate_callback
-from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.calibration.calibrate import _weights, calibrate, surrogate_callback
+from glrnn_hpc.errors import ConfigError, DataError
 from tests import grainlearning_loop as loop
 from tests.conftest import DATA
 from tests.unit.calibration.conftest import (
@@ -198,3 +198,38 @@ def test_a_missing_grainlearning_is_an_error_that_names_what_to_install(model_di
     monkeypatch.setitem(sys.modules, "grainlearning", None)
     with pytest.raises(ConfigError, match=r"pip install 'glrnn_hpc\[calibration\]'"):
         calibrate(model_dir, table, RANGES)
+
+
+def test_labels_that_are_mostly_negative_weigh_as_much_as_those_that_are_positive():
+    observed = np.array([[0.5, 1.0, 2.0], [0.1, -2.0, -4.0]])
+    assert _weights(np.abs(observed), np.zeros(2)) is None
+    # GrainLearning multiplies them by the squares of the largest values, 2 and 0.1.
+    weights = _weights(observed, np.zeros(2))
+    np.testing.assert_allclose(np.sqrt(weights) * [2.0, 0.1], [2.0, 4.0])
+    np.testing.assert_allclose(np.sqrt(_weights(observed, np.array([0.3, 0.2]))) * [2.0, 0.1], [0.3, 0.2])
+
+
+def test_an_observation_that_reverses_is_calibrated_by_a_model_of_such_loads(tmp_path: Path):
+    run = write_model(tmp_path / "model", raw_data=str(DATA / "cyclic.hdf5"))
+    found = calibrate(
+        run.root,
+        DATA / "observation_cyclic.dat",
+        RANGES,
+        tmp_path / "out",
+        known={"pressure": 0.2},
+        experiment_type="drained",
+        n_samples=20,
+        n_iterations=2,
+    )
+    assert (found["steps"], found["control"]) == (121, "e_z")
+    assert found["resampling"] == "none: the observation has the steps of the training"
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"response.png", "posterior.png"}
+    monotonic = write_model(tmp_path / "monotonic")
+    with pytest.raises(DataError, match="e_z of the observation does not increase after row 16: the load reverses"):
+        calibrate(
+            monotonic.root,
+            DATA / "observation_cyclic.dat",
+            RANGES,
+            known={"pressure": 0.2},
+            experiment_type="drained",
+        )

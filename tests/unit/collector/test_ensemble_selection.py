@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from glrnn_hpc.collector import ensemble_selection
-from glrnn_hpc.collector.ensemble_selection import select
+from glrnn_hpc.collector.ensemble_selection import MOST_AT_START, select
 
 TRUTH = np.arange(2 * 4 * 3, dtype="float32").reshape(2, 4, 3)
 DIVISOR = np.array([1.0, 10.0, 0.1])
@@ -52,18 +52,36 @@ def test_all_labels_count_alike_whatever_their_units():
     assert select([wrong_in_the_small, wrong_in_the_large], TRUTH, DIVISOR, 1).picks == (1,)
 
 
+def test_the_selection_starts_from_as_many_of_the_best_as_make_the_best_mean():
+    rng = np.random.default_rng(0)
+    noise = [rng.normal(size=TRUTH.shape) for _ in range(8)]
+    predictions = [TRUTH + (1 + 0.1 * k) * noise[k] * DIVISOR for k in range(8)]
+    alone = [mse(predictions, (k,)) for k in range(8)]
+    order = np.argsort(alone)
+    means = [mse(predictions, tuple(order[:n])) for n in range(1, MOST_AT_START + 1)]
+    n_start = int(np.argmin(means)) + 1
+    assert n_start > 1
+    assert select(predictions, TRUTH, DIVISOR, 8).picks[:n_start] == tuple(order[:n_start])
+    # A candidate that is much worse is not among them.
+    bad = [predictions[order[0]], TRUTH + 30 * noise[7] * DIVISOR]
+    assert select(bad, TRUTH, DIVISOR, 1).picks == select(bad, TRUTH, DIVISOR, 2).picks == (0,)
+
+
 @pytest.mark.parametrize("seed", range(5))
-def test_every_pick_is_the_best_one_of_all_and_the_greedy_mean_is_near_the_best_of_any(seed: int, monkeypatch):
+def test_every_pick_after_the_start_is_the_best_one_and_the_mean_is_near_the_best_of_any(seed: int, monkeypatch):
     monkeypatch.setattr(ensemble_selection, "_PART", 7)  # sums over several parts
     rng = np.random.default_rng(seed)
     predictions = [TRUTH + rng.normal(size=TRUTH.shape) * DIVISOR for _ in range(5)]
-    found = select(predictions, TRUTH, DIVISOR, 4)
-    for n in range(1, len(found.picks) + 1):
+    found = select(predictions, TRUTH, DIVISOR, 7)
+    order = np.argsort([mse(predictions, (k,)) for k in range(5)])
+    n_start = int(np.argmin([mse(predictions, tuple(order[:n])) for n in range(1, 6)])) + 1
+    assert found.picks[:n_start] == tuple(order[:n_start])
+    for n in range(n_start + 1, len(found.picks) + 1):
         made, pick = found.picks[: n - 1], found.picks[n - 1]
         tried = [mse(predictions, (*made, other)) for other in range(5)]
         assert pick == int(np.argmin(tried))
     assert found.mse == pytest.approx(mse(predictions, found.picks), rel=1e-5)
-    best = min(mse(predictions, picks) for n in range(1, 5) for picks in combinations_with_replacement(range(5), n))
+    best = min(mse(predictions, picks) for n in range(1, 8) for picks in combinations_with_replacement(range(5), n))
     assert best <= found.mse * (1 + 1e-6)
     assert found.mse <= 1.25 * best
     assert found.mse <= min(found.mse_of_candidates)

@@ -17,8 +17,9 @@ from glrnn_hpc.collector.training_domain import (
 )
 from glrnn_hpc.config import RunConfig
 from glrnn_hpc.errors import ConfigError, DataError, ModelError
+from glrnn_hpc.load_path import LoadPath
 from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
-from tests.conftest import INPUT_KEYS, write_steps
+from tests.conftest import DATA, INPUT_KEYS, write_steps
 
 
 def domain(**other: Any) -> TrainingDomain:
@@ -103,9 +104,10 @@ def test_ranges_and_load_steps_are_those_of_the_training_data_as_long_as_they_ar
     assert found.grid == {name: list(range(12)) for name in INPUT_KEYS}
     assert found.label_ranges == {"e": (0, 11), "p": (1000, 1011)}
     assert found.first == 3
+    assert found.load_paths == dict.fromkeys(INPUT_KEYS, LoadPath(0.0, 1.0, False))
     data.unlink()
     gone = read_training_domain(tmp_path, stats, config)
-    assert (gone.grid, gone.label_ranges, gone.n_steps) == ({}, {}, 12)
+    assert (gone.grid, gone.label_ranges, gone.load_paths, gone.n_steps) == ({}, {}, {}, 12)
 
 
 @pytest.mark.parametrize(("pad_length", "first"), [(1, 2), (3, 0), (7, 0)])
@@ -114,6 +116,20 @@ def test_load_steps_of_a_padded_model_are_those_of_the_experiment(tmp_path: Path
     found = read_training_domain(tmp_path, stats, config)
     assert (found.n_steps, found.first) == (12, first)
     assert found.grid["e_z"] == list(range(12))
+    assert found.load_paths["e_z"] == LoadPath(0.0, 1.0, False)
+
+
+def test_the_steps_of_loads_that_reverse_are_those_of_the_data_or_those_that_the_export_recorded(tmp_path: Path):
+    stats, config = described(DATA / "cyclic.hdf5")
+    found = read_training_domain(tmp_path, stats, config)
+    assert found.grid == {}  # each sequence has its own path
+    assert found.load_paths["e_z"] == LoadPath(0.0, 0.0012, True)
+    assert found.load_paths["e_x"].step is None
+    column = {"name": "e_z", "min": -0.0192, "max": 0.0792, "start": 0.0, "step": 0.0012, "reverses": True}
+    lateral = {"name": "e_x", "min": -0.09, "max": 0.02}  # as an earlier version recorded it
+    layout.write_json(layout.RunFolder(tmp_path).provenance, {"load_features": [lateral, column]})
+    gone = read_training_domain(tmp_path, stats, {**config, "raw_data": str(tmp_path / "gone.hdf5")})
+    assert gone.load_paths == {"e_z": LoadPath(0.0, 0.0012, True)}
 
 
 def test_data_of_other_sequences_than_those_of_the_training_tell_nothing_of_it(

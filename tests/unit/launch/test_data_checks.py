@@ -100,3 +100,27 @@ def test_values_that_are_stored_nowhere_are_refused(tmp_path: Path):
     ):
         check(path)
     check(path, pressure="0.2e6")
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"inputs": {"values": [["e_z"], ["e_w"]]}},
+            "inputs: 0.2e6/drained of .* no load feature e_w; it has e_x",
+        ),
+        ({"inputs_drained": ["e_1"]}, "inputs_drained: .* no load feature e_1"),
+        ({"exact": ["e"], "add_e0": {"values": [True, False]}}, "exact: e is not exact here: .* needs e0"),
+        ({"exact": True, "inputs": ["e_z"]}, "exact: no label is exact here: .*needs e0, e_x, e_y"),
+    ],
+)
+def test_columns_that_a_trial_would_lack_are_named_before_it_begins(
+    keys: dict[str, Any], message: str, steps_file: Path
+):
+    with pytest.raises(ConfigError, match=message):
+        check(steps_file, **keys)
+
+
+def test_load_features_and_targets_that_the_data_have_are_accepted(steps_file: Path):
+    check(steps_file, inputs={"values": [["e_z"], ["e_x", "e_z"]]}, label_scaling="physical")
+    check(steps_file, exact={"value": ["e"]}, add_e0=True)

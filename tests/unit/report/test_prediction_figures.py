@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from glrnn_hpc.data.hdf5 import write_file
-from glrnn_hpc.report import plot_style, prediction_figures
+from glrnn_hpc.report import error_bands, plot_style, prediction_figures
 from tests.unit.report.sample_trials import assert_apart, boxes
 
 
@@ -30,10 +31,10 @@ METRICS = {name: {"mae": 1.0, "rmse": 1.5, "r2": 0.5} for name in ("p", "own")}
 
 def test_the_band_around_a_prediction_is_that_of_the_errors(tmp_path: Path):
     simulated = np.arange(21.0)[:, None, None].repeat(5, axis=1)
-    band = prediction_figures.error_band(np.full_like(simulated, 2.0), simulated)
+    band = error_bands.error_band(np.full_like(simulated, 2.0), simulated)
     assert band is not None
     np.testing.assert_allclose(band[:, :, 0], np.array([1.0, 10.0, 19.0])[:, None].repeat(5, axis=1) - 2)
-    assert prediction_figures.error_band(simulated[:2], simulated[:2]) is None
+    assert error_bands.error_band(simulated[:2], simulated[:2]) is None
     drawing = prediction_figures.draw_predictions(predictions(tmp_path / "p.hdf5"), METRICS)
     axis = drawing.figure.axes[0]
     (band_drawn,) = axis.collections
@@ -68,7 +69,7 @@ def test_of_a_group_the_sequence_with_the_median_error_is_shown_over_its_axial_s
         drawing = prediction_figures.draw_predictions(file, {})
         assert drawing.figure.axes[0].get_title(loc="left") == "0.2e6/drained (5 sequences)"
         for label, axis in enumerate(drawing.figure.axes):
-            _, as_simulated, as_predicted = axis.get_lines()
+            as_simulated, as_predicted = axis.get_lines()  # each sequence has its own load: there is no band
             np.testing.assert_allclose(as_simulated.get_ydata(), simulated[1, :, label], rtol=1e-6)
             np.testing.assert_allclose(as_predicted.get_ydata(), predicted[1, :, label], rtol=1e-6)
             for line in axis.get_lines():
@@ -81,6 +82,66 @@ def test_groups_without_enough_sequences_have_no_band_and_a_page_no_more_than_tw
     assert len(drawing.figure.axes) == 12
     assert not any(axis.collections for axis in drawing.figure.axes)
     assert "The first 12 of 14 groups are shown." in drawing.caption
+
+
+def test_loads_that_reverse_are_drawn_as_loops_with_a_band_only_where_all_sequences_have_the_same(tmp_path: Path):
+    load = np.array([0.0, 1, 2, 1, 0, -1, 0, 1])
+    simulated = np.arange(3.0)[:, None, None] + np.arange(8.0)[None, :, None]
+    predicted = np.broadcast_to(np.arange(8.0)[None, :, None], simulated.shape)
+    own_paths = np.stack([load, load[::-1], -load])[:, :, None]
+    one_path = np.broadcast_to(load[None, :, None], own_paths.shape)
+    file = tmp_path / "p.hdf5"
+    arrays = {"1/drained": own_paths, "2/drained": one_path}
+    groups = {name: (np.zeros((3, 1)), paths, predicted) for name, paths in arrays.items()}
+    extra = {name: {"simulated": simulated, "samples": np.arange(3)} for name in groups}
+    write_file(file, groups, contact_params=["E"], inputs=["e_z"], outputs=["q"], extra=extra)
+    drawing = prediction_figures.draw_predictions(file, {})
+    own, one = drawing.figure.axes
+    assert not own.collections
+    # The second sequence has the median error.
+    for axis, path, n_lines in ((own, load[::-1], 2), (one, load, 3)):
+        assert [list(line.get_xdata()) for line in axis.get_lines()] == [list(path)] * n_lines
+    bands = [band.get_paths()[0].vertices for band in one.collections]
+    assert [(part[:, 0].min(), part[:, 0].max()) for part in bands] == [(0, 2), (-1, 2), (-1, 1)]
+    assert "no band: errors at the same step are not comparable" in drawing.caption
+    assert "Band and dotted line" in drawing.caption
+    assert len(drawing.figure.legends[0].get_texts()) == 4
+
+
+def test_a_figure_without_a_band_explains_none(tmp_path: Path):
+    load = np.array([0.0, 1, 2, 1])
+    paths = np.stack([load, load[::-1], -load])[:, :, None]
+    values = np.arange(12.0).reshape(3, 4, 1)
+    extra = {"1/drained": {"simulated": values, "samples": np.arange(3)}}
+    arrays = {"1/drained": (np.zeros((3, 1)), paths, values + 1)}
+    write_file(tmp_path / "p.hdf5", arrays, contact_params=["E"], inputs=["e_z"], outputs=["q"], extra=extra)
+    drawing = prediction_figures.draw_predictions(tmp_path / "p.hdf5", {})
+    assert "Band" not in drawing.caption
+    assert [text.get_text() for text in drawing.figure.legends[0].get_texts()] == [
+        "simulated (DEM)",
+        "predicted (LSTM)",
+    ]
+
+
+def test_intervals_of_an_ensemble_are_drawn_in_place_of_the_errors_of_all(tmp_path: Path):
+    file = predictions(tmp_path / "p.hdf5")
+    with h5py.File(file, "a") as opened:
+        group = opened["0.0e6/drained"]
+        n_samples = len(group["outputs"])
+        # The bounds tell which sequence they are of.
+        for name, sign in (("lower", -1), ("upper", 1)):
+            group[name] = group["outputs"][:] + sign * (1 + np.arange(n_samples))[:, None, None]
+        shown = prediction_figures._median_sequence(group["outputs"][:], group["simulated"][:])
+    drawing = prediction_figures.draw_predictions(file, METRICS)
+    (band,) = drawing.figure.axes[0].collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((2 - (1 + shown), 2 + 1 + shown))
+    assert len(drawing.figure.axes[0].get_lines()) == 2  # no median of errors
+    assert [text.get_text() for text in drawing.figure.legends[0].get_texts()] == [
+        *("simulated (DEM)", "predicted (LSTM)", "90 % interval"),
+    ]
+    assert "the 90 % interval that the ensemble gives" in drawing.caption
+    assert "5 to 95 %" not in drawing.caption
 
 
 def test_errors_are_shown_per_label_in_its_unit(tmp_path: Path):

@@ -79,7 +79,10 @@ def test_sparse_gradients_of_a_users_embedding_step_as_in_keras(more: dict[str, 
         {"global_clipnorm": 0.9},
         {"loss_scale_factor": 3.0},
         {"gradient_accumulation_steps": 2},
-        {"use_ema": True, "ema_momentum": 0.9},
+        {"use_ema": True, "ema_momentum": 0.913},
+        {"use_ema": True, "ema_momentum": 0.0},
+        {"use_ema": True, "ema_momentum": 0.913, "ema_overwrite_frequency": 2},
+        {"use_ema": True, "ema_momentum": 0.913, "gradient_accumulation_steps": 2},
     ],
     ids=str,
 )
@@ -88,6 +91,7 @@ def test_other_numbers_give_the_bits_of_keras_without_a_new_trace(more: dict[str
     plain = keras.optimizers.Adam(**arguments)
     expected = Steps(plain, dtype).state_after(gradients(dtype))
     before = {**arguments, "learning_rate": 0.5, "beta_1": 0.5, "beta_2": 0.7, "epsilon": 0.1}
+    before |= {"ema_momentum": 0.3}
     before |= {name: 3 * more[name] for name in more if name == "weight_decay" or "clip" in name}
     assert traced_arguments(before) == traced_arguments(arguments)
     optimizer = keras.optimizers.Adam(**before)

@@ -90,6 +90,7 @@ def assert_same(one: Path, other: Path, config: RunConfig, outcomes: tuple[Outco
         {"use_ema": True, "ema_momentum": 0.9},
         {"gradient_accumulation_steps": 2},
         {"standardize_inputs": True, "window_step": 2},
+        {"label_scaling": "physical", "inputs": ["e_z"]},
     ],
     ids=lambda keys: "-".join(keys) or "plain",
 )
@@ -103,6 +104,34 @@ def test_a_training_goes_on_as_if_it_had_not_been_interrupted(keys: dict[str, An
         train(config, tmp_path / "second", checkpoint=file, resume_from=file, callbacks=[Interrupt(3, 0)])
     last = train(config, tmp_path / "third", checkpoint=file, resume_from=file)
     assert_same(tmp_path / "whole", tmp_path / "third", config, (whole, last))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"ema_momentum": 0.9, "learning_rate_schedule": "cosine", "weight_decay": 0.1, "epochs": 4},
+        # A plateau comes and early stopping ends it, in the epochs of another rank.
+        {"ema_momentum": 0.5, "learning_rate_schedule": "plateau", "epochs": 20, "seed": 1},
+        {"learning_rate_schedule": "plateau", "epochs": 20, "seed": 2},
+    ],
+    ids=str,
+)
+def test_a_training_that_is_killed_after_every_epoch_is_the_same(keys: dict[str, Any], tiny: Config, tmp_path: Path):
+    plateau = {"patience": 2, "plateau_epochs": 1, "plateau_factor": 0.9}
+    config = parse(RunConfig, tiny(**{"learning_rate": 0.3, **plateau, **keys}))
+    whole = train(config, tmp_path / "whole")
+    assert len(set(whole.history.history["learning_rate"])) > 1
+    assert whole.epochs < 20
+    file = tmp_path / "state.npz"
+    for epoch in range(1, whole.epochs):
+        earlier = file if file.exists() else None
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "killed", checkpoint=file, resume_from=earlier, callbacks=[Interrupt(epoch, 0)])
+    last = train(config, tmp_path / "last", checkpoint=file, resume_from=file)
+    assert_same(tmp_path / "whole", tmp_path / "last", config, (whole, last))
+    # After the last epoch, too.
+    again = train(config, tmp_path / "again", resume_from=file)
+    assert_same(tmp_path / "whole", tmp_path / "again", config, (whole, again))
 
 
 @pytest.mark.parametrize("epochs_before_the_end", [3, 1])

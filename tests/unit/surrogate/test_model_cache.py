@@ -74,7 +74,15 @@ def test_a_kept_model_trains_to_the_same_bits_as_a_new_one(trained: Any, monkeyp
 
 @pytest.mark.parametrize(
     "other",
-    [{"lstm_units": 5}, {"window_size": 4}, {"dense_units": 3}, {"amsgrad": True}, {"add_pressure": False}],
+    [
+        {"lstm_units": 5},
+        {"window_size": 4},
+        {"dense_units": 3},
+        {"amsgrad": True},
+        {"add_pressure": False},
+        {"label_scaling": "physical"},
+        {"inputs": ["e_z"]},
+    ],
 )
 def test_what_a_trace_holds_is_not_shared(other: dict[str, Any], trained: Any, monkeypatch):
     expected = trained(ModelCache(), "new", **other)
@@ -95,13 +103,29 @@ def test_a_training_that_was_broken_off_leaves_nothing_to_the_next(trained: Any,
     assert len(made) == 2
 
 
-def test_a_moving_average_of_weights_is_not_kept(trained: Any, monkeypatch):
-    expected = trained(ModelCache(), "new", use_ema=True)
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"use_ema": True},
+        {"ema_momentum": 0.9, "learning_rate_schedule": "cosine", "weight_decay": 0.1},
+        {"ema_momentum": 0.9, "ema_overwrite_frequency": 5},
+        {"learning_rate_schedule": "plateau", "plateau_epochs": 1, "learning_rate": 0.3},
+        # After a training whose rate fell.
+        {"ema_momentum": 0.5, "weight_decay": 0.1},
+    ],
+    ids=str,
+)
+def test_a_kept_model_begins_with_a_new_average_and_the_whole_rate(keys: dict[str, Any], trained: Any, monkeypatch):
+    keys = {"epochs": 3, "batch_size": 8, **keys}
+    expected = trained(ModelCache(), "new", **keys)
     made = count(monkeypatch)
     kept = ModelCache()
-    trained(kept, "before", use_ema=True, seed=1)
-    assert_equal(trained(kept, "after", use_ema=True), expected)
-    assert len(made) == 2
+    constants = {name: keys[name] for name in ("use_ema", "ema_overwrite_frequency") if name in keys}
+    others = {"seed": 1, "learning_rate_schedule": "cosine", "epochs": 4}
+    others |= {name: 0.3 for name in ("ema_momentum", "weight_decay") if name in keys}
+    trained(kept, "before", **constants, **others)
+    assert_equal(trained(kept, "after", **keys), expected)
+    assert len(made) == 1
 
 
 def test_only_so_many_are_kept_the_latest_ones(trained: Any, monkeypatch):
@@ -139,7 +163,6 @@ CONSTANTS = {
     "clipvalue": 1.0,
     "global_clipnorm": 1.0,
     "use_ema": True,
-    "ema_momentum": 0.5,
     "ema_overwrite_frequency": 3,
     "loss_scale_factor": 2.0,
     "gradient_accumulation_steps": 2,
@@ -155,7 +178,7 @@ def key_of(shapes: dict[str, int] = SHAPES, **keys: Any) -> str:
 
 
 def test_no_two_trainings_with_other_constants_share_a_model():
-    assert set(ADAM_KEYS) - {"beta_1", "beta_2", "epsilon"} <= set(CONSTANTS)
+    assert set(ADAM_KEYS) - {"beta_1", "beta_2", "epsilon", "ema_momentum"} <= set(CONSTANTS)
     keys = [key_of(), *(key_of(**{name: value}) for name, value in CONSTANTS.items())]
     keys += [key_of({**SHAPES, name: size + 1}) for name, size in SHAPES.items()]
     assert len(set(keys)) == len(keys)
@@ -163,7 +186,9 @@ def test_no_two_trainings_with_other_constants_share_a_model():
 
 def test_trainings_that_differ_in_variables_share_a_model():
     others = {"seed": 1, "learning_rate": 0.5, "batch_size": 7, "epochs": 3, "patience": 9, "window_step": 2}
+    others |= {"learning_rate_schedule": "plateau", "plateau_epochs": 3, "plateau_factor": 0.1}
     assert key_of(**others, beta_1=0.5, beta_2=0.7, epsilon=0.1) == key_of()
+    assert key_of(ema_momentum=0.5) == key_of(use_ema=True) != key_of()
     for name in ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm"):
         assert key_of(**{name: 0.1}) == key_of(**{name: 0.2})
 
