@@ -147,8 +147,8 @@ def read_covariance(files: layout.RunFolder, domain: TrainingDomain) -> ErrorCov
     if record.labels != domain.label_names or record.edges[0] < domain.first:
         raise ModelError(
             f"{files.error_covariance}: is of a model with the labels {', '.join(record.labels)} that predicts from "
-            f"step {record.edges[0]} on; this one has {', '.join(domain.label_names) or 'no names of labels'} from step "
-            f"{domain.first} on. Collect the sweep again, or remove the file."
+            f"step {record.edges[0]} on; this one has {', '.join(domain.label_names) or 'no names of labels'} from "
+            f"step {domain.first} on. Collect the sweep again, or remove the file."
         )
     return covariance_of_record(record, domain.param_names)
 

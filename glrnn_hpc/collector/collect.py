@@ -94,7 +94,7 @@ def collect(
     provenance = provenance_of(best.study, best_files, refused, checksums)
     collection = _summary_of(studies, summaries)
     if pool is None or ensemble is None:
-        export_trial(best_files.folder, provenance, target)
+        export_trial(best_files, provenance, target)
     else:
         selection = select_members(pool.candidates, ensemble)
         columns = _file_columns(source)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from glrnn_hpc.experiments.labels import LabelTransform
 from glrnn_hpc.records.ensemble import IntervalTransform
 from glrnn_hpc.records.error_covariance import ErrorCovarianceRecord, ErrorGroup
-from glrnn_hpc.surrogate.intervals import LabelSpace
+from glrnn_hpc.surrogate.intervals import LabelSpace, believed_range
 
 Array = NDArray[Any]
 
@@ -34,7 +34,7 @@ Array = NDArray[Any]
 _MOST_BLOCKS = 12
 
 #: Independent error that is added, in parts of each variance.
-_INDEPENDENT = 0.5
+_INDEPENDENT = 1.0
 
 #: Weight of the sequences of the same type against that of all sequences.
 _OWN_TYPE = 0.5
@@ -152,7 +152,6 @@ def covariance_of_record(record: ErrorCovarianceRecord, param_names: Sequence[st
 
 def fit_error_covariance(
     space: LabelSpace,
-    lows: Array,
     first_step: int,
     predicted: Array,
     simulated: Array,
@@ -165,8 +164,6 @@ def fit_error_covariance(
     ----------
     space : LabelSpace
         Transformed units.
-    lows : ndarray, shape (n_labels,)
-        Transformed values below which a logarithm is not believed, as in `intervals.Intervals`.
     first_step : int
         Step of the first prediction, counted without padding.
     predicted, simulated : ndarray, shape (n, n_steps, n_labels)
@@ -178,6 +175,9 @@ def fit_error_covariance(
     """
     if len(simulated) < _FEWEST_SEQUENCES:
         return None
+    truth = space.forward(simulated, params)
+    # The logarithm of a stress that is zero is not finite.
+    lows, _ = believed_range(np.where(np.isfinite(truth), truth, np.nan))
     truth = space.forward(simulated, params, lows)
     edges = block_edges(truth.shape[1])
     errors = block_means(truth - space.forward(predicted, params, lows), edges)
@@ -191,7 +191,7 @@ def fit_error_covariance(
         mixed = _OWN_TYPE * _second_moments(errors[own]) + (1 - _OWN_TYPE) * pooled
         covariances[code] = _regularised(mixed).reshape((*errors.shape[1:], *errors.shape[1:]))
     noise = np.median(noise_variances(truth), axis=0)
-    return ErrorCovariance(space, np.asarray(lows, "float64"), edges + first_step, noise, covariances, counts)
+    return ErrorCovariance(space, lows, edges + first_step, noise, covariances, counts)
 
 
 def block_edges(n_steps: int) -> Array:

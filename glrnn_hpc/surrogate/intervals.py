@@ -216,7 +216,7 @@ def fit_intervals(space: LabelSpace, members: Array, weights: Array, simulated: 
     truth = space.forward(simulated, params)
     # A label out of the domain of its transform, such as the logarithm of a stress that is zero, has no error there.
     is_known = np.isfinite(truth)
-    lows, highs = _believed_range(np.where(is_known, truth, np.nan))
+    lows, highs = believed_range(np.where(is_known, truth, np.nan))
     truth = np.where(is_known, truth, lows)
     centre, spread = _centre_and_spread(space, members, weights, params, lows, highs)
     errors = np.abs(truth - centre)
@@ -251,7 +251,7 @@ def _scale(spread: Array, floors: Array) -> Array:
     return scale
 
 
-def _believed_range(truth: Array) -> tuple[Array, Array]:
+def believed_range(truth: Array) -> tuple[Array, Array]:
     """Return the range of the truth per label, wider by half of it at both ends; 0 where nothing is known."""
     columns = truth.reshape(-1, truth.shape[-1])
     known = np.isfinite(columns).any(axis=0)
