@@ -235,6 +235,11 @@ class SweepFolder:
         return self.root / "figures" / f"{name}.png"
 
     @property
+    def baseline(self) -> Path:
+        """Errors of the Gaussian-process baseline, so that it is fitted once."""
+        return self.root / "baseline.json"
+
+    @property
     def best(self) -> RunFolder:
         return RunFolder(self.root / "best")
 
