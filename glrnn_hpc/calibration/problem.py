@@ -115,7 +115,7 @@ def _without_implied(
         )
     if not implied:
         return observation
-    note = f"{', '.join(implied)} follows from other columns and the known parameters, and is not compared."
+    note = f"Not compared, as it follows from other columns and the known parameters: {', '.join(implied)}."
     columns = [observation.labels.index(name) for name in kept]
     return replace(
         observation, labels=tuple(kept), values=observation.values[:, columns], notes=(*observation.notes, note)

@@ -53,7 +53,7 @@ def test_labels_that_follow_from_others_are_not_compared(told: layout.RunFolder,
     known = {**truth_of(told.root, "mu"), "experiment_type": 1.0, "pressure": 0.2}
     summary = calibrate(told.root, table, MU, known=known, **FEW)
     assert summary["observed"] == [name for name in LABELS if name not in ("e", "p")]
-    assert "e, p follows from other columns and the known parameters, and is not compared." in summary["notes"]
+    assert "Not compared, as it follows from other columns and the known parameters: e, p." in summary["notes"]
     with pytest.raises(ConfigError, match=r"e follows from the load and the known parameters.*--observe"):
         calibrate(told.root, table, MU, known=known, observed=["e"], **FEW)
 
