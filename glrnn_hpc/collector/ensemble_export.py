@@ -15,6 +15,7 @@ from glrnn_hpc.collector.ensemble_provenance import ensemble_provenance
 from glrnn_hpc.collector.ensemble_selection import Selection
 from glrnn_hpc.collector.export import copy_model, replacing_export
 from glrnn_hpc.collector.provenance import Checksums
+from glrnn_hpc.collector.validation_errors import write_errors
 from glrnn_hpc.errors import SweepError
 from glrnn_hpc.records.ensemble import EnsembleRecord, MemberRecord, write_ensemble
 from glrnn_hpc.records.provenance import Provenance, write_provenance
@@ -111,6 +112,8 @@ def export_ensemble(
             checksums=checksums,
         )
         write_provenance(partial.provenance, provenance)
+        mean = ensemble.mean_of(_aligned(members, ensemble.first_step))
+        write_errors(partial.error_covariance, members[0].files, truths["val"], mean, ensemble.first_step)
     return provenance
 
 
@@ -152,7 +155,7 @@ def _record(members: Sequence[EnsembleCandidate], counts: Sequence[int], file_co
     truth = truth_of(members[0].files, "val")
     intervals = fit_intervals(
         space,
-        np.stack([member.predicted[:, first_step - member.first_step :] for member in members]),
+        _aligned(members, first_step),
         np.array(counts) / sum(counts),
         truth.labels[:, first_step:],
         truth.params,
@@ -167,6 +170,11 @@ def _record(members: Sequence[EnsembleCandidate], counts: Sequence[int], file_co
         label_names=list(space.label_names),
         intervals=intervals.as_record(),
     )
+
+
+def _aligned(members: Sequence[EnsembleCandidate], first_step: int) -> Array:
+    """Return the predictions of the validation split, (n_members, n, n_steps, n_labels), from a step on."""
+    return np.stack([member.predicted[:, first_step - member.first_step :] for member in members])
 
 
 def _whole_truth(members: Sequence[EnsembleCandidate], split: str) -> Truth:
@@ -186,7 +194,7 @@ def _check_evaluation(
 ) -> None:
     """Refuse an export whose files do not give the predictions by which its members were chosen."""
     record = ensemble.record
-    predicted = [member.predicted[:, record.first_step - member.first_step :] for member in members]
+    predicted = _aligned(members, record.first_step)
     mean = np.average(predicted, axis=0, weights=[entry.weight for entry in record.members])
     sums = ErrorSums(record.label_names, divisor)
     sums.add(mean, truth.labels[:, record.first_step :])

@@ -245,7 +245,7 @@ def transformed_truth(space: LabelSpace, simulated: Array, params: Array) -> tup
     """
     truth = space.forward(simulated, params)
     is_known = np.isfinite(truth)
-    lows, highs = _believed_range(np.where(is_known, truth, np.nan))
+    lows, highs = believed_range(np.where(is_known, truth, np.nan))
     return np.where(is_known, truth, lows), lows, highs
 
 
@@ -273,7 +273,7 @@ def _scale(spread: Array, floors: Array) -> Array:
     return scale
 
 
-def _believed_range(truth: Array) -> tuple[Array, Array]:
+def believed_range(truth: Array) -> tuple[Array, Array]:
     """Return the range of the truth per label, wider by half of it at both ends; 0 where nothing is known."""
     columns = truth.reshape(-1, truth.shape[-1])
     known = np.isfinite(columns).any(axis=0)
