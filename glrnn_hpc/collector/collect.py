@@ -99,7 +99,7 @@ def collect(
     collection = _summary_of(studies, summaries)
     exported, alike = provenance, [best_files]
     if pool is None or ensemble is None:
-        export_trial(best_files.folder, provenance, target)
+        export_trial(best_files, provenance, target)
     else:
         selection = select_members(pool.candidates, ensemble)
         columns = _file_columns(source)
