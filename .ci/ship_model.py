@@ -85,6 +85,8 @@ def write_export(source: layout.RunFolder, target: layout.RunFolder) -> None:
             members.append(member.model_copy(update={**described, **told}))
         shutil.copyfile(source.ensemble, target.ensemble)
         update = {"ensemble": provenance.ensemble.model_copy(update={"members": members})}
+    if source.error_covariance.exists():
+        shutil.copyfile(source.error_covariance, target.error_covariance)
     write_provenance(target.provenance, provenance.model_copy(update=update))
 
 

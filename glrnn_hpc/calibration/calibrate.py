@@ -10,7 +10,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from glrnn_hpc import layout
 from glrnn_hpc.calibration import input_checks
-from glrnn_hpc.calibration.observation import Observation, read_observation
-from glrnn_hpc.calibration.posterior import ImportanceSamples, Posterior, error_scales
+from glrnn_hpc.calibration.posterior import ImportanceSamples, Posterior
+from glrnn_hpc.calibration.problem import Problem, likelihood_of, read_problem
 from glrnn_hpc.calibration.result import CalibrationSummary, contradictions, label_fits, parameter_estimates
 from glrnn_hpc.calibration.settings import CalibrationSettings
 from glrnn_hpc.calibration.surrogate import SamplingCallback, Surrogate, SurrogateCallback
+from glrnn_hpc.calibration.surrogate_share import surrogate_shares
 from glrnn_hpc.collector.training_domain import Range
 from glrnn_hpc.errors import ConfigError, GlrnnError, ModelError
 
@@ -141,7 +142,7 @@ def run_calibration(
     if out is not None:
         layout.check_free(out, "choose another one for the calibration.")
     grainlearning = _import_grainlearning()
-    problem = _read_problem(model_dir, observation_path, ranges, settings)
+    problem = read_problem(model_dir, observation_path, ranges, settings)
     if out is not None:
         input_checks.make_out(out)
 
@@ -151,14 +152,16 @@ def run_calibration(
     calibration = _configure(grainlearning, sampling, problem, settings)
     most_probable, response = _run(calibration, sampling)
     residuals = problem.compared - response
+    likelihood = likelihood_of(problem, residuals)
     posterior = sampling.samples.extend(
         lambda params: predicting.respond(list(ranges), params, observation.labels),
-        problem.compared,
-        error_scales(residuals, problem.expected_errors),
+        likelihood.log,
         _POSTERIOR_BATCH * settings.n_samples,
         settings.seed,
     )
-    parameters = parameter_estimates(posterior, most_probable, ranges)
+    is_known = problem.errors is not None or bool(problem.expected_errors.all())
+    shares = surrogate_shares(posterior, sampling.samples, likelihood) if is_known else {}
+    parameters = parameter_estimates(posterior, most_probable, ranges, shares)
     labels = label_fits(
         dict(zip(observation.labels, residuals, strict=True)),
         domain.label_errors,
@@ -194,56 +197,6 @@ def run_calibration(
     return replace(summary, output=out)
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """Checked input of a calibration.
-
-    Attributes
-    ----------
-    surrogate : Surrogate
-    ranges : mapping of str to (float, float)
-        Of the sought parameters.
-    known : dict of str to float
-        The other parameters.
-    observation : Observation
-    compared : ndarray, shape (n_labels, n_steps)
-        The observation from the first step on that the model predicts.
-    expected_errors : ndarray, shape (n_labels,)
-        RMSE of the surrogate that is expected in this observation; 0 where it is not known.
-    outside_training : list of str
-        Ranges and values outside of those of the training.
-    """
-
-    surrogate: Surrogate
-    ranges: Mapping[str, Range]
-    known: dict[str, float]
-    observation: Observation
-    compared: Array
-    expected_errors: Array
-    outside_training: list[str]
-
-
-def _read_problem(
-    model_dir: str | Path, path: Path, ranges: Mapping[str, Range], settings: CalibrationSettings
-) -> _Problem:
-    surrogate = Surrogate(model_dir)
-    domain = surrogate.domain
-    given = input_checks.known_parameters(surrogate, ranges, settings.known, settings.experiment_type)
-    observation = read_observation(path, domain, settings.labels, settings.control, given.type_code)
-    known = dict(given.values)
-    for name, value in domain.experiment.initial_parameters(observation.first_values).items():
-        if name in domain.param_names and name not in {**ranges, **known}:
-            known[name] = value
-    domain.parameter_order(list(ranges), known)  # refuses names that are unknown, missing or given twice
-    outside_training = input_checks.check_ranges(domain, ranges, known)
-    input_checks.warn_of_contradictions(domain.experiment, observation, known, given.type_code)
-    for note in observation.notes:
-        logger.info("%s: %s", path, note)
-    compared = observation.values[domain.first :].T
-    expected_errors = domain.errors_at(observation.labels, compared)
-    return _Problem(surrogate, ranges, known, observation, compared, expected_errors, outside_training)
-
-
 def _import_grainlearning() -> Any:
     try:
         import grainlearning
@@ -255,7 +208,7 @@ def _import_grainlearning() -> Any:
     return grainlearning
 
 
-def _configure(grainlearning: Any, callback: SamplingCallback, problem: _Problem, settings: CalibrationSettings) -> Any:
+def _configure(grainlearning: Any, callback: SamplingCallback, problem: Problem, settings: CalibrationSettings) -> Any:
     """Return GrainLearning's `BayesianCalibration` of a problem."""
     bounds = problem.ranges.values()
     return grainlearning.BayesianCalibration.from_dict(
@@ -336,7 +289,7 @@ def _write(
     summary: CalibrationSummary,
     posterior: Posterior,
     samples: ImportanceSamples,
-    problem: _Problem,
+    problem: Problem,
     response: Array,
 ) -> None:
     from glrnn_hpc.calibration import posterior_figures

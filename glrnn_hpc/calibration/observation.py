@@ -42,6 +42,8 @@ class Observation:
         Values of the control.
     load : ndarray, shape (T, n_inputs)
         The whole load sequence, in the order of the model's inputs.
+    load_names : tuple of str
+        Names of its columns.
     labels : tuple of str
         Names of the compared labels.
     values : ndarray, shape (T, n_labels)
@@ -60,6 +62,7 @@ class Observation:
     control: str
     steps: Array
     load: Array
+    load_names: tuple[str, ...]
     labels: tuple[str, ...]
     values: Array
     first_values: dict[str, float]
@@ -147,6 +150,7 @@ def read_observation(
         control=control,
         steps=columns[control],
         load=load,
+        load_names=tuple(inputs),
         labels=tuple(chosen.compared),
         values=np.column_stack([columns[name] for name in chosen.compared]),
         first_values={name: float(values[0]) for name, values in measured.items()},

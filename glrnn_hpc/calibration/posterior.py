@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
-from scipy.stats import multivariate_normal, qmc
+from scipy.stats import multivariate_t, qmc
 
 Array = NDArray[Any]
 #: Lower and upper bound.
@@ -27,11 +27,20 @@ LogDensity = Callable[[Array], Array]
 #: From parameters (n, n_params) to responses (n, n_labels, n_steps).
 Responder = Callable[[Array], Array]
 
-#: The posterior is known well enough with this many effective samples.
-_ENOUGH_EFFECTIVE = 100.0
+#: From responses (n, n_labels, n_steps) to the logarithms (n,) of the likelihood, up to a constant.
+LogLikelihood = Callable[[Array], Array]
+
+#: The posterior, with the ends of its intervals, is known well enough with this many effective samples.
+_ENOUGH_EFFECTIVE = 300.0
 
 #: Batches that are drawn around the posterior at most.
-_MOST_ADAPTED_BATCHES = 6
+_MOST_ADAPTED_BATCHES = 8
+
+#: Effective samples for each parameter that tell where to draw the next batch: a covariance of fewer is flat.
+_EFFECTIVE_PER_PARAMETER = 5.0
+
+#: Degrees of freedom of the distribution that new samples are drawn from: its tails reach beyond the posterior's.
+_DEGREES_OF_FREEDOM = 5
 
 #: Draws for each sample of a batch: those outside of the ranges are dropped.
 _DRAWS_PER_SAMPLE = 50
@@ -63,8 +72,8 @@ class Posterior:
 
     @property
     def n_effective(self) -> float:
-        """Number of samples of equal weight that would estimate as precisely (Kish's effective sample size)."""
-        return float(1 / (self.weights**2).sum())
+        """Effective number of samples; see `effective`."""
+        return effective(self.weights)
 
     def mean(self) -> dict[str, float]:
         return dict(zip(self.names, (self.weights @ self.params).tolist(), strict=True))
@@ -143,15 +152,13 @@ class ImportanceSamples:
         """Add a batch; the arguments are those of `SampleBatch`."""
         self.batches.append(SampleBatch(np.array(params, "float64"), responses, log_proposal))
 
-    def posterior(self, observed: Array, scales: Array) -> Posterior:
+    def posterior(self, log_likelihood: LogLikelihood) -> Posterior:
         """Weight all samples by their likelihood.
 
         Parameters
         ----------
-        observed : ndarray, shape (n_labels, n_steps)
-            The observation with which the responses are compared.
-        scales : ndarray, shape (n_labels,)
-            Of `error_scales`.
+        log_likelihood : callable
+            From responses (n, n_labels, n_steps) to logarithms (n,), such as `likelihood.Likelihood.log`.
 
         References
         ----------
@@ -159,25 +166,26 @@ class ImportanceSamples:
         of all densities.
         """
         params = np.concatenate([batch.params for batch in self.batches])
-        squares = np.concatenate([((batch.responses - observed) ** 2).sum(axis=2) for batch in self.batches])
+        log_likelihoods = np.concatenate([log_likelihood(batch.responses) for batch in self.batches])
         log_mixture = logsumexp(
             [np.log(len(batch.params)) + batch.log_proposal(params) for batch in self.batches], axis=0
         )
-        log_weights = -0.5 * (squares / scales).sum(axis=1) - log_mixture
+        log_weights = log_likelihoods - log_mixture
         weights = np.exp(log_weights - log_weights.max())
         return Posterior(params, weights / weights.sum(), self.names)
 
-    def extend(self, respond: Responder, observed: Array, scales: Array, n: int, seed: int) -> Posterior:
+    def extend(self, respond: Responder, log_likelihood: LogLikelihood, n: int, seed: int) -> Posterior:
         """Draw more samples where the posterior is, and return the posterior over all samples.
 
-        `n` samples are drawn from the prior, then up to `n` at a time from a normal distribution around the posterior
-        with twice its covariance, until the effective number of samples suffices.
+        `n` samples are drawn from the prior, then up to `n` at a time from a Student distribution around the posterior,
+        until the effective number of samples suffices. While few samples have weight, that is around a tempered
+        posterior, whose likelihood is a power below 1: the batches approach a narrow posterior step by step.
 
         Parameters
         ----------
         respond : callable
             From parameters (n, n_params) to responses (n, n_labels, n_steps).
-        observed, scales
+        log_likelihood
             As for `posterior`.
         n, seed : int
             Samples of a batch, and the seed of the draws.
@@ -185,66 +193,49 @@ class ImportanceSamples:
         low, high = self.bounds
         params = low + (high - low) * qmc.Halton(len(low), seed=seed).random(n)
         self.add(params, respond(params), self.log_prior)
-        posterior = self.posterior(observed, scales)
+        posterior = self.posterior(log_likelihood)
         for number in range(_MOST_ADAPTED_BATCHES):
             if posterior.n_effective >= _ENOUGH_EFFECTIVE:
                 break
             params, log_proposal = self._draw_around(posterior, n, seed + number)
             self.add(params, respond(params), log_proposal)
-            posterior = self.posterior(observed, scales)
+            posterior = self.posterior(log_likelihood)
         return posterior
 
     def _draw_around(self, posterior: Posterior, n: int, seed: int) -> tuple[Array, LogDensity]:
-        """Draw up to `n` samples from a normal distribution around a posterior, truncated at the ranges."""
+        """Draw up to `n` samples from a Student distribution around a posterior, truncated at the ranges."""
         low, high = self.bounds
         scaled = (posterior.params - low) / (high - low)
-        mean = posterior.weights @ scaled
-        covariance = 2 * (posterior.weights[:, None] * (scaled - mean)).T @ (scaled - mean)
-        normal = multivariate_normal(mean, covariance + _NARROWEST_PROPOSAL**2 * np.eye(len(low)), seed=seed)
-        draws = np.reshape(normal.rvs(_DRAWS_PER_SAMPLE * n), (-1, len(low)))
+        weights = tempered(posterior.weights, _EFFECTIVE_PER_PARAMETER * len(low))
+        mean = weights @ scaled
+        covariance = (weights[:, None] * (scaled - mean)).T @ (scaled - mean)
+        shape = covariance + _NARROWEST_PROPOSAL**2 * np.eye(len(low))
+        student = multivariate_t(mean, shape, df=_DEGREES_OF_FREEDOM, seed=seed)
+        draws = np.reshape(student.rvs(_DRAWS_PER_SAMPLE * n), (-1, len(low)))
         inside = draws[((draws >= 0) & (draws <= 1)).all(axis=1)]
         log_volume = np.log(high - low).sum() + np.log(len(inside) / len(draws))
 
         def log_proposal(params: Array) -> Array:
-            return np.atleast_1d(normal.logpdf((params - low) / (high - low))) - log_volume
+            return np.atleast_1d(student.logpdf((params - low) / (high - low))) - log_volume
 
         return low + (high - low) * inside[:n], log_proposal
 
 
-def error_scales(residuals: Array, surrogate_errors: Array) -> Array:
-    """Return the divisors of the summed squared residuals in the log likelihood, ``-sum(residuals**2) / (2 * scale)``.
-
-    The error of the surrogate keeps its sign along the whole sequence: all steps together count as one measurement of
-    it. The remaining residuals are noise: the steps of one correlation length count as one measurement.
-
-    Parameters
-    ----------
-    residuals : ndarray, shape (n_labels, n_steps)
-        Observation minus response of the most probable parameters.
-    surrogate_errors : ndarray, shape (n_labels,)
-        RMSE of the surrogate; 0 where it is not known.
-
-    Returns
-    -------
-    ndarray, shape (n_labels,)
-    """
-    n_steps = residuals.shape[1]
-    variance = (residuals**2).mean(axis=1)
-    lengths = np.array([correlation_length(row) for row in residuals])
-    smallest = np.finfo("float32").eps ** 2 * np.maximum(variance.max(), 1e-30)
-    return np.maximum(n_steps * surrogate_errors**2 + lengths * variance, smallest)
+def tempered(weights: Array, n_effective: float) -> Array:
+    """Return normalised powers of weights (n,), of the largest exponent up to 1 with that many effective samples."""
+    logs = np.log(np.maximum(weights, np.finfo("float64").tiny))
+    logs -= logs.max()
+    lowest, highest = 0.0, 1.0
+    if effective(weights) < n_effective:
+        for _ in range(30):
+            exponent = (lowest + highest) / 2
+            is_enough = effective(np.exp(exponent * logs)) >= n_effective
+            lowest, highest = (exponent, highest) if is_enough else (lowest, exponent)
+        highest = lowest
+    powers = np.exp(highest * logs)
+    return powers / powers.sum()
 
 
-def correlation_length(residual: Array) -> float:
-    """Return the number of steps that count as one measurement: 1 for white noise, at most the number of steps.
-
-    It is the sum of the autocorrelation up to the first lag at which it is not positive.
-    """
-    power = float(residual @ residual)
-    if power == 0:
-        return 1.0
-    n = len(residual)
-    correlation = np.correlate(residual, residual, "full")[n:] / power
-    negative = np.flatnonzero(correlation <= 0)
-    lags = correlation[: negative[0] if len(negative) else len(correlation)]
-    return float(min(1 + 2 * lags.sum(), n))
+def effective(weights: Array) -> float:
+    """Return the number of samples of equal weight that would estimate as precisely (Kish's effective sample size)."""
+    return float(weights.sum() ** 2 / (weights**2).sum())

@@ -34,6 +34,8 @@ class ParameterEstimate:
         Central interval of the posterior with the probability `posterior.INTERVAL`.
     search_range : (float, float)
         The range in which the parameter was sought.
+    surrogate_share : float or None
+        Part of the posterior's variance that is due to the errors of the surrogate; None if these are not known.
     """
 
     most_probable: float
@@ -42,6 +44,7 @@ class ParameterEstimate:
     deviation: float
     interval: Interval
     search_range: Interval
+    surrogate_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,7 @@ class CalibrationSummary:
             "mean": {name: estimate.mean for name, estimate in parameters},
             "deviation": {name: estimate.deviation for name, estimate in parameters},
             "interval": {name: list(estimate.interval) for name, estimate in parameters},
+            "surrogate_share": {name: estimate.surrogate_share for name, estimate in parameters},
             "effective_samples": self.effective_samples,
             "iterations": self.n_iterations,
             "reached_tolerance": self.reached_tolerance,
@@ -170,7 +174,10 @@ class CalibrationSummary:
 
 
 def parameter_estimates(
-    posterior: Posterior, most_probable: Array, ranges: Mapping[str, Interval]
+    posterior: Posterior,
+    most_probable: Array,
+    ranges: Mapping[str, Interval],
+    shares: Mapping[str, float] | None = None,
 ) -> dict[str, ParameterEstimate]:
     """Return the estimates of all sought parameters.
 
@@ -182,11 +189,15 @@ def parameter_estimates(
         The sample that GrainLearning takes for the most probable.
     ranges : mapping of str to (float, float)
         In which the parameters were sought.
+    shares : mapping of str to float, optional
+        Of the surrogate in the posterior's variance.
     """
     spread, mean, deviation = posterior.rms_distance(most_probable), posterior.mean(), posterior.deviation()
     interval = posterior.interval()
     return {
-        name: ParameterEstimate(value, spread[name], mean[name], deviation[name], interval[name], ranges[name])
+        name: ParameterEstimate(
+            value, spread[name], mean[name], deviation[name], interval[name], ranges[name], (shares or {}).get(name)
+        )
         for name, value in zip(posterior.names, most_probable.tolist(), strict=True)
     }
 

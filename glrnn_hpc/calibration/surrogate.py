@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glrnn_hpc import layout
 from glrnn_hpc.calibration.posterior import ImportanceSamples, Interval, LogDensity
 from glrnn_hpc.collector.training_domain import TrainingDomain, read_training_domain
 from glrnn_hpc.errors import DataError, ModelError, WindowError
 from glrnn_hpc.predict import get_pretrained_model
+from glrnn_hpc.records.error_covariance import read_error_covariance
 from glrnn_hpc.surrogate.ensemble import Ensemble
+from glrnn_hpc.surrogate.error_covariance import ErrorCovariance, covariance_of_record
 from glrnn_hpc.surrogate.legacy import run_folder
 from glrnn_hpc.surrogate.one_load import OneLoadModel
 from glrnn_hpc.surrogate.shipped import folder_of
@@ -44,6 +47,8 @@ class Surrogate:
         Configuration of the training.
     ensemble : Ensemble or None
         The ensemble, whose `combine` makes intervals of what `respond_members` returns; None of a single model.
+    error_covariance : ErrorCovariance or None
+        Covariance of its errors on its validation split; None if the folder does not tell it.
 
     Raises
     ------
@@ -56,6 +61,7 @@ class Surrogate:
         model, stats, self.config = get_pretrained_model(root)
         self.domain = read_training_domain(root, stats, self.config)
         self.ensemble = model if isinstance(model, Ensemble) else None
+        self.error_covariance = read_covariance(layout.RunFolder(root), self.domain)
         self._single = None if isinstance(model, Ensemble) else OneLoadModel(model, stats, self.config)
         models = [each for each in (self._single, *(self.ensemble.members if self.ensemble else ())) if each]
         if n_slow := sum(not each.is_fast for each in models):
@@ -127,6 +133,26 @@ class Surrogate:
         if not np.isfinite(responses).all():
             raise ModelError(f"{domain.folder}: the model gives values that are not finite; it is of no use.")
         return responses
+
+
+def read_covariance(files: layout.RunFolder, domain: TrainingDomain) -> ErrorCovariance | None:
+    """Return the covariance of the errors of a model; None if its folder does not tell it.
+
+    Raises
+    ------
+    ModelError
+        If the file is broken, or belongs to another model.
+    """
+    record = read_error_covariance(files.error_covariance)
+    if record is None:
+        return None
+    if record.labels != domain.label_names or record.edges[0] < domain.first:
+        raise ModelError(
+            f"{files.error_covariance}: is of a model with the labels {', '.join(record.labels)} that predicts from "
+            f"step {record.edges[0]} on; this one has {', '.join(domain.label_names) or 'no names of labels'} from "
+            f"step {domain.first} on. Collect the sweep again, or remove the file."
+        )
+    return covariance_of_record(record, domain.param_names)
 
 
 class SurrogateCallback:

@@ -95,6 +95,7 @@ def _output(summary: CalibrationSummary) -> tables.Output:
             name,
             *(f"{value:.4g}" for value in (each.most_probable, each.spread, each.mean, each.deviation)),
             " .. ".join(f"{value:.4g}" for value in each.interval),
+            "not known" if each.surrogate_share is None else f"{each.surrogate_share:.0%}",
         ]
         for name, each in summary.parameters.items()
     ]
@@ -108,7 +109,10 @@ def _output(summary: CalibrationSummary) -> tables.Output:
         for name, fit in summary.labels.items()
     ]
     return [
-        tables.Table(["parameter", "most probable", "spread", "mean", "deviation", "90 % within"], estimates),
+        tables.Table(
+            ["parameter", "most probable", "spread", "mean", "deviation", "90 % within", "of it by the surrogate"],
+            estimates,
+        ),
         "",
         tables.Table(
             ["label", "unit", "RMSE to the observation", "of the surrogate on its tests", "expected here"], errors

@@ -199,13 +199,16 @@ def collect(
         Path | None, typer.Option(metavar="FOLDER", help="Where the best model goes; default, with one DIR: DIR/best.")
     ] = None,
     raw_data: MovedData = None,
+    no_baseline: Annotated[
+        bool, typer.Option("--no-baseline", help="Fit no Gaussian processes to compare the best model with.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Rank the trials of one or several sweeps, evaluate them again from their files, export the best, or a mean."""
     import_keras()
     from glrnn_hpc.collector.collect import collect as collect_best
 
-    summary = collect_best(folders, top, ensemble=ensemble, out=out, raw_data=raw_data)
+    summary = collect_best(folders, top, ensemble=ensemble, out=out, raw_data=raw_data, baseline=not no_baseline)
     tables.print_result(as_json, summary, tables.collect_output(summary))
     is_small = ensemble is not None and summary["ensemble"]["candidates"] < ensemble
     if summary["refused"] or summary["trials"]["failed"] or is_small:
@@ -220,10 +223,12 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write DIR/report.html, a page of its own that needs no internet, and DIR/figures/*.png; trials may still run."""
+    from glrnn_hpc.records.baseline import BaselineComparison
     from glrnn_hpc.report.report import write_report
 
     summary = write_report(folder, top, raw_data)
     lines = [f"{name}: left out: {reason}" for name, reason in summary["left_out"].items()]
+    lines.append(BaselineComparison(**summary["baseline"]).in_words())
     tables.print_result(as_json, summary, [*lines, f"{len(summary['figures'])} figures -> {summary['report']}"])
     if summary["faulty"]:
         raise typer.Exit(LEFT_OUT)

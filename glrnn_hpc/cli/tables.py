@@ -122,6 +122,8 @@ def status_output(summary: SweepSummary) -> Output:
 
 def collect_output(summary: Collection) -> Output:
     """Return the output of `glrnn collect`: the ranking, the best model's errors, the failures and the cost."""
+    from glrnn_hpc.records.baseline import BaselineComparison
+
     is_many, best, metric = "sweeps" in summary, summary["best"], summary["metric"]
     where = {row["sweep"]: row["sweep"] + " " for row in [*summary["top"], *summary["refused"]]} if is_many else {}
     output: Output = [
@@ -148,6 +150,8 @@ def collect_output(summary: Collection) -> Output:
     output.append(Table(["test split", "MAE", "RMSE", "R2"], _error_rows(best["errors"])))
     if "ensemble" in summary:
         output += _ensemble_output(summary["ensemble"])
+    if "baseline" in summary:
+        output.append(BaselineComparison(**summary["baseline"]).in_words())
     accounts: Mapping[str, Collection | SweepAccount] = summary["sweeps"] if is_many else {"": summary}
     for root, sweep in accounts.items():
         output += [f"{root}:"] if is_many else []

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glrnn_hpc import layout
+from glrnn_hpc.collector.baseline_comparison import note_comparison
 from glrnn_hpc.collector.collection import Collection, RefusedTrial, SweepAccount, VerifiedTrial
 from glrnn_hpc.collector.comparison import check_comparable
 from glrnn_hpc.collector.ensemble_candidates import CandidatePool, select_members
@@ -37,6 +38,7 @@ def collect(
     out: Path | None = None,
     raw_data: str | Path | None = None,
     source: DemData | None = None,
+    baseline: bool = True,
 ) -> Collection:
     """Rank the finished trials of sweeps by their metric, verify the best ones, and export the very best.
 
@@ -59,6 +61,8 @@ def collect(
         Where the data of the sweeps are now, if they have moved; they must hold the same sequences.
     source : DemData, optional
         The data of the sweeps, where they are in memory already. Else they are read once.
+    baseline : bool
+        Whether what is exported is compared with Gaussian processes, which are fitted within a minute.
 
     Raises
     ------
@@ -95,13 +99,17 @@ def collect(
     refused = [each.candidate.slot.number for each in verifier.refusals if each.candidate.study is best.study]
     provenance = provenance_of(best.study, best_files, refused, checksums)
     collection = _summary_of(studies, summaries)
+    exported, alike = provenance, [best_files]
     if pool is None or ensemble is None:
-        export_trial(best_files.folder, provenance, target)
+        export_trial(best_files, provenance, target)
     else:
         selection = select_members(pool.candidates, ensemble)
         columns = _all_features(source, experiment_of(studies[0].spec))
         exported = export_ensemble(pool.candidates, selection, ensemble, columns, refused, target, checksums)
+        alike += [each.files for each in pool.candidates]
         collection["ensemble"] = ensemble_summary(exported, is_one_of_many=len(studies) > 1)
+    if baseline:
+        collection["baseline"] = note_comparison(best.study.folder, alike, exported, target).as_json()
     errors = {name: error.as_json() for name, error in provenance.errors["test"].items()}
     trials = [_verified_trial(*each, is_one_of_many=len(studies) > 1) for each in accepted]
     collection["best"] = {**trials[0], "errors": errors, "path": str(target)}

@@ -105,6 +105,9 @@ class Collection(TypedDict, total=False):
         The exported trial; where an ensemble is exported, the best trial all the same.
     ensemble : dict
         The exported ensemble; only where one was asked for.
+    baseline : dict
+        Comparison of the exported model with Gaussian processes, as `BaselineComparison` has it, or the `reason` why
+        there is none; not there where it was not asked for.
     top : list of dict
         Verified trials, the best one first.
     refused : list of dict
@@ -128,5 +131,6 @@ class Collection(TypedDict, total=False):
     sweeps: dict[str, SweepAccount]
     best: ExportedTrial
     ensemble: ExportedEnsemble
+    baseline: JsonObject
     top: list[VerifiedTrial]
     refused: list[RefusedTrial]

@@ -14,9 +14,11 @@ from glrnn_hpc.collector.verification import Candidate, Verifier
 from glrnn_hpc.collector.verify import Verified, raw_parts
 from glrnn_hpc.config import SPLIT_SEED
 from glrnn_hpc.errors import SweepError
+from glrnn_hpc.experiments.registry import experiment_named
 from glrnn_hpc.preprocessor.base import PreparedData
 from glrnn_hpc.preprocessor.splits import label_scaling
 from glrnn_hpc.surrogate.ensemble import Member, input_names_of, label_names_of, param_names_of
+from glrnn_hpc.surrogate.intervals import LabelSpace, transformed_truth
 
 Array = NDArray[Any]
 
@@ -131,11 +133,29 @@ def disagreement(first: EnsembleCandidate, other: EnsembleCandidate) -> str | No
 
 
 def select_members(candidates: Sequence[EnsembleCandidate], n_picks: int) -> Selection:
-    """Pick members by the error of their mean on the validation split, at the steps that all candidates predict."""
+    """Pick members by the error of their mean on the validation split, at the steps that all candidates predict.
+
+    Errors are taken in the units of the experiment's transforms: in those of the labels, a few sequences with the
+    largest stresses decide, and on the same sequences an ensemble that was chosen so erred more.
+    """
     first_step = max(each.first_step for each in candidates)
-    simulated = truth_of(candidates[0].files, "val").labels[:, first_step:]
-    predictions = [each.predicted[:, first_step - each.first_step :] for each in candidates]
-    return select(predictions, simulated, label_divisor(candidates[0].files), n_picks)
+    truth = truth_of(candidates[0].files, "val")
+    space = label_space(candidates[0].files)
+    simulated, lows, highs = transformed_truth(space, truth.labels[:, first_step:], truth.params)
+    predictions = [
+        np.clip(space.forward(each.predicted[:, first_step - each.first_step :], truth.params), lows, highs).astype(
+            "float32"
+        )
+        for each in candidates
+    ]
+    deviations = simulated.std(axis=(0, 1))
+    return select(predictions, simulated, np.where(deviations > 0, deviations, 1.0), n_picks)
+
+
+def label_space(files: Verified) -> LabelSpace:
+    """Return the transformed units of the labels of a trial, whatever it was trained on."""
+    transforms = experiment_named(files.config.experiment).label_transforms()
+    return LabelSpace(tuple(label_names_of(files.stats)), tuple(param_names_of(files.stats)), tuple(transforms))
 
 
 def label_divisor(files: Verified) -> Array:

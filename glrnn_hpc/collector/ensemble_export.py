@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glrnn_hpc.collector.ensemble_candidates import EnsembleCandidate, Truth, label_divisor, truth_of
+from glrnn_hpc.collector.ensemble_candidates import EnsembleCandidate, Truth, label_divisor, label_space, truth_of
 from glrnn_hpc.collector.ensemble_provenance import ensemble_provenance
 from glrnn_hpc.collector.ensemble_selection import Selection
 from glrnn_hpc.collector.export import copy_model, replacing_export
 from glrnn_hpc.collector.provenance import Checksums
+from glrnn_hpc.collector.validation_errors import write_errors
 from glrnn_hpc.errors import SweepError
-from glrnn_hpc.experiments.registry import experiment_named
 from glrnn_hpc.records.ensemble import EnsembleRecord, MemberRecord, write_ensemble
 from glrnn_hpc.records.provenance import Provenance, write_provenance
-from glrnn_hpc.surrogate.ensemble import Ensemble, label_names_of, load_ensemble, param_names_of
+from glrnn_hpc.surrogate.ensemble import Ensemble, load_ensemble
 from glrnn_hpc.surrogate.evaluate import ErrorSums, PredictionMetrics
-from glrnn_hpc.surrogate.intervals import LabelSpace, coverage, fit_intervals
+from glrnn_hpc.surrogate.intervals import coverage, fit_intervals
 
 Array = NDArray[Any]
 
@@ -112,6 +112,8 @@ def export_ensemble(
             checksums=checksums,
         )
         write_provenance(partial.provenance, provenance)
+        mean = ensemble.mean_of(_aligned(members, ensemble.first_step))
+        write_errors(partial.error_covariance, members[0].files, truths["val"], mean, ensemble.first_step)
     return provenance
 
 
@@ -148,14 +150,12 @@ def evaluate_ensemble(ensemble: Ensemble, truth: Truth, divisor: Array) -> Split
 
 def _record(members: Sequence[EnsembleCandidate], counts: Sequence[int], all_features: Sequence[str]) -> EnsembleRecord:
     """Return what `ensemble.json` says, with intervals that hold on the validation split."""
-    stats, config = members[0].files.stats, members[0].files.config
-    label_names, param_names = label_names_of(stats), param_names_of(stats)
+    space = label_space(members[0].files)
     first_step = max(member.first_step for member in members)
     truth = truth_of(members[0].files, "val")
-    transforms = tuple(experiment_named(config.experiment).label_transforms())
     intervals = fit_intervals(
-        LabelSpace(tuple(label_names), tuple(param_names), transforms),
-        np.stack([member.predicted[:, first_step - member.first_step :] for member in members]),
+        space,
+        _aligned(members, first_step),
         np.array(counts) / sum(counts),
         truth.labels[:, first_step:],
         truth.params,
@@ -166,10 +166,15 @@ def _record(members: Sequence[EnsembleCandidate], counts: Sequence[int], all_fea
         members=[MemberRecord(folder=k, weight=count) for k, count in enumerate(counts)],
         first_step=first_step,
         input_names=[*ordered, *(name for name in taken if name not in ordered)],
-        param_names=param_names,
-        label_names=label_names,
+        param_names=list(space.param_names),
+        label_names=list(space.label_names),
         intervals=intervals.as_record(),
     )
+
+
+def _aligned(members: Sequence[EnsembleCandidate], first_step: int) -> Array:
+    """Return the predictions of the validation split, (n_members, n, n_steps, n_labels), from a step on."""
+    return np.stack([member.predicted[:, first_step - member.first_step :] for member in members])
 
 
 def _whole_truth(members: Sequence[EnsembleCandidate], split: str) -> Truth:
@@ -189,7 +194,7 @@ def _check_evaluation(
 ) -> None:
     """Refuse an export whose files do not give the predictions by which its members were chosen."""
     record = ensemble.record
-    predicted = [member.predicted[:, record.first_step - member.first_step :] for member in members]
+    predicted = _aligned(members, record.first_step)
     mean = np.average(predicted, axis=0, weights=[entry.weight for entry in record.members])
     sums = ErrorSums(record.label_names, divisor)
     sums.add(mean, truth.labels[:, record.first_step :])

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from glrnn_hpc import layout, processes
+from glrnn_hpc.collector.validation_errors import write_errors_of_trial
+from glrnn_hpc.collector.verify import Verified
 from glrnn_hpc.errors import ConfigError, SweepError
 from glrnn_hpc.records.provenance import Provenance, write_provenance
 from glrnn_hpc.surrogate.artifact import find_model
@@ -43,8 +45,10 @@ def export_folder(sweeps: list[Path], out: Path | None) -> Path:
     return target.root.resolve()
 
 
-def export_trial(trial: layout.TrialFolder, provenance: Provenance, target: Path) -> None:
-    """Copy the files of a trial and write its provenance; an earlier export stays until the new one is whole.
+def export_trial(files: Verified, provenance: Provenance, target: Path) -> None:
+    """Copy the files of a trial, write its provenance and the covariance of its errors on the validation split.
+
+    An earlier export stays until the new one is whole.
 
     Raises
     ------
@@ -52,8 +56,9 @@ def export_trial(trial: layout.TrialFolder, provenance: Provenance, target: Path
         If the files cannot be put there.
     """
     with replacing_export(target) as partial:
-        copy_model(trial, partial)
+        copy_model(files.folder, partial)
         write_provenance(partial.provenance, provenance)
+        write_errors_of_trial(partial.error_covariance, files)
 
 
 @contextlib.contextmanager

@@ -46,6 +46,11 @@ class RunFolder:
         """Record of an export that consists of several models."""
         return self.root / "ensemble.json"
 
+    @property
+    def error_covariance(self) -> Path:
+        """Covariance of the errors that an exported model makes on its validation split."""
+        return self.root / "error_covariance.json"
+
     def member(self, number: int) -> RunFolder:
         """Return the files of one model of an ensemble."""
         return RunFolder(self.root / "members" / str(number))
@@ -228,6 +233,11 @@ class SweepFolder:
     def figure(self, name: str) -> Path:
         """Return where a figure of the report lies as a file of its own."""
         return self.root / "figures" / f"{name}.png"
+
+    @property
+    def baseline(self) -> Path:
+        """Errors of the Gaussian-process baseline, so that it is fitted once."""
+        return self.root / "baseline.json"
 
     @property
     def best(self) -> RunFolder:

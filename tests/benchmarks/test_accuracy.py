@@ -16,6 +16,7 @@ from glrnn_hpc import layout
 from glrnn_hpc.config import load_yaml
 from glrnn_hpc.experiments.triaxial import TRIAXIAL
 from glrnn_hpc.predict import metrics_per_label
+from glrnn_hpc.records.baseline import BaselineComparison
 from glrnn_hpc.search.sweep import load_sweep
 
 ROOT = Path(__file__).parents[2]
@@ -131,6 +132,9 @@ def test_the_best_of_a_sweep_has_at_most_half_the_error_of_grainlearnings_way():
         "| | epochs | MSE in standardised units | best of the sweep / this |",
         "|---|---|---|---|",
         *(f"| {names[n]} | {trained[n]} | {mse[n]:.4f} | {mse['ours'] / mse[n]:.2f} |" for n in names),
+        "",
+        f"By `glrnn collect`, from step {found['baseline']['first_step']} on: "
+        f"{BaselineComparison(**found['baseline']).in_words()}.",
         "",
         "In original units, ours / documented settings / default settings:",
         "",

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import statistics
+import warnings
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.decomposition import PCA
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from glrnn_hpc import predict
 from glrnn_hpc.calibration.calibrate import calibrate
-from glrnn_hpc.calibration.surrogate import Surrogate
 from glrnn_hpc.config import RunConfig
+from glrnn_hpc.experiments.triaxial import TRIAXIAL
 from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
 from glrnn_hpc.preprocessor.splits import split_ids
 from glrnn_hpc.sequences import Sequences
+from glrnn_hpc.surrogate.intervals import LabelSpace
 from tests import grainlearning_loop as loop
 
 RESULTS = Path(__file__).parent / "results"
@@ -27,8 +33,15 @@ TRUTH = {"E": 8.5, "v": 0.25, "kr": 0.4, "eta": 0.4, "mu": 30.0}
 PRESSURE, N_STEPS, LARGEST_STRAIN = 0.2, 200, 0.3
 N_SAMPLES, N_ITERATIONS, SEEDS = 50, 20, (0, 1, 2)
 
-#: Networks that come with the package, calibrated against simulations that their trainings never saw.
-SHIPPED, N_SIMULATIONS = ("dem-all", "dem-drained", "dem-undrained"), 24
+#: Models that come with the package, calibrated against the simulations that their trainings never saw.
+SHIPPED = ("dem-all", "dem-drained", "dem-undrained")
+
+#: Iterations of GrainLearning, whose samples are a part of those of the posterior.
+FEW_ITERATIONS = 4
+
+#: Principal components of the curves that the regression takes.
+N_COMPONENTS = 16
+
 RANGES = {"E": (8.0, 9.5), "v": (0.05, 0.45), "kr": (0.0, 1.0), "eta": (0.0, 1.0), "mu": (15.0, 50.0)}
 
 
@@ -81,84 +94,96 @@ def test_a_calibration_as_in_grainlearnings_tutorial(tmp_path: Path):
 @pytest.mark.parametrize("shipped", SHIPPED)
 def test_simulations_that_the_training_never_saw(shipped: str, tmp_path: Path):
     _, stats, config = predict.get_pretrained_model(shipped)
-    config = RunConfig(**{**config, "raw_data": str(DATA)}).as_dict()
+    unpadded = {"window_size": 1, "pad_length": 0, "raw_data": str(DATA), "inputs": None}
+    config = RunConfig(**{**config, **unpadded}).as_dict()
     preprocessor = PreprocessorTriaxialCompression(**config)
-    assert preprocessor.fingerprint() == stats["fingerprint"]
     sequences = preprocessor.all_sequences()
     unseen = split_ids(len(sequences), config["train_frac"], config["val_frac"], stats["split_seed"])["test"]
-    chosen = unseen[np.linspace(0, len(unseen) - 1, N_SIMULATIONS).astype(int)]
-    inputs, params, labels = sequences.take(chosen).arrays()
-    names, columns = stats["param_names"], stats["label_names"]
+    inputs, params, labels = sequences.take(unseen).arrays()
+    columns = preprocessor.column_names()
+    names = list(columns["param"])
+    header = " ".join([*columns["input"], *columns["label"]])
     found = []
     for number, (load, truth, measured) in enumerate(zip(inputs, params, labels, strict=True)):
         path = tmp_path / f"{number}.dat"
-        np.savetxt(path, np.column_stack([load, measured]), header=" ".join([*stats["input_names"], *columns]))
+        np.savetxt(path, np.column_stack([load, measured]), header=header)
         known = {name: float(truth[names.index(name)]) for name in names if name not in RANGES}
-        found.append(calibrate(shipped, path, RANGES, known=known))
-    rows = [row_of(name, found, params[:, names.index(name)]) for name in RANGES]
-    # A label that is the same in all rows, as e of an undrained test, is not compared.
-    limits = {name: row["surrogate_rmse"] for each in found for name, row in each["errors"].items()}
-    fits = [[row["rmse"] <= row["surrogate_rmse"] for row in each["errors"].values()] for each in found]
-    surrogate = Surrogate(shipped)
-    responses = np.stack([surrogate.respond(load, truth[None])[0] for load, truth in zip(inputs, params, strict=True)])
-    missed = np.sqrt(((responses - labels[:, config["window_size"] :]) ** 2).mean(axis=1))
-    at_truth = np.stack([missed[:, columns.index(name)] <= limit for name, limit in limits.items()], axis=1)
-    direct = regressed(sequences, np.setdiff1d(np.arange(len(sequences)), unseen), chosen)
-    known_columns = [names.index(name) for name in RANGES]
-    directs = np.abs(direct[:, known_columns] / params[:, known_columns] - 1)
+        found.append(calibrate(shipped, path, RANGES, known=known, n_iterations=FEW_ITERATIONS))
     truths = {name: params[:, names.index(name)] for name in RANGES}
-    mu, mu_mean = (errors("mu", found, truths["mu"], kind) for kind in ("most_probable", "mean"))
-    modulus = moduli(found, truths["E"], "most_probable")
+    # A label that is the same in all rows, or that follows from others, is not compared.
+    fits = [[row["rmse"] <= row["surrogate_rmse"] for row in each["errors"].values()] for each in found]
+    direct = regressed(sequences, np.setdiff1d(np.arange(len(sequences)), unseen), unseen, columns)
+    by_surrogate = {name: np.array([each["mean"][name] for each in found]) for name in RANGES}
+    by_regression = {name: direct[:, names.index(name)] for name in RANGES}
+    (mu, modulus), (mu_direct, modulus_direct) = (
+        (np.abs(means["mu"] / truths["mu"] - 1) <= 0.15, np.abs(10 ** (means["E"] - truths["E"]) - 1) <= 0.15)
+        for means in (by_surrogate, by_regression)
+    )
+    covered = {name: covers(name, found, truth).mean() for name, truth in truths.items()}
+    seconds = statistics.median(each["seconds"] for each in found)
     lines = [
         "",
-        f"{len(chosen)} simulations of the test split of tests/data, evenly chosen, calibrated with `{shipped}`; all",
-        f"{len(columns)} labels are compared. Errors of the most probable value and of the mean in parts of the truth:",
-        "medians, and how many are within 15 %. E is a logarithm, of which 15 % are nearly the whole range: see the",
-        "row of the Young's modulus itself.",
+        f"All {len(unseen)} simulations of the test split of tests/data, calibrated with `{shipped}`; all labels are",
+        "compared that do not follow from others. Errors of the most probable value and of the mean in parts of the",
+        "truth: medians, and how many are within 15 %. E is a logarithm, of which 15 % are nearly the whole range: see",
+        "the row of the Young's modulus itself, 10 to the mean of E.",
         "",
-        "| | most probable | within 15 % | mean | within 15 % | deviation | truth within the 90 % interval |",
-        "|---|---|---|---|---|---|---|",
-        *rows,
+        "| | most probable | within 15 % | mean | within 15 % | deviation | truth within the 90 % interval "
+        "| share of the surrogate |",
+        "|---|---|---|---|---|---|---|---|",
+        *(row_of(name, found, truth) for name, truth in truths.items()),
         "",
-        "The response of the most probable parameters is within the surrogate's own test RMSE in all labels for "
-        f"{np.mean([all(each) for each in fits]):.0%} of the simulations, in a label for "
-        f"{np.mean([value for each in fits for value in each]):.0%}. With the true parameters it is within in all "
-        f"labels for {at_truth.all(axis=1).mean():.0%}, in a label for {at_truth.mean():.0%}.",
+        f"In one and the same simulation the means of mu and of the modulus are within 15 % for "
+        f"{(mu & modulus).mean():.0%}.",
+        f"The response of the most probable parameters is within the surrogate's own test RMSE in a label for "
+        f"{np.mean([value for each in fits for value in each]):.0%}. A calibration takes {seconds:.1f} s.",
         "",
-        "In one and the same simulation the response is within in all labels and mu within 15 % for "
-        f"{joint(fits, mu):.0%} (by the mean of mu {joint(fits, mu_mean):.0%}), the modulus too for "
-        f"{joint(fits, mu, modulus):.0%}.",
-        "",
-        "What the curves tell at all: a regression of the parameters on the whole curves of all labels (400 extremely",
-        "randomised trees of scikit-learn), trained on the same simulations as the network, asked for the same ones.",
+        "What the curves tell at all: a regression of the parameters on the whole curves of all labels and the load",
+        f"(Gaussian processes of scikit-learn on {N_COMPONENTS} principal components, in the transforms of the",
+        "labels), which has seen all other simulations, asked for the same ones.",
         "",
         "| | median error | within 15 % |",
         "|---|---|---|",
         *(
             f"| {name} | {np.median(each):.1%} | {np.mean(each <= 0.15):.0%} |"
-            for name, each in zip(RANGES, directs.T, strict=True)
+            for name, each in (
+                *((name, np.abs(by_regression[name] / truth - 1)) for name, truth in truths.items()),
+                ("modulus", np.abs(10 ** (by_regression["E"] - truths["E"]) - 1)),
+            )
         ),
+        "",
+        f"mu and the modulus both: {(mu_direct & modulus_direct).mean():.0%}.",
     ]
     with (RESULTS / "calibration.md").open("a") as file:
         file.write("\n".join(lines) + "\n")
-    # 15 % of E, a logarithm, is nearly the whole range: any guess is within. A third of the modulus is not.
-    distances = np.abs([each["most_probable"]["E"] for each in found] - params[:, names.index("E")])
-    assert np.median(distances) <= np.log10(4 / 3)
-    assert np.median(errors("mu", found, params[:, names.index("mu")], "most_probable")) <= 0.15
-    assert np.mean(errors("mu", found, params[:, names.index("mu")], "mean") <= 0.15) >= 1 / 2
-    assert np.mean([value for each in fits for value in each]) >= 0.85
-    covered = [covers(name, found, params[:, names.index(name)]).mean() for name in RANGES]
-    assert np.mean(covered) >= 0.75
+    assert mu.mean() >= 0.6
+    assert modulus.mean() >= 0.6
+    assert (mu & modulus).mean() >= (0.55 if shipped == "dem-all" else 0.45)
+    # Of 75 simulations, the part that intervals of 90 % hold has a standard deviation of 3.5 %.
+    assert all(0.8 <= part <= 0.99 for part in covered.values()), covered
+    assert 0.86 <= np.mean(list(covered.values())) <= 0.94
 
 
-def regressed(sequences: Sequences, known: Any, asked: Any) -> Any:
+def regressed(sequences: Sequences, known: Any, asked: Any, columns: dict[str, Any]) -> Any:
     """Return parameters (n, n_params) that a regression finds for the sequences `asked`, having seen those `known`."""
-    inputs, params, labels = sequences.arrays()
-    scale = labels.std(axis=(0, 1))
-    curves = np.concatenate([(labels / scale).reshape(len(labels), -1), inputs.reshape(len(inputs), -1)], axis=1)
-    features = np.concatenate([curves, params[:, len(RANGES) :]], axis=1)  # what a calibration knows, too
-    trees = ExtraTreesRegressor(400, random_state=0).fit(features[known], params[known])
-    return trees.predict(features[asked])
+    inputs, params, labels = (np.asarray(values, "float64") for values in sequences.arrays())
+    space = LabelSpace(tuple(columns["label"]), tuple(columns["param"]), tuple(TRIAXIAL.label_transforms()))
+    curves = np.concatenate([space.forward(labels, params), inputs], axis=2)
+    scale = curves[known].std(axis=(0, 1))
+    curves = (curves / np.where(scale > 0, scale, 1)).reshape(len(curves), -1)
+    others = params[:, len(RANGES) :]  # what a calibration knows, too
+    components = PCA(N_COMPONENTS, random_state=0).fit(curves[known])
+    features = np.concatenate([components.transform(curves), others], axis=1)
+    n_features = features.shape[1]
+    estimates = np.zeros((len(asked), params.shape[1]))
+    for column in range(len(RANGES)):
+        kernel = ConstantKernel(1.0) * RBF(np.full(n_features, 5.0), (0.3, 1e3)) + WhiteKernel(0.3, (1e-3, 2.0))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a length at its bound: the component tells nothing of the parameter
+            process = make_pipeline(StandardScaler(), GaussianProcessRegressor(kernel, normalize_y=True))
+            process.fit(features[known], params[known, column])
+        estimates[:, column] = process.predict(features[asked])
+    return estimates
 
 
 def errors(name: str, found: list[dict[str, Any]], truth: Any, kind: str) -> Any:
@@ -179,18 +204,15 @@ def moduli(found: list[dict[str, Any]], truth: Any, kind: str) -> Any:
     return np.abs(10 ** (np.array([each[kind]["E"] for each in found]) - truth) - 1)
 
 
-def joint(fits: list[list[bool]], *distances: Any) -> float:
-    """Return for which part of the simulations the whole response fits and all these errors are within 15 %."""
-    return float(np.mean([all(fit) for fit in fits] & np.all(np.array(distances) <= 0.15, axis=0)))
-
-
 def row_of(name: str, found: list[dict[str, Any]], truth: Any) -> str:
     kinds = ("most_probable", "mean")
     numbers = numbers_of(*(errors(name, found, truth, kind) for kind in kinds))
     deviation = np.median([each["deviation"][name] for each in found])
-    row = f"| {name} | {numbers} | {deviation:.3g} | {covers(name, found, truth).mean():.0%} |"
+    shares = [each["surrogate_share"][name] for each in found]
+    share = "not known" if None in shares else f"{np.median(shares):.0%}"
+    row = f"| {name} | {numbers} | {deviation:.3g} | {covers(name, found, truth).mean():.0%} | {share} |"
     if name == "E":
-        row += f"\n| modulus | {numbers_of(*(moduli(found, truth, kind) for kind in kinds))} | | |"
+        row += f"\n| modulus | {numbers_of(*(moduli(found, truth, kind) for kind in kinds))} | | | |"
     return row
 
 

@@ -35,17 +35,18 @@ FIXED = {"lstm_units": 4, "dense_units": 4, "epochs": 3, "batch_size": 8, "learn
 SEARCHED = {
     "window_size": {"values": [3, 5]},
     "pad_length": {"values": [0, 6]},
-    "standardize_inputs": {"values": [True, False]},
+    "inputs": {"values": [["e_z"], ["e_x", "e_y", "e_z"]]},
+    "label_scaling": {"values": ["raw", "physical"]},
     "seed": {"values": [1, 2, 3, 4]},
 }
 
 
 def spec_of(data: Path, n_trials: int, **parameters: Any) -> SweepSpec:
-    """Return a sweep of members that differ in windows, padding and units, some of which Hyperband stops."""
+    """Return a sweep of members that differ in windows, load features and units, some of which Hyperband stops."""
     hyperband = {"type": "hyperband", "min_iter": 1, "eta": 2}
     head = {"name": "mixed", "method": "random", "run_cap": n_trials, "early_terminate": hyperband}
     keys = {"raw_data": str(data), **FIXED, **SEARCHED, **parameters}
-    return load_sweep({**head, "metric": {"name": "val_loss", "goal": "minimize"}, "parameters": keys})
+    return load_sweep({**head, "metric": {"name": "val_loss_raw", "goal": "minimize"}, "parameters": keys})
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +88,7 @@ def test_all_finished_and_stopped_trials_are_candidates_and_the_export_is_one_su
     assert 1 < sum(member["weight"] for member in ensemble["members"]) <= 6
     # The mean is better than the best of its members, by which the members were chosen.
     assert ensemble["mse_standardised"]["val"] < ensemble["best_single"]["mse_standardised"]["val"]
-    assert ensemble["best_single"]["mse_standardised"]["val"] <= min(
-        member["mse_standardised"]["val"] for member in ensemble["members"]
-    )
+    assert ensemble["best_single"] in ensemble["members"]
     assert {path.name for path in best.root.iterdir()} == {"ensemble.json", "members", "provenance.json"}
     for number, member in enumerate(ensemble["members"]):
         trial, files = whole.trial(member["number"]), best.member(number)

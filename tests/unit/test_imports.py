@@ -41,4 +41,5 @@ def test_ranks_and_collecting_load_no_library_that_they_do_not_need(tiny: Callab
     sweep = {"method": "random", "run_cap": 1, "parameters": tiny(epochs=1)}
     (tmp_path / "s.yaml").write_text(config.dump_yaml(sweep))
     assert loaded_by("sweep", tmp_path / "s.yaml", "--out", tmp_path / "sweep", "--cluster", "debug") == "[]"
-    assert loaded_by("collect", tmp_path / "sweep") == "[]"
+    assert loaded_by("collect", tmp_path / "sweep", "--no-baseline") == "[]"
+    assert loaded_by("collect", tmp_path / "sweep") == "['sklearn']"

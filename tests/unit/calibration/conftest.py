@@ -14,9 +14,13 @@ import pytest
 
 from glrnn_hpc import cli, layout, predict
 from glrnn_hpc.config import RunConfig
+from glrnn_hpc.experiments.triaxial import TRIAXIAL
 from glrnn_hpc.models.lstm import rnn_model
 from glrnn_hpc.preprocessor.from_file import PreprocessorTriaxialCompression
+from glrnn_hpc.records.error_covariance import write_error_covariance
 from glrnn_hpc.surrogate import artifact
+from glrnn_hpc.surrogate.error_covariance import fit_error_covariance
+from glrnn_hpc.surrogate.intervals import LabelSpace
 from tests.conftest import DATA
 
 WHEEL = Path(str(files("grainlearning"))) / "rnn" / "trained_models" / "rnn_triaxial_drained"
@@ -54,6 +58,21 @@ def write_table(path: Path, load: Any, values: Any, names: list[str] = LABELS) -
     values = np.concatenate([values[:1].repeat(len(load) - len(values), axis=0), values])
     np.savetxt(path, np.column_stack([load, values]), header=" ".join(["e_x", "e_y", "e_z", *names]))
     return path
+
+
+def write_errors(run: layout.RunFolder, size: float, n: int = 40) -> None:
+    """Write the covariance of a model whose errors are common to all steps, `size` in transformed units."""
+    model, stats, config = predict.get_pretrained_model(run.root)
+    inputs, params, _ = PreprocessorTriaxialCompression(**config).all_sequences().arrays()
+    chosen = np.linspace(0, len(inputs) - 1, n).astype(int)
+    predicted = predict.predict_sequences(model, inputs[chosen], params[chosen], stats, config).astype("float64")
+    space = LabelSpace(tuple(LABELS), tuple(stats["param_names"]), tuple(TRIAXIAL.label_transforms()))
+    shifted = space.forward(predicted, params[chosen])
+    shifted += size * np.random.default_rng(0).standard_normal((n, 1, len(LABELS)))
+    simulated = space.inverse(shifted, params[chosen])
+    covariance = fit_error_covariance(space, config["window_size"], predicted, simulated, params[chosen])
+    assert covariance is not None
+    write_error_covariance(run.error_covariance, covariance.as_record())
 
 
 def truth_of(model_dir: Path, *sought: str) -> dict[str, float]:

@@ -10,7 +10,8 @@ import pytest
 from grainlearning import BayesianCalibration
 from scipy.stats import norm
 
-from glrnn_hpc.calibration.posterior import ImportanceSamples, Posterior, correlation_length, error_scales
+from glrnn_hpc.calibration.likelihood import IndependentLikelihood, correlation_length, error_scales
+from glrnn_hpc.calibration.posterior import ImportanceSamples, Posterior
 from glrnn_hpc.calibration.surrogate import SamplingCallback
 
 RANGES = {"a": (0.0, 10.0), "b": (-1.0, 1.0)}
@@ -26,7 +27,8 @@ def respond(params: Any) -> Any:
 def test_it_is_the_analytic_one_however_narrow(error: float):
     observed = np.full((1, len(STEPS)), 4.0)
     scales = np.array([len(STEPS) * error**2])  # the same error on all steps: one measurement
-    posterior = ImportanceSamples(RANGES).extend(respond, observed, scales, n=200, seed=1)
+    likelihood = IndependentLikelihood(observed, scales, scales)
+    posterior = ImportanceSamples(RANGES).extend(respond, likelihood.log, n=200, seed=1)
     assert posterior.n_effective > 50
     low, high = norm(4.0, error).cdf([0.0, 10.0])
     expected = norm(4.0, error).ppf(low + (high - low) * np.array([0.05, 0.5, 0.95]))
@@ -42,7 +44,7 @@ def test_samples_crowded_in_one_place_do_not_pull_the_posterior_there():
     near = norm(5.5, 0.05)
     drawn = np.column_stack([near.rvs(2000, random_state=0), np.random.default_rng(0).uniform(-1, 1, 2000)])
     samples.add(drawn, respond(drawn), lambda params: near.logpdf(params[:, 0]) - np.log(2))
-    posterior = samples.extend(respond, observed, scales, n=400, seed=0)
+    posterior = samples.extend(respond, IndependentLikelihood(observed, scales, scales).log, n=400, seed=0)
     assert posterior.mean()["a"] == pytest.approx(4.0, abs=0.3)
     assert posterior.deviation()["a"] == pytest.approx(1.85, rel=0.15)
 
@@ -110,7 +112,8 @@ def test_iterations_that_narrow_around_the_best_do_not_narrow_the_posterior():
     last = callback.samples.batches[-1].params[:, 0]
     assert len(callback.samples.batches) == 12
     assert np.ptp(last) < 0.5 * error
-    posterior = callback.samples.posterior(truth * rising[None], np.array([(rising**2).sum() * error**2]))
+    scales = np.array([(rising**2).sum() * error**2])
+    posterior = callback.samples.posterior(IndependentLikelihood(truth * rising[None], scales, scales).log)
     assert posterior.mean()["a"] == pytest.approx(truth, abs=0.2)
     assert posterior.deviation()["a"] == pytest.approx(error, rel=0.15)
 

@@ -29,6 +29,10 @@ KEYS = [
 ]
 
 
+#: Keys that are newer.
+NEW = ["surrogate_share"]
+
+
 def summary() -> CalibrationSummary:
     return CalibrationSummary(
         parameters=parameter_estimates(SAMPLES, np.array([2.0, 10.0]), RANGES),
@@ -56,7 +60,8 @@ def summary() -> CalibrationSummary:
 
 def test_the_plain_dict_has_the_keys_of_version_0_1_0_in_their_order():
     content = summary().as_dict()
-    assert list(content) == KEYS
+    assert [key for key in content if key not in NEW] == KEYS
+    assert set(content) == {*KEYS, *NEW}
     assert json.loads(json.dumps(content)) == content
     assert content["iterations"] == 2
     assert content["errors"] == {"q": {"rmse": 0.3, "surrogate_rmse": 0.1, "expected": None, "unit": "MPa"}}
@@ -70,6 +75,9 @@ def test_each_parameter_has_its_own_column_of_the_posterior():
     assert (estimates["a"].deviation, estimates["b"].deviation) == (1.0, 5.0)
     assert estimates["b"].spread == np.hypot(5.0, 5.0)
     assert estimates["b"].search_range == (5.0, 30.0)
+    assert estimates["b"].surrogate_share is None
+    shared = parameter_estimates(SAMPLES, np.array([2.0, 10.0]), RANGES, {"a": 0.25, "b": 1.0})
+    assert (shared["a"].surrogate_share, shared["b"].surrogate_share) == (0.25, 1.0)
 
 
 def test_a_response_beyond_three_errors_of_the_surrogate_and_unknown_errors_are_noted(caplog):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -53,7 +55,7 @@ def test_fresh_sequences_lie_in_the_intervals_as_often_as_they_promise():
     members, truth, of_sequences = sequences(150, seed=0)
     intervals = fit_intervals(SPACE, members, WEIGHTS, truth, of_sequences)
     held = coverage(*_bounds(intervals, members, of_sequences), truth)
-    np.testing.assert_allclose(held, LEVEL * 151 / 150, atol=0.005)
+    np.testing.assert_allclose(held, LEVEL * 151 / 150, atol=0.02)
     members, truth, of_sequences = sequences(400, seed=1)
     held = coverage(*_bounds(intervals, members, of_sequences), truth)
     assert ((held > 0.86) & (held < 0.94)).all(), held
@@ -104,6 +106,17 @@ def test_no_bound_is_a_value_that_the_label_cannot_have_whatever_members_say():
     assert (band.lower[..., 2] < 0).any()  # q may have any sign
 
 
+def test_members_that_know_nothing_of_each_other_have_wide_intervals_that_are_numbers():
+    members, truth, of_sequences = sequences(60, seed=11)
+    intervals = fit_intervals(SPACE, members, WEIGHTS, truth, of_sequences)
+    strange = members.copy()
+    strange[0, ..., 1:3] = 1e30
+    strange[1, ..., 1:3] = 1e-30
+    band = replace(intervals, factors=intervals.factors * 100).around(strange, WEIGHTS, of_sequences)
+    assert np.isfinite(band.upper[..., 1:3]).all()
+    assert (band.lower[..., 1] > 0).all()
+
+
 def test_a_prediction_beyond_all_that_was_seen_lies_in_its_interval():
     members, truth, of_sequences = sequences(60, seed=7)
     intervals = fit_intervals(SPACE, members, WEIGHTS, truth, of_sequences)
@@ -114,13 +127,16 @@ def test_a_prediction_beyond_all_that_was_seen_lies_in_its_interval():
     assert (mean <= band.upper * (1 + 1e-6)).all()
 
 
-def test_a_label_that_is_met_exactly_has_intervals_of_no_width():
+def test_a_label_that_is_met_exactly_lies_in_intervals_of_no_width_but_rounding():
     members, truth, of_sequences = sequences(30, seed=8)
+    members[..., 0] = truth[..., 0]  # a logarithm, which is computed and undone
     members[..., 3] = truth[..., 3] = 2.0
+    members, truth = members.astype("float32"), truth.astype("float32")
     intervals = fit_intervals(SPACE, members, WEIGHTS, truth, of_sequences)
     band = intervals.around(members, WEIGHTS, of_sequences)
-    np.testing.assert_allclose(band.std[..., 3], 0.0, atol=1e-6)
-    assert coverage(band.lower, band.upper, truth)[3] == 1.0
+    for label in (0, 3):
+        np.testing.assert_allclose(band.std[..., label], 0.0, atol=2e-6)
+        assert coverage(band.lower, band.upper, truth)[label] == 1.0
 
 
 def test_truth_outside_of_the_domain_of_a_transform_does_not_spoil_the_intervals():
@@ -146,7 +162,7 @@ def test_written_intervals_are_the_same_and_go_on_beyond_the_last_step():
 
 
 @pytest.mark.parametrize("n", [1, 5])
-def test_few_sequences_give_the_widest_intervals_that_they_know(n: int):
+def test_few_sequences_give_intervals_as_wide_as_the_errors_that_they_know(n: int):
     space, none = LabelSpace(("a_c",), ()), np.zeros((n, 0))
     truth = np.linspace(1, 2, n).reshape(n, 1, 1)
     intervals = fit_intervals(space, np.zeros((1, n, 1, 1)), np.ones(1), truth, none)
