@@ -16,6 +16,7 @@ from glrnn_hpc.errors import ConfigError, DataError
 from glrnn_hpc.experiments.base import Experiment
 from glrnn_hpc.experiments.labels import LabelTransform
 from glrnn_hpc.preprocessor.base import PreparedData
+from glrnn_hpc.preprocessor.splits import label_scaling
 from glrnn_hpc.records.baseline import BaselineFit, BaselineKey
 from glrnn_hpc.records.train_stats import TrainStats
 from glrnn_hpc.sequences import Sequences
@@ -71,6 +72,9 @@ def baseline_key(stats: TrainStats, config: PreprocessingConfig, first_step: int
     known = ("fingerprint", "input_names", "param_names", "label_names", "sequence_length")
     if lacking := [name for name in known if name not in stats]:
         raise NoBaseline(f"the data of the preprocessor do not tell {', '.join(lacking)}")
+    scaling = label_scaling(stats)
+    if scaling is None:
+        raise NoBaseline("the data of the preprocessor do not tell mean and deviation of the labels")
     return BaselineKey(
         emulator=EMULATOR,
         fingerprint=stats["fingerprint"],
@@ -82,7 +86,14 @@ def baseline_key(stats: TrainStats, config: PreprocessingConfig, first_step: int
         inputs=list(stats["input_names"]),
         params=list(stats["param_names"]),
         labels=list(stats["label_names"]),
+        labels_mean=_rounded(scaling.mean),
+        labels_std=_rounded(scaling.std),
     )
+
+
+def _rounded(values: Array) -> list[float]:
+    """Return values whose last digits do not depend on the order of a sum."""
+    return [float(f"{value:.6g}") for value in values]
 
 
 def fit_baseline(
