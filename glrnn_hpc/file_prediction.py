@@ -45,9 +45,10 @@ def predict_file(
     data_path : path
         The data; the groups that the model was trained on are selected.
     out : path
-        File to write: each group holds `inputs`, `contact_params`, `outputs` (predicted), `simulated`, all from the
-        first predicted step on, and `samples`, the positions in the group of the data file; of an ensemble also `std`,
-        `lower` and `upper`, the standard deviation and the bounds of the 90 % interval of each prediction.
+        File to write: each group holds `inputs` (the load features of the data; derived ones are left out),
+        `contact_params`, `outputs` (predicted), `simulated`, all from the first predicted step on, and `samples`, the
+        positions in the group of the data file; of an ensemble also `std`, `lower` and `upper`, the standard deviation
+        and the bounds of the 90 % interval of each prediction.
     split : str
         `test`: the sequences that the training never saw; `all`: every one.
     any_length : bool

@@ -27,7 +27,7 @@ glrnn inspect "$out/sample.hdf5"
 echo "== 3/5 sweep on 2 MPI ranks"
 may_leave_out glrnn sweep sweeps/main_job.yaml --out "$out/sweep" --ranks-per-worker 2
 echo "== 4/5 collect"
-may_leave_out glrnn collect "$out/sweep"
+may_leave_out glrnn collect "$out/sweep" --ensemble 3
 echo "== 5/5 predict the test split"
 glrnn predict "$out/sweep/best" tests/data/triaxial.hdf5 --out "$out/predictions.hdf5" --figure "$out/predictions.png"
 
@@ -36,7 +36,7 @@ cat <<END
 
 Everything lies in $where:
   sample.hdf5       the file that glrnn parse wrote from the sample in tests/data/raw
-  sweep/            the sweep: one folder per trial in trials/, the best model in best/
+  sweep/            the sweep: one folder per trial in trials/, the best three as one model in best/
   predictions.hdf5  predicted and simulated sequences of the test split
   predictions.png   the figure
 END

@@ -14,7 +14,7 @@ from glrnn_hpc.calibration.observation_table import column_of, read_table, with_
 from glrnn_hpc.calibration.resampling import resample
 from glrnn_hpc.collector.training_domain import Range, TrainingDomain, check_unit
 from glrnn_hpc.errors import ConfigError, DataError
-from glrnn_hpc.experiments.base import Experiment, UnderivableInputs
+from glrnn_hpc.experiments.base import UnderivableInputs
 
 Array = NDArray[Any]
 
@@ -128,7 +128,7 @@ def read_observation(
             f"{domain.first} are needed (window_size={domain.window_size})."
         )
     usual_control = domain.experiment.control
-    inputs = domain.input_names or [control or usual_control]
+    inputs = domain.given_inputs or [control or usual_control]
     control = control or (usual_control if usual_control in inputs else inputs[-1])
     chosen = _choose_labels(path, table, domain, names, control)
     # They are checked even if they are not compared: parameters and load features are derived from them.
@@ -138,7 +138,7 @@ def read_observation(
     columns = {name: table[name] for name in table if name in (control, *inputs, *chosen.compared, *state)}
     resampled = resample(path, columns, control, domain)
     columns = resampled.columns
-    load, load_notes = _complete_load(path, columns, inputs, control, domain.experiment, type_code)
+    load, load_notes = _complete_load(path, columns, inputs, control, domain, type_code)
     if len(load) <= domain.first:
         raise DataError(
             f"{path}: reaches {control}={columns[control][-1]:.4g}, which are {len(load)} steps of the model, fewer "
@@ -156,8 +156,17 @@ def read_observation(
         first_values={name: float(values[0]) for name, values in measured.items()},
         spans={name: float(np.ptp(values)) for name, values in measured.items()},
         resampling=resampled.method,
-        notes=(*chosen.notes, *resampled.notes, *load_notes),
+        notes=(*chosen.notes, *resampled.notes, *load_notes, *_derivation_notes(domain)),
     )
+
+
+def _derivation_notes(domain: TrainingDomain) -> list[str]:
+    """Return a sentence for each group of load features that the experiment derives from others."""
+    return [
+        f"The load features {features.name} of the model are derived from {', '.join(features.needs)} at these steps."
+        for features in domain.experiment.derived_features()
+        if set(features.names()) & set(domain.input_names)
+    ]
 
 
 def _choose_labels(
@@ -168,10 +177,10 @@ def _choose_labels(
             f"{path}: has no column {control}, the strain that the steps follow; it has {', '.join(table)}. "
             f"Name another one, or the column that it is: --ctrl {control}=COLUMN."
         )
-    if domain.input_names and control not in domain.input_names:
+    if domain.input_names and control not in domain.given_inputs:
         raise ConfigError(
             f"{control}: is no load feature of the model, whose steps could follow it (--ctrl); it has "
-            f"{', '.join(domain.input_names)}."
+            f"{', '.join(domain.given_inputs)}."
         )
     known = domain.label_names or [name for name in table if name != control]
     names = [name for name in known if name in table] if labels is None else list(dict.fromkeys(labels))
@@ -211,7 +220,7 @@ def _check_sign(path: Path, name: str, values: Array, usual: Range | None) -> No
 
 def _check_strains(path: Path, table: Mapping[str, Array], control: str, domain: TrainingDomain) -> None:
     """Refuse load features in percent."""
-    for name in (name for name in dict.fromkeys((control, *domain.input_names)) if name in table):
+    for name in (name for name in dict.fromkeys((control, *domain.given_inputs)) if name in table):
         usual = domain.input_ranges.get(name)
         limit = _LARGEST_STRAIN if usual is None else 10 * max(abs(value) for value in usual)
         largest = float(np.abs(table[name]).max())
@@ -227,19 +236,19 @@ def _complete_load(
     columns: dict[str, Array],
     inputs: Sequence[str],
     control: str,
-    experiment: Experiment,
+    domain: TrainingDomain,
     type_code: float | None,
 ) -> tuple[Array, list[str]]:
     """Return the load features of the model, derived by the experiment where they are missing; and notes."""
     missing = [name for name in inputs if name not in columns]
     if not missing:
-        return np.column_stack([columns[name] for name in inputs]), []
+        return domain.complete_load(columns, domain.input_names or inputs), []
     try:
-        derived = experiment.derive_inputs(columns, missing, control, type_code)
+        derived = domain.experiment.derive_inputs(columns, missing, control, type_code)
     except UnderivableInputs as reason:
         raise DataError(
             f"{path}: the model needs the load features {', '.join(inputs)}; {', '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing: {reason}. The columns are {', '.join(columns)}."
         ) from reason
     complete = {**columns, **derived.columns}
-    return np.column_stack([complete[name] for name in inputs]), [derived.note]
+    return domain.complete_load(complete, domain.input_names or inputs), [derived.note]

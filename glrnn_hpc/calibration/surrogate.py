@@ -74,7 +74,8 @@ class Surrogate:
         Parameters
         ----------
         load : ndarray, shape (T, n_inputs)
-            Not padded; columns in the order of `input_names`.
+            Not padded; columns in the order of `input_names`, or of `given_inputs` of the domain, without the features
+            that the experiment derives.
         params : ndarray, shape (n, n_params)
             Columns in the order of `param_names`.
 
@@ -112,6 +113,7 @@ class Surrogate:
             As `respond`.
         """
         domain = self.domain
+        load = _with_derived(load, domain)
         for columns, given, expected in (
             ("load features", load.shape[1], domain.n_inputs),
             ("parameters", params.shape[1], domain.n_params),
@@ -163,7 +165,8 @@ class SurrogateCallback:
     extra_params : mapping, optional
         Parameters that are not sought, by name: `pressure` in MPa, `experiment_type` (1 drained, 0 undrained), `e0`.
     load : ndarray, shape (T, n_inputs), optional
-        The load sequence; `ctrl_data` of the system at the first call if it is not given.
+        The load sequence; `ctrl_data` of the system at the first call if it is not given. Features that the experiment
+        derives may be left out of either.
 
     Attributes
     ----------
@@ -195,7 +198,7 @@ class SurrogateCallback:
         system = getattr(calibration, "system", calibration)
         domain = self._surrogate.domain
         if self._load is None:
-            self._load = _load_of(system, domain.n_inputs)
+            self._load = _load_of(system, domain)
             self._trim_observation(system, len(self._load))
         labels = list(system.obs_names or domain.label_names)
         system.set_sim_data(self.respond(list(system.param_names or []), system.param_data, labels))
@@ -302,7 +305,15 @@ def _log_mixture(mixture: Any, least: Array, greatest: Array, inside: float) -> 
     return lambda params: mixture.score_samples((params - least) / (greatest - least)) - log_volume
 
 
-def _load_of(system: Any, n_inputs: int) -> Array:
+def _with_derived(load: Array, domain: TrainingDomain) -> Array:
+    """Return a load with the features that the experiment derives, where it has all others and no more."""
+    given = domain.given_inputs
+    if len(given) == domain.n_inputs or load.shape[1] != len(given):
+        return load
+    return domain.complete_load(dict(zip(given, load.T, strict=True)))
+
+
+def _load_of(system: Any, domain: TrainingDomain) -> Array:
     """Return `ctrl_data` with time first.
 
     Raises
@@ -314,9 +325,11 @@ def _load_of(system: Any, n_inputs: int) -> Array:
         raise DataError("the system has no ctrl_data: the load sequence of the model must be there.")
     load = np.asarray(system.ctrl_data, "float64")
     load = load[None] if load.ndim == 1 else load
-    if load.shape[0] != n_inputs:
+    n_given, n_inputs = len(domain.given_inputs), domain.n_inputs
+    if load.shape[0] not in {n_inputs, n_given or n_inputs}:
+        listed = f" ({', '.join(domain.given_inputs)}; others are derived)" if 0 < n_given < n_inputs else ""
         raise DataError(
-            f"ctrl_data has the shape {load.shape}; the model needs {n_inputs} load features, time last: "
-            f"({n_inputs}, n_steps)."
+            f"ctrl_data has the shape {load.shape}; the model needs {n_given or n_inputs} load features{listed}, time "
+            f"last: ({n_given or n_inputs}, n_steps)."
         )
     return load.T

@@ -20,6 +20,8 @@ from glrnn_hpc.collector.verification import Candidate, Refusal, Verifier, prune
 from glrnn_hpc.collector.verify import Verified
 from glrnn_hpc.data.shared import DemData, read_data
 from glrnn_hpc.errors import ConfigError, SweepError
+from glrnn_hpc.experiments.base import Experiment
+from glrnn_hpc.experiments.derived_features import owners_of
 from glrnn_hpc.records.sweep_summary import SweepSummary
 from glrnn_hpc.search.sweep import experiment_of, group_choices
 from glrnn_hpc.study.slots import STATES
@@ -102,7 +104,7 @@ def collect(
         export_trial(best_files, provenance, target)
     else:
         selection = select_members(pool.candidates, ensemble)
-        columns = _file_columns(source)
+        columns = _all_features(source, experiment_of(studies[0].spec))
         exported = export_ensemble(pool.candidates, selection, ensemble, columns, refused, target, checksums)
         alike += [each.files for each in pool.candidates]
         collection["ensemble"] = ensemble_summary(exported, is_one_of_many=len(studies) > 1)
@@ -136,11 +138,12 @@ def _verify(
     return accepted
 
 
-def _file_columns(source: DemData | None) -> list[str]:
-    """Return all load features of the data in their order; none where the data lie in no file."""
+def _all_features(source: DemData | None, experiment: Experiment) -> list[str]:
+    """Return all load features of the data in their order, then derived ones; none where the data lie in no file."""
     if source is None:
         return []
-    return list(dict.fromkeys(name for group in source.schema.groups for name in source.schema.inputs_of(group)))
+    columns = [name for group in source.schema.groups for name in source.schema.inputs_of(group)]
+    return list(dict.fromkeys([*columns, *owners_of(experiment.derived_features())]))
 
 
 def _read(study: SweepStudy) -> DemData | None:

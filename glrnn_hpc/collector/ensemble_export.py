@@ -55,7 +55,7 @@ def export_ensemble(
     candidates: Sequence[EnsembleCandidate],
     selection: Selection,
     n_picks: int,
-    file_columns: Sequence[str],
+    all_features: Sequence[str],
     refused: list[int],
     target: Path,
     checksums: Checksums,
@@ -72,7 +72,7 @@ def export_ensemble(
         What was chosen of them.
     n_picks : int
         Picks that were allowed.
-    file_columns : sequence of str
+    all_features : sequence of str
         Load features of the data in their order; empty where the data lie in no file.
     refused : list of int
         Trials of the sweep of the best member whose files could not be verified.
@@ -87,7 +87,7 @@ def export_ensemble(
         If the files cannot be put there, or do not give the error by which the members were selected.
     """
     members = [candidates[place] for place in selection.weights]
-    record = _record(members, list(selection.weights.values()), file_columns)
+    record = _record(members, list(selection.weights.values()), all_features)
     truths = {split: _whole_truth(members, split) for split in ("val", "test")}
     with replacing_export(target) as partial:
         for entry, member in zip(record.members, members, strict=True):
@@ -148,7 +148,7 @@ def evaluate_ensemble(ensemble: Ensemble, truth: Truth, divisor: Array) -> Split
     )
 
 
-def _record(members: Sequence[EnsembleCandidate], counts: Sequence[int], file_columns: Sequence[str]) -> EnsembleRecord:
+def _record(members: Sequence[EnsembleCandidate], counts: Sequence[int], all_features: Sequence[str]) -> EnsembleRecord:
     """Return what `ensemble.json` says, with intervals that hold on the validation split."""
     space = label_space(members[0].files)
     first_step = max(member.first_step for member in members)
@@ -161,7 +161,7 @@ def _record(members: Sequence[EnsembleCandidate], counts: Sequence[int], file_co
         truth.params,
     )
     taken = dict.fromkeys(name for member in members for name in member.input_names)
-    ordered = [name for name in file_columns if name in taken]
+    ordered = [name for name in all_features if name in taken]
     return EnsembleRecord(
         members=[MemberRecord(folder=k, weight=count) for k, count in enumerate(counts)],
         first_step=first_step,

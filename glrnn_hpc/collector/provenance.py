@@ -19,6 +19,7 @@ from glrnn_hpc.collector.verify import Verified, split_metrics
 from glrnn_hpc.config import SPLIT_SEED
 from glrnn_hpc.data.hdf5 import read_schema, select_groups
 from glrnn_hpc.errors import DataError
+from glrnn_hpc.experiments.derived_features import given_features
 from glrnn_hpc.experiments.registry import experiment_named
 from glrnn_hpc.load_path import load_paths
 from glrnn_hpc.preprocessor.base import PreparedData
@@ -181,14 +182,17 @@ def data_origin(study: SweepStudy, verified: Verified, checksums: Checksums) -> 
 def columns_of(verified: Verified) -> tuple[list[LoadColumn], list[Column], list[LabelColumn]]:
     """Return load features, parameters and labels of the model, with their ranges in the training split."""
     stats, data = verified.stats, verified.data
-    units, scaling = experiment_named(verified.config.experiment).units(), label_scaling(stats)
+    experiment = experiment_named(verified.config.experiment)
+    units, scaling = experiment.units(), label_scaling(stats)
     inputs, params, labels = _extremes_of(data.splits["train"]) if isinstance(data, PreparedData) else [None] * 3
     paths = load_paths(_inputs_of(data.splits["train"])) if isinstance(data, PreparedData) else []
     input_names = list(stats.get("input_names") or (f"input_{k}" for k in range(stats["num_input_features"])))
+    # A derived feature follows no path of its own: it has a range alone.
+    given = given_features(input_names, experiment.derived_features())
     param_names = list(stats.get("param_names") or (f"param_{k}" for k in range(stats["num_params"])))
     return (
         [
-            LoadColumn(name=name, min=low, max=high, **({} if path is None else asdict(path)))
+            LoadColumn(name=name, min=low, max=high, **({} if path is None or name not in given else asdict(path)))
             for (name, low, high), path in zip_longest(_ranges(input_names, inputs), paths)
         ],
         [Column(name=name, min=low, max=high) for name, low, high in _ranges(param_names, params)],

@@ -15,6 +15,7 @@ from glrnn_hpc import layout
 from glrnn_hpc.config import SPLIT_SEED, did_you_mean
 from glrnn_hpc.errors import ConfigError, DataError, GlrnnError, ModelError, RecordError
 from glrnn_hpc.experiments.base import Experiment
+from glrnn_hpc.experiments.derived_features import given_features, load_array
 from glrnn_hpc.experiments.registry import experiment_of
 from glrnn_hpc.experiments.triaxial import TRIAXIAL
 from glrnn_hpc.load_path import LoadPath, is_one_path, load_paths
@@ -54,6 +55,7 @@ class TrainingDomain:
         Least and greatest value in the training split, by name; a name without a known range is left out.
     grid : dict of str to list of float
         Load features that are the same in every training sequence, by name; empty where the training data are gone.
+        Those that the experiment derives are left out, here and in `load_paths`.
     load_paths : dict of str to LoadPath
         Steps and reversals of the load features, by name; empty where neither the data nor the provenance tell them.
     label_errors : dict of str to float
@@ -88,6 +90,34 @@ class TrainingDomain:
     def first(self) -> int:
         """First step of a load sequence that is predicted: `window_size` less the padding, at least 0."""
         return first_predicted_step(self.window_size, self.pad_length)
+
+    @property
+    def given_inputs(self) -> list[str]:
+        """Load features that an observation has; the experiment derives the others of `input_names`."""
+        return given_features(self.input_names, self.experiment.derived_features())
+
+    def complete_load(self, columns: Mapping[str, Array], names: Sequence[str] | None = None) -> Array:
+        """Return the load of the model, with the features that the experiment derives.
+
+        Parameters
+        ----------
+        columns : mapping of str to ndarray, shape (n_steps,)
+            The features that are given.
+        names : sequence of str, optional
+            Those of the model, if its files do not record `input_names`.
+
+        Returns
+        -------
+        ndarray, shape (n_steps, n_inputs), float64
+        """
+        names = self.input_names if names is None else names
+        load = np.empty((len(next(iter(columns.values()))), len(names)))
+        rows = {name: values[None] for name, values in columns.items()}
+        derived = load_array(names, rows, self.experiment.derived_features())[0]
+        given = given_features(names, self.experiment.derived_features())
+        for k, name in enumerate(names):
+            load[:, k] = columns[name] if name in given else derived[:, k]
+        return load
 
     def errors_at(self, names: Sequence[str], observed: Array) -> Array:
         """Return the expected errors of some labels, 0 where the provenance of the model does not record them.
@@ -308,10 +338,11 @@ def _training_arrays(
 def _with_ranges_of(domain: TrainingDomain, inputs: Array, params: Array, labels: Array) -> TrainingDomain:
     """Return a training domain with the ranges and load steps of the training split."""
     unpadded = inputs[:, domain.pad_length :]
+    given, paths = domain.given_inputs, load_paths([unpadded])
     grid = {
         name: unpadded[0, :, column].tolist()
         for column, name in enumerate(domain.input_names)
-        if is_one_path(unpadded[:, :, column])
+        if name in given and is_one_path(unpadded[:, :, column])
     }
     return replace(
         domain,
@@ -319,7 +350,7 @@ def _with_ranges_of(domain: TrainingDomain, inputs: Array, params: Array, labels
         param_ranges=_ranges_by_name(domain.param_names, params),
         label_ranges=_ranges_by_name(domain.label_names, labels),
         grid=grid,
-        load_paths=dict(zip(domain.input_names, load_paths([unpadded]), strict=False)),
+        load_paths={name: path for name, path in zip(domain.input_names, paths, strict=False) if name in given},
     )
 
 

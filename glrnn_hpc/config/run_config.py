@@ -36,7 +36,9 @@ class PreprocessingConfig(Keys):
     add_e0: bool = Field(False, description="append the initial void ratio to the parameters")
     add_pressure: bool = Field(True, description="append the confining pressure in MPa to the parameters")
     add_experiment_type: bool = Field(True, description="append 1 (drained) or 0 (undrained) to the parameters")
-    inputs: NameList | None = Field(None, description="load features that the network sees; all if left out")
+    inputs: NameList | None = Field(
+        None, description="load features that the network sees, of the file or derived; all of the file if left out"
+    )
     inputs_drained: NameList | None = Field(None, description="the same, of drained experiments")
     inputs_undrained: NameList | None = Field(None, description="the same, of undrained experiments")
     label_scaling: Literal["raw", "physical"] = Field(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from glrnn_hpc.config import PreprocessingConfig
 from glrnn_hpc.errors import ConfigError, DataError
+from glrnn_hpc.experiments.derived_features import DerivedFeatures
 from glrnn_hpc.experiments.labels import ExactRelation, LabelTransform
 
 Array = NDArray[Any]
@@ -178,7 +179,9 @@ class Experiment:
 
     def input_label(self, name: str) -> str:
         """Return the text on the axis of a figure over the load feature `name`."""
-        return next((column.label() for column in self.inputs if column.name == name and column.title), name)
+        derived = (column for features in self.derived_features() for column in features.columns)
+        columns = (*self.inputs, *derived)
+        return next((column.label() for column in columns if column.name == name and column.title), name)
 
     # Groups of raw files and data files
 
@@ -262,6 +265,13 @@ class Experiment:
         """
 
     # Relations
+
+    def derived_features(self) -> Sequence[DerivedFeatures]:
+        """Return load features that follow from those of a data file, for the key `inputs` to choose.
+
+        They are computed wherever a model needs them, and no file or observation holds them.
+        """
+        return ()
 
     def label_transforms(self) -> Sequence[LabelTransform]:
         """Return the transforms in which networks learn labels under `label_scaling: physical`.

@@ -20,12 +20,17 @@ from glrnn_hpc.experiments.base import (
     UnderivableInputs,
     is_number,
 )
+from glrnn_hpc.experiments.derived_features import DerivedFeatures
 from glrnn_hpc.experiments.labels import ExactRelation, LabelTransform
+from glrnn_hpc.experiments.load_history import history_features
 
 Array = NDArray[Any]
 
 #: No laboratory reaches this confining pressure [MPa]; it must be one in Pa.
 _HIGHEST_PRESSURE = 1e3
+
+#: The history of the axial strain.
+_HISTORY = history_features("e_z")
 
 #: The output whose first value is the initial void ratio.
 VOID_RATIO = "e"
@@ -104,6 +109,10 @@ class TriaxialCompression(Experiment):
         """Refuse a confining pressure in Pa."""
         if name == "pressure" and value > _HIGHEST_PRESSURE:
             raise DataError(f"known parameter: pressure={value:g} cannot be in MPa; divide by 1e6 if it is in Pa.")
+
+    def derived_features(self) -> Sequence[DerivedFeatures]:
+        """Return the history of the axial strain: its direction, extremes, path and reversals."""
+        return (_HISTORY,)
 
     def label_transforms(self) -> Sequence[LabelTransform]:
         """Return stresses over the confining pressure, the volume strain, and logarithms; q may have any sign."""

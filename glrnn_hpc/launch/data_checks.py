@@ -87,7 +87,7 @@ def _check_columns(spec: SweepSpec, schema: Schema, groups: Sequence[GroupShape]
         chosen = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
         config = parse(PreprocessingConfig, {"raw_data": spec.data_file, **chosen}, "parameters")
         columns = {
-            "input": chosen_features(schema, groups, config),
+            "input": chosen_features(schema, groups, config, experiment.derived_features()),
             "param": [*schema.contact_params, *(each.name for each in experiment.appended_parameters(config))],
             "label": schema.outputs,
         }

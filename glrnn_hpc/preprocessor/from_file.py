@@ -169,14 +169,15 @@ class FilePreprocessor(ConfiguredPreprocessor, is_seed_free=True):
         schema = self.source().schema
         params = [*schema.contact_params, *(parameter.name for parameter in self._appended)]
         check_names(schema.path, "contact_params with what the experiment appends (add_... switches it off)", params)
-        features = chosen_features(schema, self.groups(), self.config)
+        features = chosen_features(schema, self.groups(), self.config, self.experiment.derived_features())
         return {"input": list(features), "param": params, "label": list(schema.outputs)}
 
     def _merged(self) -> MergedGroups:
         """Return the chosen groups, one after the other, with their extended parameters."""
         data, shapes = self.source(), self.groups()
         params = np.concatenate([self._extended(data.groups[shape.name], data.schema) for shape in shapes])
-        return merge_groups(data, shapes, params.astype("float32"), self.config)
+        derived = self.experiment.derived_features()
+        return merge_groups(data, shapes, params.astype("float32"), self.config, derived)
 
     def _located(self, error: UntransformableLabel) -> str:
         """Return the text of an error with the group and the sequence in it that a place in the merged order means."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -31,6 +32,9 @@ Array = NDArray[Any]
 
 _COLOURS = (plot_style.BLUE, plot_style.VERMILION, plot_style.GREEN)
 _SHOWN = ("e", "p", "q")
+
+#: Parts of a value: values that differ by less are one, and are drawn in the middle of so much to both sides.
+_ROUNDING, _SHOWN_AROUND = 1e-4, 0.05
 
 #: Number of groups in one figure, and of labels with a histogram.
 _MOST_ROWS, _MOST_LABELS = 12, 24
@@ -124,6 +128,7 @@ def draw_predictions(predictions: Path, metrics: dict[str, dict[str, float]]) ->
                 axis.plot(strain, simulated[shown, :, column], color="0.35", lw=width)
                 axis.plot(strain, centre, color=colour, lw=1.3, ls="--")
                 axis.set_ylabel(_with_unit(label, schema.units))
+                _show_constant(axis)
                 axis.yaxis.set_major_locator(MaxNLocator(5))
             title = f"{plot_style.shorten(group.name, 2 * _NAME_LENGTH)} ({len(predicted)} sequences)"
             row[0].set_title(title, loc="left", fontsize="small", fontweight="bold")
@@ -258,6 +263,14 @@ def _median_sequence(predicted: Array, simulated: Array) -> int:
     scale = simulated.std(axis=(0, 1))
     errors = (((predicted - simulated) / np.where(scale > 0, scale, 1.0)) ** 2).mean(axis=(1, 2))
     return int(np.argsort(errors, kind="stable")[len(errors) // 2])
+
+
+def _show_constant(axis: Axes) -> None:
+    """Widen an axis whose values differ by rounding alone, such as the void ratio of an undrained test."""
+    low, high = axis.get_ylim()
+    middle = (low + high) / 2
+    if high - low < _ROUNDING * abs(middle):
+        axis.set_ylim(middle - _SHOWN_AROUND * abs(middle), middle + _SHOWN_AROUND * abs(middle))
 
 
 def _abscissa(names: tuple[str, ...]) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""Best LSTM of a sweep on loads that reverse against the best regressions without memory, found by searches alike."""
+"""Ways to learn loads that reverse: the shipped one against others with and without the history, by equal searches."""
 
 from __future__ import annotations
 
@@ -35,11 +35,25 @@ OUT = ROOT / "runs" / "cyclic"
 SWEEP = Path(os.environ.get("CYCLIC_SWEEP", OUT / "lstm"))
 
 NAMES = {
-    "lstm": "LSTM",
-    "window": "dense layers, window of the LSTM's search",
-    "step": "dense layers, last step alone",
+    "lstm": "LSTM, short window, history of the load",
+    "plain": "LSTM, window of 10 steps",
+    "dense_history": "dense layers, the same short window, history of the load",
+    "dense": "dense layers, window of 10 steps",
+    "dense_path": "dense layers, the whole path so far as one window",
 }
-COLOURS = {"lstm": "#D55E00", "window": "#0072B2", "step": "#009E73"}
+
+#: Searches that differ from the sweep file in these keys.
+CHANGES: dict[str, dict[str, Any]] = {
+    "plain": {"inputs": ["e_x", "e_y", "e_z"], "window_size": 10},
+    "dense_history": {},
+    "dense": {"inputs": ["e_x", "e_y", "e_z"], "window_size": 10},
+    # As many steps as a sequence has before its last one, and padding where it has not begun.
+    "dense_path": {"inputs": ["e_x", "e_y", "e_z"], "window_size": 120, "pad_length": 119},
+}
+COLOURS = {"lstm": "#D55E00", "plain": "#0072B2"}
+
+#: A difference of this many standard errors over the test sequences is none that their choice explains.
+BEYOND_NOISE = 2.0
 
 
 @dataclass(frozen=True)
@@ -65,17 +79,17 @@ def glrnn(*arguments: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def search_without_memory(name: str) -> Path:
-    """Write the sweep file of a network without memory: the same keys, number of trials and epochs, other layers."""
+def sweep_file_of(name: str) -> Path:
+    """Write the sweep file of another way: the same search, trials, epochs and data, but other inputs or layers."""
     content = load_yaml(SWEEP_FILE)
     keys = content["parameters"]
-    for key in ("lstm_units", "dense_units"):
-        keys.pop(key)
-    keys["network"] = {"value": "tests.benchmarks.feed_forward:feed_forward"}
-    keys["units"] = {"values": [64, 128, 256]}
-    keys["n_layers"] = {"values": [2, 3, 4]}
-    if name == "step":
-        keys["window_size"] = {"value": 1}
+    if name.startswith("dense"):
+        for key in ("lstm_units", "dense_units"):
+            keys.pop(key)
+        keys["network"] = {"value": "tests.benchmarks.feed_forward:feed_forward"}
+        keys["units"] = {"values": [64, 128, 256]}
+        keys["n_layers"] = {"values": [2, 3, 4]}
+    keys |= {key: {"value": value} for key, value in CHANGES[name].items()}
     file = OUT / f"{name}.yaml"
     OUT.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump({**content, "name": name}, sort_keys=False), encoding="utf-8")
@@ -120,7 +134,7 @@ def has_reversed(paths: np.ndarray) -> np.ndarray:
 
 
 def draw_loops(found: dict[str, Found], n_steps: int) -> None:
-    """Draw q over the axial strain for six test sequences, from a small error of the LSTM to a large one."""
+    """Draw q over the axial strain for six test sequences, from a small error of the shipped way to a large one."""
     lstm = found["lstm"]
     q = lstm.labels.index("q")
     errors = (((lstm.predicted - lstm.simulated)[:, -n_steps:] / lstm.scale) ** 2).mean(axis=(1, 2))
@@ -131,7 +145,7 @@ def draw_loops(found: dict[str, Found], n_steps: int) -> None:
         row = order[int(share * len(order))]
         strain = lstm.paths[row, -n_steps:]
         axis.plot(strain, lstm.simulated[row, -n_steps:, q], color="0.35", lw=2.4, label="simulated (DEM)")
-        for name in ("lstm", "window"):
+        for name in COLOURS:
             values = found[name].predicted[row, -n_steps:, q]
             axis.plot(strain, values, color=COLOURS[name], lw=1.2, ls="--", label=NAMES[name])
         axis.set_title(f"{share:.0%} of the tests have a smaller error", fontsize="small")
@@ -147,9 +161,9 @@ def point_of(values: dict[str, Any]) -> str:
     )
 
 
-def test_the_lstm_of_a_sweep_beats_the_regressions_without_memory():
+def test_the_shipped_way_is_no_worse_than_others_beyond_noise_and_better_than_the_same_network_without_the_history():
     found = {"lstm": best_of(SWEEP_FILE, SWEEP)}
-    found |= {name: best_of(search_without_memory(name), OUT / name) for name in ("window", "step")}
+    found |= {name: best_of(sweep_file_of(name), OUT / name) for name in CHANGES}
     lstm = found["lstm"]
     n_steps = min(each.predicted.shape[1] for each in found.values())
     for each in found.values():
@@ -160,6 +174,9 @@ def test_the_lstm_of_a_sweep_beats_the_regressions_without_memory():
         name: (((each.predicted - each.simulated)[:, -n_steps:] / lstm.scale) ** 2).mean(axis=2)
         for name, each in found.items()
     }
+    # Of each test sequence: errors at its steps are not independent of each other.
+    excess = {name: of_name.mean(axis=1) - errors["lstm"].mean(axis=1) for name, of_name in errors.items()}
+    noise = {name: each.std(ddof=1) / np.sqrt(len(each)) for name, each in excess.items()}
     r2 = {
         name: metrics_per_label(each.predicted[:, -n_steps:], each.simulated[:, -n_steps:], each.labels)
         for name, each in found.items()
@@ -168,28 +185,33 @@ def test_the_lstm_of_a_sweep_beats_the_regressions_without_memory():
     n_trials, last = sum(lstm.states.values()), lstm.paths.shape[1] - 1
     about = f"""
         Errors of the {len(lstm.paths)} test sequences of tests/data/cyclic.hdf5 (split by sequences, seed 42), all
-        groups, steps {last + 1 - n_steps} to {last}, which all networks predict: of each search the trial with the best
-        validation loss. sweeps/dem_cyclic.yaml searches the LSTM; the other two are the same sweep file with dense
-        layers in place of the LSTM ({n_trials} trials each, as many epochs, the same load features, parameters, labels
-        and optimizer): they see the same windows, or the last step alone, side by side and not one after the other.
-        The emulator of Gaussian processes does not apply, because each sequence has a load path of its own."""
+        groups, steps {last + 1 - n_steps} to {last}, which all networks predict: of each search the one trial with the
+        best validation loss. The first row is sweeps/dem_cyclic.yaml. The others are the same sweep file
+        ({n_trials} trials each, as many epochs, the same parameters, labels and optimizer) with the strains alone, with
+        dense layers in place of the LSTM, or both; dense layers see the steps of a window side by side, not one after
+        the other. The last column is the difference to the first row, over the test sequences, with its standard error;
+        another seed of the trainings moves the rows, too. The emulator of Gaussian processes does not apply,
+        because each sequence has a load path of its own."""
     lines = [
         *textwrap.wrap(" ".join(about.split()), 118),
         "",
-        "| | trials | epochs | MSE in units of the raw labels' deviation | before the first reversal | after it |",
-        "|---|---|---|---|---|---|",
+        "| | trials | epochs | MSE in units of the raw labels' deviation | before the first reversal | after it | "
+        "difference |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, each in found.items():
         states = ", ".join(f"{count} {state}" for state, count in each.states.items() if count)
         parts = (errors[name], errors[name][~later], errors[name][later])
         cells = " | ".join(f"{part.mean():.3f}" for part in parts)
-        lines.append(f"| {NAMES[name]} | {states} | {each.epochs} | {cells} |")
-    lines += ["", f"R² of each label ({' / '.join(NAMES.values())}):", "", "| label | R² |", "|---|---|"]
+        more = "" if name == "lstm" else f"{excess[name].mean():+.3f} ± {noise[name]:.3f}"
+        lines.append(f"| {NAMES[name]} | {states} | {each.epochs} | {cells} | {more} |")
+    lines += ["", "R² of each label:", "", f"| label | {' | '.join(NAMES.values())} |", f"|---|{'---|' * len(NAMES)}"]
     for label in lstm.labels:
-        lines.append(f"| {label} | {' / '.join(format(r2[name][label]['r2'], '.3f') for name in found)} |")
+        lines.append(f"| {label} | {' | '.join(format(r2[name][label]['r2'], '.3f') for name in found)} |")
     lines += ["", "The best trials:", ""]
     lines += [f"- {NAMES[name]}: {point_of(each.trial)}." for name, each in found.items()]
     lines += ["", "![Simulated and predicted q over the axial strain of six test sequences](cyclic.png)"]
     (RESULTS / "cyclic.md").write_text("\n".join(lines) + "\n")
-    best = {name: float(each.mean()) for name, each in errors.items()}
-    assert best["lstm"] < min(best["window"], best["step"])
+    assert excess["plain"].mean() > BEYOND_NOISE * noise["plain"]
+    for name in CHANGES:
+        assert excess[name].mean() > -BEYOND_NOISE * noise[name], name

@@ -11,12 +11,14 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
 from glrnn_hpc import cli
 from glrnn_hpc.config import RunConfig, parse_yaml
 from glrnn_hpc.data import hdf5
+from glrnn_hpc.experiments.derived_features import load_array
 from glrnn_hpc.experiments.registry import experiment_named
 from glrnn_hpc.experiments.triaxial import TRIAXIAL
 from glrnn_hpc.launch.slurm.profile import load_profile
@@ -175,6 +177,12 @@ def test_the_experiment_in_the_format_page_is_complete(tmp_path: Path) -> None:
     own = experiment_named("oedometric_of_the_page:Oedometric", directory=tmp_path)
     assert own.raw_group({"density": "dense", "path": "loading"}) == "dense/loading"
     assert [parameter.name for parameter in own.extra_parameters()] == ["density", "experiment_type"]
+    assert [transform.kind for transform in own.label_transforms()] == ["log"]
+    (relation,) = own.exact_relations()
+    assert relation.value({"nu": 0.2}, np) == pytest.approx(0.25)
+    strain = {"e_z": np.array([[0.0, 1, 3, 2]])}
+    load = load_array(["e_z", "e_z_rate", "e_z_max"], strain, own.derived_features())
+    assert load[0].T.tolist() == [[0, 1, 3, 2], [0, 1, 2, -1], [0, 1, 3, 3]]
 
 
 def test_the_format_page_names_the_default_columns_in_their_order() -> None:
@@ -189,6 +197,12 @@ def test_the_format_page_names_the_default_columns_in_their_order() -> None:
         "unused_keys_constant": TRIAXIAL.unused_constants,
     }
     assert {name: documented[name] for name in expected} == expected
+
+
+def test_the_page_on_configurations_lists_the_history_of_triaxial_tests() -> None:
+    rows = table(section(CONFIGURATION, "Derived load features"))
+    documented = [name for row in rows for name in re.findall(r"`(\w+)`", row[0])]
+    assert sorted(documented) == sorted(TRIAXIAL.derived_features()[0].names())
 
 
 def test_the_page_on_configurations_lists_every_key_with_its_default() -> None:

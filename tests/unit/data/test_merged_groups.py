@@ -10,8 +10,10 @@ import pytest
 
 from glrnn_hpc.data.hdf5 import write_file
 from glrnn_hpc.errors import ConfigError
+from glrnn_hpc.experiments.load_history import load_history
+from glrnn_hpc.experiments.triaxial import TRIAXIAL
 from glrnn_hpc.preprocessor.from_file import FilePreprocessor
-from tests.conftest import INPUT_KEYS
+from tests.conftest import DATA, INPUT_KEYS, write_steps
 
 
 @pytest.fixture
@@ -71,3 +73,87 @@ def test_a_feature_that_a_group_does_not_have_is_named(file: Path):
         features(file, inputs=["e_y"])
     with pytest.raises(ConfigError, match=r"inputs_drained: .*no load feature ez; .*did you mean e_z\?"):
         features(file, inputs_drained=["ez"])
+
+
+HISTORY = TRIAXIAL.derived_features()[0]
+
+
+def test_the_name_of_a_group_chooses_all_features_that_the_experiment_derives(real_file: Path):
+    preprocessor = FilePreprocessor(raw_data=str(real_file), inputs=["history", "e_z", "e_x"])
+    expected = ["e_x", "e_z", *HISTORY.names()]
+    assert preprocessor.column_names()["input"] == expected
+    assert preprocessor.prepare_arrays().train_stats["input_names"] == expected
+    single = FilePreprocessor(raw_data=str(real_file), inputs=["e_z_turn_1", "e_z", "e_z_max"])
+    assert single.column_names()["input"] == ["e_z", "e_z_max", "e_z_turn_1"]
+
+
+@pytest.mark.parametrize("experiment_type", ["All", "undrained"])
+def test_derived_features_are_those_of_the_sequences_beside_which_they_stand(experiment_type: str):
+    keys = {"raw_data": str(DATA / "cyclic.hdf5"), "experiment_type": experiment_type, "pad_length": 4}
+    preprocessor = FilePreprocessor(**keys, inputs=["e_z", "history"])
+    inputs, params, labels = preprocessor.all_sequences().arrays()
+    raw_inputs, raw_params, raw_labels = FilePreprocessor(**keys).all_sequences().arrays()
+    np.testing.assert_array_equal(inputs[..., 0], raw_inputs[..., 2])
+    np.testing.assert_array_equal(params, raw_params)
+    np.testing.assert_array_equal(labels, raw_labels)
+    history = load_history(raw_inputs[:, 4:, 2].astype("float64"))
+    for name in ("turn_2", "reversals"):
+        column = inputs[..., preprocessor.column_names()["input"].index(f"e_z_{name}")]
+        np.testing.assert_array_equal(column[:, 4:], history[name].astype("float32"))
+        np.testing.assert_array_equal(column[:, :4], column[:, [4]].repeat(4, axis=1))  # padding repeats the first step
+    prepared = preprocessor.prepare_arrays()
+    train = prepared.splits["train"].arrays()[0][:, 4:].astype("float64").reshape(-1, inputs.shape[2])
+    np.testing.assert_allclose(prepared.train_stats["inputs_mean"], train.mean(axis=0), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(prepared.train_stats["inputs_std"], train.std(axis=0), rtol=1e-9)
+
+
+def test_only_the_load_is_copied_where_features_are_derived(real_file: Path):
+    preprocessor = FilePreprocessor(raw_data=str(real_file), inputs=["e_z", "e_z_max"])
+    sequences = preprocessor.all_sequences()
+    (stack, _), *_ = preprocessor.source().locations.values()
+    assert sequences.labels is stack.outputs
+    assert sequences.inputs.shape == (*stack.inputs.shape[:2], 2)
+    assert not sequences.inputs.flags.writeable
+
+
+def test_groups_with_other_columns_have_derived_features_of_their_own_strain(file: Path):
+    preprocessor = FilePreprocessor(raw_data=str(file), window_size=3, inputs=["e_z", "e_z_max", "e_z_path"])
+    inputs = preprocessor.all_sequences().arrays()[0]
+    assert preprocessor.column_names()["input"] == ["e_z", "e_z_max", "e_z_path"]
+    assert (inputs == np.array([2, 2, 0])).all()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"inputs": ["e_z", "e_z_trn_1"]},
+            r"inputs: 0.2e6/drained of .* no load feature e_z_trn_1; it has e_x, e_y, e_z, and derived from them "
+            r"history \(e_z_direction, e_z_max, .*e_z_since_3\)\. did you mean e_z_turn_1\?",
+        ),
+        ({"inputs": ["e_z", "histroy"]}, r"no load feature histroy; .*ean history\?"),
+        ({"inputs": ["e_x", "e_z_max"]}, "inputs: e_z_max is derived from e_z; choose e_z, too"),
+        ({"inputs_undrained": ["history"]}, "inputs_undrained: e_z_direction is derived from e_z; choose e_z, too"),
+    ],
+)
+def test_derived_features_that_cannot_be_are_refused_by_their_key(keys: dict[str, Any], message: str, file: Path):
+    with pytest.raises(ConfigError, match=message):
+        features(file, **keys)
+
+
+def test_a_strain_that_a_group_lacks_has_no_history(tmp_path: Path):
+    path = write_steps(tmp_path / "a.hdf5")
+    with h5py.File(path, "r+") as opened:
+        opened.attrs["inputs"] = ["e_x", "e_y", "e_1"]
+    with pytest.raises(ConfigError, match=r"e_z_direction is derived from e_z, but .* has no load feature e_z; it has"):
+        features(path, inputs=["e_1", "history"])
+
+
+def test_a_column_with_the_name_of_a_derived_feature_is_refused_where_it_is_meant(tmp_path: Path):
+    path = write_steps(tmp_path / "a.hdf5")
+    with h5py.File(path, "r+") as opened:
+        opened.attrs["inputs"] = ["e_x", "e_z", "e_z_max"]
+    for keys in ({}, {"inputs": ["e_z", "e_z_max"]}):
+        with pytest.raises(ConfigError, match=r"inputs: e_z_max is a column of 0.2e6/drained .* experiment derives"):
+            features(path, **keys)
+    assert FilePreprocessor(raw_data=str(path), inputs=["e_z"]).column_names()["input"] == ["e_z"]

@@ -110,6 +110,8 @@ def test_values_that_are_stored_nowhere_are_refused(tmp_path: Path):
             "inputs: 0.2e6/drained of .* no load feature e_w; it has e_x",
         ),
         ({"inputs_drained": ["e_1"]}, "inputs_drained: .* no load feature e_1"),
+        ({"inputs": ["e_z", "histry"]}, r"inputs: .* no load feature histry; .*did you mean history\?"),
+        ({"inputs": {"values": [["e_z"], ["history"]]}}, "inputs: e_z_direction is derived from e_z; choose e_z, too"),
         ({"exact": ["e"], "add_e0": {"values": [True, False]}}, "exact: e is not exact here: .* needs e0"),
         ({"exact": True, "inputs": ["e_z"]}, "exact: no label is exact here: .*needs e0, e_x, e_y"),
     ],
@@ -122,5 +124,5 @@ def test_columns_that_a_trial_would_lack_are_named_before_it_begins(
 
 
 def test_load_features_and_targets_that_the_data_have_are_accepted(steps_file: Path):
-    check(steps_file, inputs={"values": [["e_z"], ["e_x", "e_z"]]}, label_scaling="physical")
+    check(steps_file, inputs={"values": [["e_z"], ["e_x", "e_z", "history"]]}, label_scaling="physical")
     check(steps_file, exact={"value": ["e"]}, add_e0=True)

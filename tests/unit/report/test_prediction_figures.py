@@ -178,3 +178,14 @@ def test_a_label_may_be_called_as_no_formula_may_and_be_long(tmp_path: Path):
         texts = [axis.xaxis.label for axis in drawing.figure.axes if axis.get_visible()]
         assert_apart(boxes(drawing.figure, texts))
     assert texts[0].get_text() == "error of $\\frac{a$xxxxxxxxxx… [-]"
+
+
+def test_a_response_that_differs_by_rounding_alone_is_drawn_as_a_constant(tmp_path: Path):
+    path, steps = tmp_path / "p.hdf5", np.linspace(0, 1, 5)[None, :, None].repeat(4, axis=0)
+    simulated, predicted = np.full_like(steps, 0.64), 0.64 + 1e-7 * steps
+    extra = {"1.0e6/undrained": {"simulated": simulated, "samples": np.arange(4)}}
+    arrays = (np.zeros((4, 1)), steps, predicted)
+    write_file(path, {"1.0e6/undrained": arrays}, contact_params=["E"], inputs=["e_z"], outputs=["e"], extra=extra)
+    metrics = {"e": {"mae": 0.0, "rmse": 0.0, "r2": 1.0}}
+    (axis,) = prediction_figures.draw_predictions(path, metrics).figure.axes
+    assert axis.get_ylim() == pytest.approx((0.608, 0.672), abs=1e-4)
