@@ -19,6 +19,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+#: Greatest mean squared error of a candidate from which the selection starts, as a multiple of the least one: where few
+#: trials were good, the others must not be members whatever they add.
+_WORST_AT_START = 2.0
+
 #: Numbers of which products are summed at once, which bounds the memory.
 _PART = 2**20
 
@@ -51,8 +55,9 @@ class Selection:
 def select(predictions: Sequence[Array], simulated: Array, divisor: Array, n_picks: int) -> Selection:
     """Pick members one by one, each the one that makes the mean of all picks best; it may be one of them already.
 
-    The first half of the picks are the best candidates, each once (Caruana's sorted initialisation): a greedy selection
-    from one candidate on fits the noise of few validation sequences, and may pick a single candidate again and again.
+    The first half of the picks are the best candidates, each once, without those that err far more than the best one
+    (Caruana's sorted initialisation): a greedy selection from one candidate on fits the noise of few validation
+    sequences, and may pick a single candidate again and again.
 
     Parameters
     ----------
@@ -67,7 +72,8 @@ def select(predictions: Sequence[Array], simulated: Array, divisor: Array, n_pic
     """
     products = _error_products(predictions, simulated, divisor)
     alone = np.diag(products)
-    picks: list[int] = np.argsort(alone, kind="stable")[: math.ceil(n_picks / 2)].tolist()
+    best_first = np.argsort(alone, kind="stable")[: math.ceil(n_picks / 2)]
+    picks: list[int] = best_first[alone[best_first] <= _WORST_AT_START * alone[best_first[0]]].tolist()
     with_picks = products[picks].sum(axis=0)
     while len(picks) < n_picks:
         # Least sum of the products of all picks with one more candidate: those of the picks alone are the same for all.

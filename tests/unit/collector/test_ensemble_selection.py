@@ -51,6 +51,14 @@ def test_the_first_half_of_the_picks_are_the_best_candidates():
     assert select(candidates(1.1, 1.0), TRUTH, DIVISOR, 9).picks[:2] == (1, 0)
 
 
+def test_a_candidate_that_errs_far_more_is_no_member_however_few_good_ones_there_are():
+    rng = np.random.default_rng(0)
+    good = [TRUTH + rng.normal(1.0, 0.1, TRUTH.shape) * DIVISOR for _ in range(3)]
+    found = select([*good, *candidates(9.0, 10.0)], TRUTH, DIVISOR, 20)
+    assert set(found.weights) <= {0, 1, 2}
+    assert found.mse < 1.1 * min(found.mse_of_candidates)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_every_pick_after_the_start_is_the_best_one_and_the_mean_is_near_the_best_of_any(seed: int, monkeypatch):
     monkeypatch.setattr(ensemble_selection, "_PART", 7)  # sums over several parts
