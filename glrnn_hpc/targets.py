@@ -178,6 +178,7 @@ def choose_targets(
     learnt = [label for label in labels if label not in given]
     if not learnt:
         raise ConfigError(f"exact: relations give all labels, {', '.join(labels)}; there is nothing to train.")
+    _check_order(experiment, targets, learnt)
     transforms = [
         declared.get(label, LabelTransform(label)) if is_physical else LabelTransform(label) for label in learnt
     ]
@@ -207,7 +208,7 @@ def targets_of(stats: Mapping[str, Any], config: Mapping[str, Any]) -> Targets |
             tuple(stats["input_names"]), tuple(stats["param_names"]), tuple(stats["label_names"]), transforms
         )
         wanted = [(str(each["relation"]), each["type_code"]) for each in record["exact"]]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ConfigError) as error:
         raise ModelError(f"train_stats: targets is broken: {error!r}.") from error
     if wanted:
         declared = {each.text: each for each in experiment_of(config).exact_relations()}
@@ -236,6 +237,8 @@ def _relations(
                 f"exact: the experiment {experiment.name} declares no relation that gives {name}; it declares some for "
                 f"{', '.join(dict.fromkeys(labels)) or 'none of the labels'}."
             )
+    # In the order of the declarations, whatever that of the key is: a relation may need a label that another one gives.
+    names.sort(key=labels.index)
     applied, reasons = [], []
     available = {*targets.input_names, *targets.param_names, *targets.label_names}
     for label in names:
@@ -263,6 +266,18 @@ def _relations(
     for reason in reasons:
         logger.info("exact: is learnt where the model lacks columns: %s", reason)
     return tuple(applied)
+
+
+def _check_order(experiment: Experiment, targets: Targets, learnt: Sequence[str]) -> None:
+    """Refuse a relation that needs a label which only a later one gives."""
+    known = {*targets.input_names, *targets.param_names, *learnt}
+    for each in (applied.relation for applied in targets.relations):
+        if later := [name for name in each.needs if name not in known]:
+            raise ConfigError(
+                f"exact: the relation {each.text} of the experiment {experiment.name} needs {', '.join(later)}, which "
+                "a relation gives that is declared after it; declare that one first in exact_relations()."
+            )
+        known.add(each.label)
 
 
 def _no_relation(what: str, reasons: Sequence[str], targets: Targets) -> str:

@@ -150,8 +150,11 @@ def run_training(
         _seed(config, preprocessor, model)
         with _naming_memory_needs(config):
             if model is not None:
+                _check_outputs(model, data.train_stats, "model")
                 return earlier, data, Compiled(model, config, group, raw_loss_of(data.train_stats, config.as_dict()))
-            return earlier, data, in_use.enter_context(models.fresh(data.train_stats, config))
+            compiled = in_use.enter_context(models.fresh(data.train_stats, config))
+            _check_outputs(compiled.model, data.train_stats, networks.KEY)
+            return earlier, data, compiled
 
     target = layout.RunFolder(model_folder or folder.root)
     with ExitStack() as in_use, _naming_memory_needs(config):
@@ -184,6 +187,17 @@ def _seed(config: RunConfig, preprocessor: Preprocessor, model: keras.Model | No
     """
     if model is not None or preprocessor.draws_from_global_seeds or not networks.is_built_in(config.network):
         keras.utils.set_random_seed(config.seed)
+
+
+def _check_outputs(model: keras.Model, stats: TrainStats, where: str) -> None:
+    """Refuse a network of the user's own that gives labels where targets are learnt."""
+    size = model.outputs[0].shape[-1] if getattr(model, "outputs", None) else None
+    if "num_targets" in stats and size not in (None, stats["num_targets"]):
+        learnt = ", ".join(each["label"] for each in stats["targets"]["transforms"])
+        raise ConfigError(
+            f"{where}: the network gives {size} values; with label_scaling and exact it learns {stats['num_targets']}: "
+            f"{learnt}. Give its last layer so many units, num_targets of train_stats."
+        )
 
 
 def _describe(folder: layout.RunFolder, config: RunConfig, train_stats: TrainStats) -> None:

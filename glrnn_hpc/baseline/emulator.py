@@ -140,7 +140,7 @@ def fit_emulator(
     load_columns : sequence of int
         Load features that differ between the sequences.
     deadline : float
-        When the fit shall end, by `time.monotonic`: less time, fewer iterations, and fewer sequences for a process.
+        When the fit shall end, by `time.process_time`: less time, fewer iterations, and fewer sequences for a process.
 
     Returns
     -------
@@ -171,13 +171,13 @@ def fit_emulator(
     processes: list[list[GaussianProcess]] = [[] for _ in scales]
     n_fitted = len(features)
     for place, (k, width, smoothness) in enumerate(jobs):
-        began = time.monotonic()
+        began = time.process_time()
         share = max(0.0, deadline - began) / (len(jobs) - place)
         process = fit_gaussian_process(
             features[:n_fitted, :width], scores[:n_fitted, k] / scales[k], began + _SEARCH * share, smoothness
         )
         processes[k].append(process)
-        if time.monotonic() - began > share and n_fitted > _LEAST_FITTED:
+        if time.process_time() - began > share and n_fitted > _LEAST_FITTED:
             n_fitted = max(_LEAST_FITTED, n_fitted // 2)
     return Emulator(
         targets,

@@ -133,7 +133,7 @@ def _verify(
             pool.add(candidate, files)
         elif len(accepted) == top:
             break
-    if not accepted:
+    if not accepted or (pool is not None and not pool.candidates):
         raise SweepError(rejection_message(ranking, verifier.refusals))
     return accepted
 

@@ -60,7 +60,12 @@ def _names(value: Any) -> Any:
 
 def _exact(value: Any) -> Any:
     """Return true, false, or a list of names."""
-    return value if isinstance(value, bool) else _names(value)
+    if isinstance(value, bool):
+        return value
+    try:
+        return _names(value)
+    except ValueError as error:
+        raise ValueError(f"true, false, or names of labels; {error}") from error
 
 
 NameList = Annotated[list[str], BeforeValidator(_names)]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
+
+from glrnn_hpc.errors import ConfigError
 
 #: Names of the transforms.
 TransformKind: TypeAlias = Literal["linear", "log", "asinh"]
@@ -33,12 +35,24 @@ class LabelTransform:
         nothing is divided.
     offset : float
         Added to both, in the unit of the label.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such kind.
     """
 
     label: str
     kind: TransformKind = "linear"
     reference: str | None = None
     offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(TransformKind):
+            raise ConfigError(
+                f"experiment: the transform of {self.label} is of the kind {self.kind!r}; it must be one of "
+                f"{', '.join(get_args(TransformKind))}."
+            )
 
     def forward(self, values: Any, reference: Any, xp: Any) -> Any:
         """Return the transformed values.
@@ -72,9 +86,12 @@ class LabelTransform:
 
     def domain(self) -> str:
         """Return in words which values can be transformed."""
+        # Not -offset: of 0 that would be -0.
+        bound = f"{0 - self.offset:g}"
         if self.kind == "log":
-            return f"values above {-self.offset:g}"
-        return "finite values"
+            subject = "values" if self.reference is None else f"values and a {self.reference}"
+            return f"{subject} above {bound}"
+        return "finite values" if self.reference is None else f"finite values and a {self.reference} other than {bound}"
 
 
 @dataclass(frozen=True)

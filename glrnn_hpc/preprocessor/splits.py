@@ -162,9 +162,13 @@ def target_moments(labels: Array, rows: Array, params: Array, targets: Targets) 
             sequence, at, target = np.argwhere(~np.isfinite(values))[0].tolist()
             transform = targets.transforms[target]
             value = raw[sequence, at, targets.label_names.index(transform.label)]
+            divided = ""
+            if transform.reference is not None:
+                reference = params[start + sequence, targets.param_names.index(transform.reference)]
+                divided = f" and the parameter {transform.reference} is {reference:g}"
             raise UntransformableLabel(
-                f"{transform.label} is {value:g}; label_scaling: physical takes its {transform.kind}, which needs "
-                f"{transform.domain()}. Remove the sequence, or set label_scaling: raw.",
+                f"{transform.label} is {value:g}{divided}; label_scaling: physical takes its {transform.kind}, which "
+                f"needs {transform.domain()}. Remove the sequence, or set label_scaling: raw.",
                 start + sequence,
                 at,
             )

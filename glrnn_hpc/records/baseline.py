@@ -30,7 +30,7 @@ class BaselineKey(_Part):
     emulator : int
         Version of the emulator.
     fingerprint : str
-        Hash of the sequences and their order.
+        Hash of the parameters of the sequences and of their order.
     split_seed : int
         Seed of the split.
     train_frac, val_frac : float
@@ -39,6 +39,8 @@ class BaselineKey(_Part):
         First step that is compared, and number of steps of a sequence, both without padding.
     inputs, params, labels : list of str
         Names of the columns.
+    labels_mean, labels_std : list of float
+        Moments of the labels in the training: the fingerprint does not tell the responses.
     """
 
     emulator: int
@@ -51,6 +53,8 @@ class BaselineKey(_Part):
     inputs: list[str]
     params: list[str]
     labels: list[str]
+    labels_mean: list[float]
+    labels_std: list[float]
 
 
 class BaselineFit(_Part):

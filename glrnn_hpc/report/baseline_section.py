@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 
 def compare_best(sources: ReportSources, *, is_running: bool) -> BaselineComparison:
-    """Return the comparison of the exported model, or of the best trial where none is exported.
+    """Return the comparison of the exported model, or of the best trial where the export has none.
 
+    An export that could not be compared, such as without scikit-learn at that time, has the reason and no comparison.
     The baseline is fitted where the sweep has ended and no earlier command did; what is fitted is kept in the sweep's
     folder. While a sweep runs, a comparison rests on what is kept alone, so that a report stays quick.
 
@@ -31,7 +32,7 @@ def compare_best(sources: ReportSources, *, is_running: bool) -> BaselineCompari
         Whether trials still run.
     """
     exported = _of_export(sources.study.folder.best)
-    if exported is not None:
+    if exported is not None and exported.mse is not None:
         return exported
     try:
         errors = sources.predictions.metrics()

@@ -158,7 +158,9 @@ def fit_error_covariance(
     params: Array,
     type_codes: Array | None = None,
 ) -> ErrorCovariance | None:
-    """Return the covariance of the errors of some sequences that the training did not see; None if there are too few.
+    """Return the covariance of the errors of some sequences that the training did not see.
+
+    None if there are too few of them, or a prediction is not finite.
 
     Parameters
     ----------
@@ -173,7 +175,7 @@ def fit_error_covariance(
     type_codes : ndarray, shape (n,), optional
         Numbers of the types of the sequences; one type if they are not given.
     """
-    if len(simulated) < _FEWEST_SEQUENCES:
+    if len(simulated) < _FEWEST_SEQUENCES or not np.isfinite(predicted).all():
         return None
     truth = space.forward(simulated, params)
     # The logarithm of a stress that is zero is not finite.

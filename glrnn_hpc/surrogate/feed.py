@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from glrnn_hpc.batches import WHOLE, Share, ordered_batches, shuffled_batches
 from glrnn_hpc.config import RunConfig
+from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.gather import DeviceCopies, Gather
 from glrnn_hpc.preprocessor.base import PreparedData, Preprocessor, gives_arrays
 from glrnn_hpc.preprocessor.splits import scaling_of
@@ -74,11 +75,25 @@ class Feed:
             Gives the data.
         first_epoch : int
             Epoch, from 0, whose batches come first.
+
+        Raises
+        ------
+        ConfigError
+            If its network is to learn targets, and the preprocessor makes its data sets in a way of its own.
         """
         # A subclass that makes its data sets in its own way must not be passed over.
         if gives_arrays(preprocessor):
             return self._from_arrays(preprocessor.prepare_arrays(), first_epoch)
-        return self._from_datasets(*preprocessor.prepare_datasets(), first_epoch)
+        datasets, stats = preprocessor.prepare_datasets()
+        if "targets" in stats:
+            # Their labels are targets alone; the raw labels, of which the raw loss is taken, are not in them.
+            name = type(preprocessor).__name__
+            raise ConfigError(
+                f"label_scaling, exact: {name} makes data sets of its own (prepare_datasets), whose labels can only "
+                "be learnt as they are; override prepare_arrays in its place, or set label_scaling: raw and exact: "
+                "false."
+            )
+        return self._from_datasets(datasets, stats, first_epoch)
 
     def ordered(self, prepared: PreparedData, split: str) -> tf.data.Dataset:
         """Return the windows of a split in order, as training validates on them."""

@@ -123,6 +123,13 @@ def test_without_scikit_learn_the_line_says_what_to_install_and_nothing_fails(co
     assert copied.best.provenance.exists()
 
 
+def test_a_report_compares_what_could_not_be_compared_when_it_was_exported(copied: layout.SweepFolder, monkeypatch):
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "sklearn.gaussian_process", None)
+        assert "baseline: none: " in glrnn("collect", copied.root)
+    assert json.loads(glrnn("report", copied.root, "--json"))["baseline"]["mse"] < 1e-3
+
+
 def test_a_report_of_a_running_sweep_fits_nothing(copied: layout.SweepFolder, monkeypatch):
     summary = summarize(copied.root)
     monkeypatch.setattr(report_module, "summarize", lambda _: {**summary, "state": "running"})

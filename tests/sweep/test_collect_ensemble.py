@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from glrnn_hpc import cli, layout, predict
 from glrnn_hpc.best_run import find_best
 from glrnn_hpc.cli import tables
-from glrnn_hpc.collector import ensemble_export
+from glrnn_hpc.collector import ensemble_candidates, ensemble_export
 from glrnn_hpc.collector.collect import collect
 from glrnn_hpc.collector.collection import Collection
 from glrnn_hpc.errors import ConfigError, SweepError
@@ -226,6 +226,14 @@ def test_a_kill_during_the_export_leaves_the_earlier_one_and_the_next_call_clean
     assert {path.name for path in copied.best.root.iterdir()} == {
         *("config.yaml", "train_stats.json", "metrics.csv", "model-best.keras", "provenance.json"),
     }
+
+
+def test_predictions_that_are_not_finite_make_no_ensemble(copied: layout.SweepFolder, monkeypatch):
+    nothing = np.full((1, 1, 3), np.inf, "float32")
+    monkeypatch.setattr(ensemble_candidates.Member, "predict", lambda *_: nothing)
+    with pytest.raises(SweepError, match="none of .* can be verified: .*predicts values that are not finite"):
+        collect(copied.root, ensemble=2)
+    assert not copied.best.root.exists()
 
 
 def test_an_export_whose_files_give_another_error_is_not_put_there(copied: layout.SweepFolder, monkeypatch):

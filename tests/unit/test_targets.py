@@ -174,7 +174,9 @@ def test_a_value_without_a_logarithm_is_named_with_its_group_sequence_and_step(t
 
     with h5py.File(path, "r+") as file:
         file["1.0e6/undrained/outputs"][4, 7, 1] = -2.0
-    with pytest.raises(DataError, match=r"1.0e6/undrained, sequence 4, step 7: p is -2; .*takes its log.*above -?0"):
+    with pytest.raises(
+        DataError, match=r"1.0e6/undrained, sequence 4, step 7: p is -2 and .*pressure is 1; .*its log.*above 0"
+    ):
         FilePreprocessor(raw_data=str(path), window_size=3, label_scaling="physical").prepare_arrays()
 
 
@@ -185,10 +187,66 @@ def test_a_value_without_a_logarithm_is_named_with_its_group_sequence_and_step(t
         ({"inputs": ["e_z", "e_z"]}, "inputs: e_z is named twice"),
         ({"inputs": [3]}, "inputs: a list of at least one name is needed"),
         ({"exact": "yes, please"}, "declares no relation that gives yes, please"),
-        ({"exact": 1}, "exact: "),
+        ({"exact": 1}, "exact: true, false, or names of labels; a list of at least one name is needed"),
         ({"label_scaling": "log"}, "label_scaling: "),
     ],
 )
 def test_wrong_values_of_the_keys_are_refused(real_file: Path, keys: dict[str, Any], message: str):
     with pytest.raises(ConfigError, match=message):
         FilePreprocessor(raw_data=str(real_file), **keys).prepare_arrays()
+
+
+class Layered(TriaxialCompression):
+    """Experiment with a relation that needs a label which another one gives."""
+
+    name: ClassVar[str] = "layered"
+
+    def exact_relations(self) -> list[ExactRelation]:
+        return [
+            ExactRelation("e", ("e0",), lambda columns, xp: columns["e0"], "e = e0"),
+            ExactRelation("f0", ("e",), lambda columns, xp: 10 * columns["e"], "f0 = 10 e"),
+        ]
+
+
+def test_relations_are_applied_in_the_order_of_their_declaration_whatever_that_of_the_key_is():
+    names = {"input": INPUT_KEYS, "param": PARAMS, "label": OUTPUT_KEYS}
+    config = PreprocessingConfig(raw_data="a.hdf5", exact=["f0", "e"])
+    targets = choose_targets(Layered(), config, names, ["drained"])
+    assert learnt(targets) == ["p", "q", *OUTPUT_KEYS[4:]]
+    params = np.array([[9.0, 0.2, 0.5, 0.5, 30.0, 0.2, 1.0, 0.7]])
+    assert targets is not None
+    labels = targets.to_labels(np.zeros((1, 5)), np.zeros((1, 3)), params)
+    np.testing.assert_allclose(labels[0, [0, 3]], [0.7, 7.0])
+
+
+def test_a_relation_that_needs_what_a_later_one_gives_is_refused():
+    class Reversed(Layered):
+        def exact_relations(self) -> list[ExactRelation]:
+            return super().exact_relations()[::-1]
+
+    names = {"input": INPUT_KEYS, "param": PARAMS, "label": OUTPUT_KEYS}
+    with pytest.raises(
+        ConfigError, match=r"the relation f0 = 10 e of the experiment layered needs e, which a relation"
+    ):
+        choose_targets(Reversed(), PreprocessingConfig(raw_data="a.hdf5", exact=True), names, ["drained"])
+    config = PreprocessingConfig(raw_data="a.hdf5", exact=["f0"])
+    assert "e" in learnt(choose_targets(Reversed(), config, names, ["drained"]))  # learnt, and f0 follows from it
+
+
+def test_a_transform_of_an_unknown_kind_is_refused_in_an_experiment_and_in_the_files_of_a_model(real_file: Path):
+    with pytest.raises(ConfigError, match="transform of p is of the kind 'ln'; it must be one of linear, log, asinh"):
+        LabelTransform("p", "ln")  # type: ignore[arg-type]
+    preprocessor = FilePreprocessor(raw_data=str(real_file), label_scaling="physical")
+    stats = plain(preprocessor.prepare_arrays().train_stats)
+    stats["targets"]["transforms"][0]["kind"] = "ln"
+    with pytest.raises(ModelError, match="targets is broken: .*the kind 'ln'"):
+        targets_of(stats, preprocessor.config.as_dict())
+
+
+def test_a_reference_that_is_no_divisor_is_named(tmp_path: Path):
+    path = write_steps(tmp_path / "a.hdf5", groups=("0/drained",))
+    message = (
+        r"0/drained, sequence 0, step 0: p is 1000 and the parameter pressure is 0; .*values and a pressure above 0"
+    )
+    with pytest.raises(DataError, match=message):
+        FilePreprocessor(raw_data=str(path), window_size=3, label_scaling="physical").prepare_arrays()

@@ -47,6 +47,13 @@ def fitted(**keys: Any) -> ErrorCovariance:
     return covariance
 
 
+def test_predictions_that_are_not_finite_have_no_covariance():
+    predicted, truth, params = sequences(20)
+    assert fit_error_covariance(SPACE, FIRST, predicted, truth, params) is not None
+    predicted[3, 5, 1] = np.inf
+    assert fit_error_covariance(SPACE, FIRST, predicted, truth, params) is None
+
+
 def test_it_is_that_of_the_residuals_in_transformed_units_and_independent_errors():
     errors = fitted().at(["p", "a"], FIRST + N_STEPS, None)
     assert errors is not None

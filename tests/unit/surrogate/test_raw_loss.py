@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from glrnn_hpc import layout, predict, train
-from glrnn_hpc.calibration.surrogate import Surrogate
 from glrnn_hpc.config import RunConfig
 from glrnn_hpc.data.shared import DemData, read_data
+from glrnn_hpc.errors import ConfigError
 from glrnn_hpc.gather import DeviceCopies
 from glrnn_hpc.preprocessor.from_file import FilePreprocessor
 from glrnn_hpc.surrogate import evaluate
+from glrnn_hpc.surrogate.one_load import OneLoadModel
 
 KEYS = {
     "add_e0": True,
@@ -98,6 +99,31 @@ def test_the_fast_kernel_gives_the_labels_that_keras_gives(source: DemData, tmp_
     model, stats, config = predict.get_pretrained_model(tmp_path / "run")
     inputs, params, _ = preprocessor.all_sequences().take(np.arange(3)).arrays()
     expected = predict.predict_sequences(model, np.repeat(inputs[:1], 3, axis=0), params, stats, config)
-    surrogate = Surrogate(tmp_path / "run")
-    assert surrogate._kernel is not None
-    np.testing.assert_allclose(surrogate.respond(inputs[0], params), expected, rtol=2e-5, atol=1e-6)
+    fast = OneLoadModel(model, stats, config)
+    assert fast.is_fast
+    np.testing.assert_allclose(fast.respond(inputs[0], params), expected, rtol=2e-5, atol=1e-6)
+
+
+class MakesDataSets(FilePreprocessor):
+    """Preprocessor of the user's own, which changes the data sets of another one."""
+
+    def prepare_datasets(self, seed: int = 42) -> Any:
+        return super().prepare_datasets(seed)
+
+
+def test_targets_of_a_preprocessor_that_makes_its_own_data_sets_are_refused(source: DemData, tmp_path: Path):
+    config = RunConfig(raw_data=str(source.schema.path), **KEYS)
+    with pytest.raises(ConfigError, match="label_scaling, exact: MakesDataSets makes data sets of its own.*override"):
+        train.run_training(MakesDataSets(source, **config.as_dict()), config, layout.RunFolder(tmp_path / "run"))
+
+
+def test_a_network_of_the_users_own_that_gives_all_labels_is_refused_where_targets_are_learnt(
+    source: DemData, tmp_path: Path
+):
+    config = RunConfig(raw_data=str(source.schema.path), **KEYS)
+    inputs, params = keras.Input((10, 3), name="inputs"), keras.Input((8,), name="params")
+    joined = keras.layers.Concatenate()([keras.layers.Flatten()(inputs), params])
+    model = keras.Model({"inputs": inputs, "params": params}, keras.layers.Dense(7)(joined))
+    preprocessor = FilePreprocessor(source, **config.as_dict())
+    with pytest.raises(ConfigError, match="model: the network gives 7 values; .* it learns 6: p, q, f0,.*num_targets"):
+        train.run_training(preprocessor, config, layout.RunFolder(tmp_path / "run"), model=model)
