@@ -179,15 +179,18 @@ class Answers:
     def deviations(self, experiment_type: str | None) -> Array:
         """Return the deviations of the labels in the training split, of one type of test or of all."""
         chosen = self.of_type(self.split["train"], experiment_type)
-        labels = self._preprocessor.all_sequences().take(chosen).arrays()[2]
+        sequences = self._preprocessor.all_sequences()
+        labels = sequences.take(chosen).arrays()[2][:, sequences.pad_length :]
         return np.asarray(labels.astype("float64").std(axis=(0, 1)))
 
     def errors(self, numbers: Array, divisor: Array) -> Array:
         """Return the mean squared error of each label for some sequences, from the first compared step on."""
         model, stats, config = self._loaded
-        inputs, params, labels = self._preprocessor.all_sequences().take(numbers).arrays()
-        predicted = predict_sequences(model, inputs, params, stats, config)[:, -(labels.shape[1] - FIRST_STEP) :]
-        return np.asarray((((predicted - labels[:, FIRST_STEP:]) / divisor) ** 2).mean(axis=(0, 1)))
+        sequences = self._preprocessor.all_sequences()
+        inputs, params, labels = sequences.take(numbers).arrays()
+        simulated = labels[:, sequences.pad_length + FIRST_STEP :]
+        predicted = predict_sequences(model, inputs, params, stats, config)[:, -simulated.shape[1] :]
+        return np.asarray((((predicted - simulated) / divisor) ** 2).mean(axis=(0, 1)))
 
     def unseen(self) -> set[tuple[str, int]]:
         """Return the sequences that are not in the training split."""

@@ -133,10 +133,11 @@ def test_the_ranges_of_a_shipped_model_are_those_of_its_training_split(name: str
 
 
 def arrays_of(name: str, config: dict[str, Any], split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the load, the parameters and the labels of a split of a shipped model."""
+    """Return the padded load, the parameters and the labels of a split of a shipped model."""
     preprocessor = PreprocessorTriaxialCompression(**{**config, "raw_data": str(data_file(name))})
     ids = split_ids(len(preprocessor.all_sequences()), config["train_frac"], config["val_frac"], 42)[split]
-    return preprocessor.all_sequences().take(np.sort(ids)).arrays()
+    inputs, params, labels = preprocessor.all_sequences().take(np.sort(ids)).arrays()
+    return inputs, params, labels[:, config["pad_length"] :]
 
 
 def test_the_page_gives_the_ranges_of_parameters_and_load_features() -> None:
