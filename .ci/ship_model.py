@@ -7,10 +7,12 @@ metrics of an ensemble's members, and what tells of the machine of the training.
 from __future__ import annotations
 
 import hashlib
-import shutil
+import json
 import sys
 from pathlib import Path
 from typing import Any
+
+import h5py
 
 from glrnn_hpc import layout
 from glrnn_hpc.config import RunConfig
@@ -64,9 +66,49 @@ def write_model(source: layout.RunFolder, target: layout.RunFolder, data: str, r
     shipped_config: RunConfig = recorded_config({**config.as_dict(), "raw_data": data, "save_weights_only": True})
     target.root.mkdir(parents=True)
     artifact.save_description(target, shipped_config, {**stats, **ranges})
+    write_compact(target.train_stats, layout.read_json(target.train_stats))
     file = target.model(weights_only=True)
     artifact.save_model(model, file)
+    pack(file)
     return ModelFile(file=file.name, sha256=sha256(file), weights=int(model.count_params()))
+
+
+def pack(file: Path) -> None:
+    """Write the weights of a file in a sixth less room, with the same values."""
+    packed = file.with_suffix(".packed")
+    with h5py.File(file) as source, h5py.File(packed, "w", libver="latest") as target:
+
+        def copy(name: str, each: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(each, h5py.Group):
+                written = target.require_group(name)
+            else:
+                # A scalar has no chunks to compress.
+                filters = {"compression": "gzip", "compression_opts": 9, "shuffle": True} if each.shape else {}
+                written = target.create_dataset(name, data=each[()], **filters)
+            written.attrs.update(each.attrs)
+
+        source.visititems(copy)
+        target.attrs.update(source.attrs)
+    packed.replace(file)
+
+
+def write_short(source: Path, target: Path) -> None:
+    """Write a record without white space, its numbers with seven digits."""
+
+    def rounded(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: rounded(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [rounded(each) for each in value]
+        return float(f"{value:.7g}") if isinstance(value, float) else value
+
+    content = rounded(layout.read_json(source))
+    write_compact(target, content)
+
+
+def write_compact(target: Path, content: Any) -> None:
+    """Write a record without white space."""
+    layout.write_text(target, json.dumps(content, separators=(",", ":")) + "\n")
 
 
 def write_export(source: layout.RunFolder, target: layout.RunFolder) -> None:
@@ -83,10 +125,10 @@ def write_export(source: layout.RunFolder, target: layout.RunFolder) -> None:
             described = {"model": write_model(*folders, data, ranges), "sweep": without_folder(member.sweep)}
             told = {"trained_on": None, "trained_with": without_commit(member.trained_with)}
             members.append(member.model_copy(update={**described, **told}))
-        shutil.copyfile(source.ensemble, target.ensemble)
+        write_short(source.ensemble, target.ensemble)
         update = {"ensemble": provenance.ensemble.model_copy(update={"members": members})}
     if source.error_covariance.exists():
-        shutil.copyfile(source.error_covariance, target.error_covariance)
+        write_short(source.error_covariance, target.error_covariance)
     write_provenance(target.provenance, provenance.model_copy(update=update))
 
 

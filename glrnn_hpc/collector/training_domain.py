@@ -181,10 +181,15 @@ class TrainingDomain:
             raise ConfigError(f"{', '.join(twice)}: is both sought and given as known; choose one of them.")
         missing = [name for name in known if name not in sought and name not in given]
         if missing:
+            option = ""
+            if "experiment_type" in missing:
+                types = " or ".join(self.experiment.type_codes)
+                option = f"; --experiment-type {types} gives experiment_type"
             raise ConfigError(
                 f"{', '.join(missing)}: the model was trained with {', '.join(known)}; of these "
                 f"{', '.join([*sought, *given]) or 'none'} are given. A range is needed for what is sought "
-                "(--param NAME=MIN:MAX), a value for what is known (--known NAME=VALUE)."
+                "(--param NAME=MIN:MAX), a value for what is known (--known NAME=VALUE)"
+                f"{option}."
             )
         if len(known) != self.n_params:
             raise ConfigError(

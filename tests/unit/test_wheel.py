@@ -61,7 +61,7 @@ def test_the_wheel_holds_every_module_every_shipped_model_and_every_template_and
     assert len(modules) > 50
     assert {"jobs/train.py", "sweeps/smoke.yaml", "slurm/profiles/test-cluster.yaml"} <= templates
     models = files(ROOT, *MODELS)
-    assert {Path(name).parts[2] for name in models} == {"dem-all", "dem-drained", "dem-undrained"}
+    assert {Path(name).parts[2] for name in models} == {"dem-all", "dem-cyclic", "dem-drained", "dem-undrained"}
     held = {name for name in files(unpacked, "**/*.*") if not name.startswith("glrnn_hpc-")}
     assert held == modules | models | {MEMBER} | {f"glrnn_hpc/templates/{name}" for name in templates}
     assert all(

@@ -155,11 +155,18 @@ def test_a_folder_that_is_no_model_or_has_other_weights_is_one_message_and_statu
     assert "is no folder of a trained model" in err
 
 
-def test_a_model_of_drained_tests_is_not_calibrated_against_an_undrained_one(run: Run, table: Path, tmp_path: Path):
-    arguments = [*SOUGHT, "--known", "pressure=0.2", "--experiment-type", "undrained", "--out", tmp_path / "a"]
-    status, _, err = run(*arguments, model="dem-drained")
+def test_a_model_of_undrained_tests_is_not_calibrated_against_a_drained_one(run: Run, table: Path, tmp_path: Path):
+    arguments = [*SOUGHT, "--known", "pressure=0.2", "--experiment-type", "drained", "--out", tmp_path / "a"]
+    status, _, err = run(*arguments, model="dem-undrained")
     assert status == 2
-    assert "experiment type: undrained is given, the model was trained with drained tests" in err
+    assert "experiment type: drained is given, the model was trained with undrained tests" in err
+
+
+def test_a_model_of_both_types_that_needs_no_lateral_strains_asks_for_the_type(run: Run, table: Path, tmp_path: Path):
+    status, _, err = run(*SOUGHT, "--known", "pressure=0.2", "--out", tmp_path / "a", model="dem-drained")
+    assert status == 2
+    assert "experiment_type: the model was trained with E, v, kr, eta, mu, pressure, experiment_type, e0" in err
+    assert "--experiment-type drained or undrained gives experiment_type" in err
 
 
 def test_a_folder_that_holds_something_is_not_written_to(run: Run, tmp_path: Path):

@@ -19,12 +19,21 @@ def written(path: Path, content: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["dem-all", "dem-drained", "dem-undrained"])
-def test_the_provenance_of_a_model_of_version_0_1_0_is_read_and_written_again_as_it_was(name: str, tmp_path: Path):
-    path = layout.RunFolder(shipped.FOLDER / name).provenance
+FILES = [
+    # Of a single model, as version 0.1.0 wrote it.
+    (Path(__file__).parent / "provenance_0_1_0.json", 1),
+    *((layout.RunFolder(shipped.FOLDER / name).provenance, 2) for name in shipped.names()),
+]
+
+
+@pytest.mark.parametrize(("path", "form"), FILES, ids=lambda each: each.parent.name if isinstance(each, Path) else "")
+def test_the_provenance_of_a_single_model_and_of_ensembles_is_read_and_written_again_as_it_was(
+    path: Path, form: int, tmp_path: Path
+):
     provenance = read_provenance(path)
     content = json.loads(path.read_text())
-    assert (provenance.format, provenance.trial) == (1, content["trial"])
+    assert (provenance.format, provenance.trial) == (form, content.get("trial"))
+    assert (provenance.ensemble is None) == (form == 1)
     assert [column.name for column in provenance.parameters[:2]] == ["E", "v"]
     assert provenance.parameters[0].range == (content["parameters"][0]["min"], content["parameters"][0]["max"])
     assert provenance.errors["test"]["p"].rmse == content["errors"]["test"]["p"]["rmse"]
