@@ -23,6 +23,9 @@ Array = NDArray[Any]
 #: trials were good, the others must not be members whatever they add.
 _WORST_AT_START = 2.0
 
+#: Candidates that the selection starts from, if so many are picked: the spread of two members says little.
+_LEAST_AT_START = 3
+
 #: Numbers of which products are summed at once, which bounds the memory.
 _PART = 2**20
 
@@ -55,9 +58,9 @@ class Selection:
 def select(predictions: Sequence[Array], simulated: Array, divisor: Array, n_picks: int) -> Selection:
     """Pick members one by one, each the one that makes the mean of all picks best; it may be one of them already.
 
-    The first half of the picks are the best candidates, each once, without those that err far more than the best one
-    (Caruana's sorted initialisation): a greedy selection from one candidate on fits the noise of few validation
-    sequences, and may pick a single candidate again and again.
+    The first half of the picks, and at least three, are the best candidates, each once, without those that err far more
+    than the best one (Caruana's sorted initialisation): a greedy selection from one candidate on fits the noise of few
+    validation sequences, and may pick a single candidate again and again.
 
     Parameters
     ----------
@@ -72,7 +75,7 @@ def select(predictions: Sequence[Array], simulated: Array, divisor: Array, n_pic
     """
     products = _error_products(predictions, simulated, divisor)
     alone = np.diag(products)
-    best_first = np.argsort(alone, kind="stable")[: math.ceil(n_picks / 2)]
+    best_first = np.argsort(alone, kind="stable")[: max(min(n_picks, _LEAST_AT_START), math.ceil(n_picks / 2))]
     picks: list[int] = best_first[alone[best_first] <= _WORST_AT_START * alone[best_first[0]]].tolist()
     with_picks = products[picks].sum(axis=0)
     while len(picks) < n_picks:

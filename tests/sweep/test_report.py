@@ -111,7 +111,7 @@ def test_chromium_shows_every_figure_without_any_network(reported, browser: Page
     assert browser.complaints == []
     assert browser.evaluate("document.title") == "Sweep <b>night</b> & day"
     links = browser.evaluate("[...document.querySelectorAll('nav a')].map(a => a.hash)")
-    assert links == [f"#{name}" for name in (*FIGURES, "trials", "failures", "provenance")]
+    assert links == [f"#{name}" for name in (*FIGURES, "baseline", "trials", "failures", "provenance")]
     assert browser.evaluate(f"{json.dumps(links)}.every(hash => document.querySelector(hash))")
     browser.screenshot(tmp_path / "page.png")
     shot = matplotlib.image.imread(tmp_path / "page.png")

@@ -25,10 +25,10 @@ def mse(predictions: list[np.ndarray], picks: tuple[int, ...]) -> float:
 
 
 def test_a_member_that_cancels_the_error_of_another_is_chosen_before_a_better_one():
-    found = select(candidates(1.0, 1.2, -1.25), TRUTH, DIVISOR, 2)
-    assert found.picks == (0, 2)
-    assert found.mse == pytest.approx(0.125**2, rel=1e-4)
-    assert found.mse_of_candidates == pytest.approx((1.0, 1.44, 1.5625), rel=1e-5)
+    found = select(candidates(1.0, 1.1, 1.2, -1.25), TRUTH, DIVISOR, 4)
+    assert found.picks == (0, 1, 2, 3)
+    assert found.mse == pytest.approx((2.05 / 4) ** 2, rel=1e-4)
+    assert found.mse_of_candidates == pytest.approx((1.0, 1.21, 1.44, 1.5625), rel=1e-5)
 
 
 def test_a_good_member_is_picked_more_than_once():
@@ -45,9 +45,11 @@ def test_all_labels_count_alike_whatever_their_units():
     assert select([wrong_in_the_small, wrong_in_the_large], TRUTH, DIVISOR, 1).picks == (1,)
 
 
-def test_the_first_half_of_the_picks_are_the_best_candidates():
-    assert select(candidates(1.1, 1.0, 1.2, -1.3), TRUTH, DIVISOR, 4).picks[:2] == (1, 0)
-    assert select(candidates(1.1, 1.0, 1.2, -1.3), TRUTH, DIVISOR, 5).picks[:3] == (1, 0, 2)
+def test_the_first_half_of_the_picks_and_at_least_three_are_the_best_candidates():
+    errors = candidates(1.1, 1.0, 1.2, -1.3, 1.25, 1.15)
+    assert select(errors, TRUTH, DIVISOR, 2).picks == (1, 0)
+    assert select(errors, TRUTH, DIVISOR, 4).picks[:3] == (1, 0, 5)
+    assert select(errors, TRUTH, DIVISOR, 8).picks[:4] == (1, 0, 5, 2)
     assert select(candidates(1.1, 1.0), TRUTH, DIVISOR, 9).picks[:2] == (1, 0)
 
 
