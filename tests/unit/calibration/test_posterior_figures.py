@@ -32,7 +32,9 @@ def test_the_response_to_a_load_that_reverses_is_a_loop_with_a_band_along_its_br
     monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: (drawn.append(figure), saving(figure, *a, **k)))
     load = np.array([0.0, 1, 2, 3, 2, 1, 2])
     values = np.arange(7.0)[:, None]
-    observation = Observation(tmp_path, "e_z", load, load[:, None], ("q",), values, {"q": 0.0}, {"q": 6.0}, "none", ())
+    observation = Observation(
+        tmp_path, "e_z", load, load[:, None], ("e_z",), ("q",), values, {"q": 0.0}, {"q": 6.0}, "none", ()
+    )
     response = values[2:].T
     plot_response(observation, TRIAXIAL, 2, response, np.stack([response - 1, response + 1]), tmp_path / "r.png")
     (figure,) = drawn
