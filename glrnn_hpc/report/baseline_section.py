@@ -8,6 +8,7 @@ from glrnn_hpc import layout
 from glrnn_hpc.config import SPLIT_SEED
 from glrnn_hpc.errors import GlrnnError
 from glrnn_hpc.records.baseline import BaselineComparison
+from glrnn_hpc.records.ensemble import read_ensemble
 from glrnn_hpc.records.provenance import read_provenance
 from glrnn_hpc.report import html
 from glrnn_hpc.report.figures import ReportSources
@@ -31,12 +32,15 @@ def compare_best(sources: ReportSources, *, is_running: bool) -> BaselineCompari
     is_running : bool
         Whether trials still run.
     """
-    exported = _of_export(sources.study.folder.best)
+    export = sources.study.folder.best
+    exported = _of_export(export)
     if exported is not None and exported.mse is not None:
         return exported
     try:
-        errors = sources.predictions.metrics()
-        return _of_best_trial(sources, {name: each["rmse"] for name, each in errors.items()}, is_running=is_running)
+        errors = {name: each["rmse"] for name, each in sources.predictions.metrics().items()}
+        # The errors are those of an exported ensemble, which begins at a step of its own.
+        first_step = read_ensemble(export.ensemble).first_step if export.ensemble.exists() else None
+        return _of_best_trial(sources, errors, first_step, is_running=is_running)
     except GlrnnError as error:
         return BaselineComparison(reason=str(error).rstrip("."))
 
@@ -70,7 +74,10 @@ def _of_export(export: layout.RunFolder) -> BaselineComparison | None:
         return None
 
 
-def _of_best_trial(sources: ReportSources, errors: dict[str, float], *, is_running: bool) -> BaselineComparison:
+def _of_best_trial(
+    sources: ReportSources, errors: dict[str, float], first_step: int | None, *, is_running: bool
+) -> BaselineComparison:
+    """Return the comparison of these errors with the baseline of the best trial's columns, from a step on."""
     # Late, as for the predictions: importing TensorFlow takes seconds.
     from glrnn_hpc.baseline.fit import NoBaseline
     from glrnn_hpc.collector.baseline_comparison import compare_with_baseline
@@ -85,4 +92,4 @@ def _of_best_trial(sources: ReportSources, errors: dict[str, float], *, is_runni
         moved = {**config.as_dict(), "raw_data": sources.spec.data_file}
         return preprocessor_of_model(moved).prepare_arrays(stats.get("split_seed", SPLIT_SEED))
 
-    return compare_with_baseline(sources.study.folder, config, stats, errors, prepared)
+    return compare_with_baseline(sources.study.folder, config, stats, errors, prepared, first_step)

@@ -130,6 +130,18 @@ def test_a_report_compares_what_could_not_be_compared_when_it_was_exported(copie
     assert json.loads(glrnn("report", copied.root, "--json"))["baseline"]["mse"] < 1e-3
 
 
+def test_a_report_compares_an_exported_ensemble_from_its_own_first_step(copied: layout.SweepFolder, monkeypatch):
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "sklearn.gaussian_process", None)
+        glrnn("collect", copied.root, "--ensemble", "2")
+    record = layout.read_json(copied.best.ensemble)
+    # As if a member had a longer window: the others are compared from its first step on.
+    layout.write_json(copied.best.ensemble, {**record, "first_step": record["first_step"] + 2})
+    against = json.loads(glrnn("report", copied.root, "--json"))["baseline"]
+    assert against["first_step"] == record["first_step"] + 2
+    assert against["network_mse"] > 1e-3 > against["mse"]
+
+
 def test_a_report_of_a_running_sweep_fits_nothing(copied: layout.SweepFolder, monkeypatch):
     summary = summarize(copied.root)
     monkeypatch.setattr(report_module, "summarize", lambda _: {**summary, "state": "running"})
