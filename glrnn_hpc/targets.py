@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from glrnn_hpc.config import PreprocessingConfig
 from glrnn_hpc.errors import ConfigError, ModelError
-from glrnn_hpc.experiments.base import Experiment
+from glrnn_hpc.experiments.base import TYPE_PARAMETER, Experiment
 from glrnn_hpc.experiments.labels import ExactRelation, LabelTransform
 from glrnn_hpc.experiments.registry import experiment_of
 from glrnn_hpc.records.train_stats import ExactRecord, TargetsRecord, TransformRecord, columns_in
@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 
-#: Parameter that tells the type of an experiment, and how far from a type's number its values may be.
-_TYPE, _SAME_TYPE = "experiment_type", 1e-3
+#: How far from a type's number the parameter that tells the type may be.
+_SAME_TYPE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Targets:
             label = applied.relation.label
             value = zero + applied.relation.value({**columns, **labels}, xp)
             if applied.type_code is not None:
-                holds = xp.abs(zero + columns[_TYPE] - applied.type_code) < _SAME_TYPE
+                holds = xp.abs(zero + columns[TYPE_PARAMETER] - applied.type_code) < _SAME_TYPE
                 value = xp.where(holds, value, labels.get(label, zero))
             labels[label] = value
         return xp.stack([labels[name] for name in self.label_names], axis=-1)
@@ -247,7 +247,7 @@ def _relations(
             if relation.experiment_type not in (None, *open_types):
                 continue
             is_partial = relation.experiment_type is not None and set(types) != {relation.experiment_type}
-            needs = (*relation.needs, *((_TYPE,) if is_partial else ()))
+            needs = (*relation.needs, *((TYPE_PARAMETER,) if is_partial else ()))
             if missing := [name for name in needs if name not in available]:
                 lacking.append(f"{relation.text} needs {', '.join(missing)}")
                 continue

@@ -13,13 +13,14 @@ from glrnn_hpc.baseline.emulator import Emulator, fit_emulator
 from glrnn_hpc.baseline.gaussian_process import Array, import_scikit_learn
 from glrnn_hpc.config import SPLIT_SEED, PreprocessingConfig
 from glrnn_hpc.errors import ConfigError, DataError
-from glrnn_hpc.experiments.base import Experiment
+from glrnn_hpc.experiments.base import TYPE_PARAMETER, Experiment
 from glrnn_hpc.experiments.labels import LabelTransform
 from glrnn_hpc.preprocessor.base import PreparedData
 from glrnn_hpc.preprocessor.splits import label_scaling
 from glrnn_hpc.records.baseline import BaselineFit, BaselineKey
 from glrnn_hpc.records.train_stats import TrainStats
 from glrnn_hpc.sequences import Sequences
+from glrnn_hpc.surrogate.evaluate import ErrorSums
 from glrnn_hpc.targets import Targets, choose_targets
 from glrnn_hpc.windows import first_predicted_step
 
@@ -44,9 +45,6 @@ _SAME_LOAD = 1e-3
 
 #: Test sequences that are predicted at once.
 _PART = 1000
-
-#: Parameter that tells the type of an experiment.
-_TYPE = "experiment_type"
 
 
 class NoBaseline(DataError):
@@ -226,8 +224,8 @@ def _transformable(targets: Targets, params: Array, labels: Array) -> Targets:
 def _types(config: PreprocessingConfig, experiment: Experiment, key: BaselineKey, params: Array) -> set[str]:
     """Return the experiment types of the sequences; all of them where the data do not tell."""
     codes = experiment.type_codes
-    if _TYPE in key.params:
-        values = params[:, key.params.index(_TYPE)]
+    if TYPE_PARAMETER in key.params:
+        values = params[:, key.params.index(TYPE_PARAMETER)]
         found = {name for name, code in codes.items() if np.isclose(values, code, atol=1e-3).any()}
         return found or set(codes)
     chosen = config.experiment_type
@@ -236,9 +234,7 @@ def _types(config: PreprocessingConfig, experiment: Experiment, key: BaselineKey
 
 def _errors(emulator: Emulator, test: Sequences, key: BaselineKey) -> dict[str, float]:
     """Return the root mean square error of each label over the test split."""
-    sums, count = np.zeros(len(key.labels)), 0
+    sums = ErrorSums(key.labels, np.ones(len(key.labels)))
     for inputs, params, labels in _parts(test, key):
-        errors = emulator.predict(inputs, params) - labels
-        sums += (errors**2).sum(axis=(0, 1))
-        count += errors.shape[0] * errors.shape[1]
-    return dict(zip(key.labels, np.sqrt(sums / count).tolist(), strict=True))
+        sums.add(emulator.predict(inputs, params), labels)
+    return {name: errors.rmse for name, errors in sums.metrics().labels.items()}

@@ -17,7 +17,8 @@ from glrnn_hpc.errors import SweepError
 from glrnn_hpc.experiments.registry import experiment_named
 from glrnn_hpc.preprocessor.base import PreparedData
 from glrnn_hpc.preprocessor.splits import label_scaling
-from glrnn_hpc.surrogate.ensemble import Member, input_names_of, label_names_of, param_names_of
+from glrnn_hpc.records.train_stats import input_names_of, label_names_of, param_names_of
+from glrnn_hpc.surrogate.ensemble import Member
 from glrnn_hpc.surrogate.intervals import LabelSpace, transformed_truth
 
 Array = NDArray[Any]
@@ -97,11 +98,22 @@ def candidate_of(candidate: Candidate, files: Verified) -> EnsembleCandidate:
             f"{candidate.root}: --ensemble needs whole sequences, but the preprocessor of the sweep gives data sets of "
             "its own; let it be a subclass of ArrayPreprocessor, or collect without --ensemble."
         )
-    truth = truth_of(files, "val")
+    first_step, predicted = predictions_of(files, truth_of(files, "val"))
+    return EnsembleCandidate(candidate, replace(files, model=None), first_step, predicted)
+
+
+def predictions_of(files: Verified, truth: Truth) -> tuple[int, Array]:
+    """Return what a verified trial predicts for some sequences.
+
+    Returns
+    -------
+    tuple
+        First step that is predicted, counted without padding, and the predictions from it on in the units of the
+        labels, (n, n_steps - first_step, n_labels), float32.
+    """
     names = input_names_of(files.stats)
     member = Member(files.model, files.stats, files.config.as_dict(), names)
-    predicted = member.predict(truth.input_array(names), truth.params)
-    return EnsembleCandidate(candidate, replace(files, model=None), member.first_step, predicted)
+    return member.first_step, member.predict(truth.input_array(names), truth.params)
 
 
 def disagreement(first: EnsembleCandidate, other: EnsembleCandidate) -> str | None:

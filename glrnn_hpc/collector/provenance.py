@@ -36,6 +36,7 @@ from glrnn_hpc.records.provenance import (
     Provenance,
     SweepOrigin,
 )
+from glrnn_hpc.records.train_stats import input_names_of, param_names_of
 from glrnn_hpc.sequences import Sequences
 from glrnn_hpc.study import leases
 from glrnn_hpc.study.study import SweepStudy
@@ -186,16 +187,15 @@ def columns_of(verified: Verified) -> tuple[list[LoadColumn], list[Column], list
     units, scaling = experiment.units(), label_scaling(stats)
     inputs, params, labels = _extremes_of(data.splits["train"]) if isinstance(data, PreparedData) else [None] * 3
     paths = load_paths(_inputs_of(data.splits["train"])) if isinstance(data, PreparedData) else []
-    input_names = list(stats.get("input_names") or (f"input_{k}" for k in range(stats["num_input_features"])))
+    input_names = input_names_of(stats)
     # A derived feature follows no path of its own: it has a range alone.
     given = given_features(input_names, experiment.derived_features())
-    param_names = list(stats.get("param_names") or (f"param_{k}" for k in range(stats["num_params"])))
     return (
         [
             LoadColumn(name=name, min=low, max=high, **({} if path is None or name not in given else asdict(path)))
             for (name, low, high), path in zip_longest(_ranges(input_names, inputs), paths)
         ],
-        [Column(name=name, min=low, max=high) for name, low, high in _ranges(param_names, params)],
+        [Column(name=name, min=low, max=high) for name, low, high in _ranges(param_names_of(stats), params)],
         [
             LabelColumn(
                 name=name,

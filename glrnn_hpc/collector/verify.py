@@ -21,7 +21,7 @@ from glrnn_hpc.preprocessor.fingerprint import check_fingerprint
 from glrnn_hpc.preprocessor.from_file import FilePreprocessor, preprocessor_of_file
 from glrnn_hpc.preprocessor.splits import label_scaling
 from glrnn_hpc.records.json_types import Point
-from glrnn_hpc.records.train_stats import TrainStats
+from glrnn_hpc.records.train_stats import TrainStats, label_names_of
 from glrnn_hpc.records.trial_result import TrialResult, read_trial_result
 from glrnn_hpc.scaling import Scaling
 from glrnn_hpc.search.sweep import build_preprocessor, preprocessor_of
@@ -29,7 +29,6 @@ from glrnn_hpc.sequences import Sequences
 from glrnn_hpc.study.slots import Slot
 from glrnn_hpc.study.study import SweepStudy
 from glrnn_hpc.surrogate import artifact, evaluate
-from glrnn_hpc.surrogate.ensemble import label_names_of
 from glrnn_hpc.surrogate.feed import FitData
 from glrnn_hpc.windows import n_predictions_of_padding
 

@@ -22,6 +22,10 @@ Array = NDArray[Any]
 _SAME_VALUE = 1e-3
 
 
+#: Parameter that tells the type of an experiment.
+TYPE_PARAMETER = "experiment_type"
+
+
 class UnderivableInputs(DataError):
     """Load features are missing, and the relations of the experiment do not give them."""
 
@@ -223,7 +227,7 @@ class Experiment:
 
     def extra_parameters(self) -> tuple[ExtraParameter, ...]:
         """Return the parameters that can be appended to the contact parameters, in their order."""
-        return (ExtraParameter("experiment_type", self.type_code),)
+        return (ExtraParameter(TYPE_PARAMETER, self.type_code),)
 
     def type_code(self, group: Group) -> float:
         """Return the value of a group's experiment type.

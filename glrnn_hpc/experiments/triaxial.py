@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from glrnn_hpc.errors import DataError
 from glrnn_hpc.experiments.base import (
+    TYPE_PARAMETER,
     Column,
     DerivedInputs,
     Experiment,
@@ -101,7 +102,7 @@ class TriaxialCompression(Experiment):
         """Return the confining pressure, the experiment type and the initial void ratio."""
         return (
             ExtraParameter("pressure", _pressure_mpa, "MPa"),
-            ExtraParameter("experiment_type", self.type_code),
+            ExtraParameter(TYPE_PARAMETER, self.type_code),
             ExtraParameter("e0", _initial_void_ratio),
         )
 

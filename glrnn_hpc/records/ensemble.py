@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import ModelError, RecordError
+from glrnn_hpc.records.formats import validated
 
 #: Format of the files that are written.
 FORMAT = 1
@@ -109,20 +110,9 @@ def read_ensemble(path: Path) -> EnsembleRecord:
     """
     try:
         content = layout.read_record(path, "format", "members")
+        return validated(EnsembleRecord, content, path, FORMAT, "write it anew with `glrnn collect --ensemble`")
     except RecordError as error:
         raise ModelError(str(error)) from error
-    if isinstance(content["format"], int) and content["format"] > FORMAT:
-        raise ModelError(
-            f"{path}: has format {content['format']}, this version reads formats up to {FORMAT}; "
-            "install a later version of glrnn_hpc, or export the ensemble again with `glrnn collect --ensemble`."
-        )
-    try:
-        return EnsembleRecord.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "content"
-        message = f"{path}: is broken: {key}: {first['msg']}; `glrnn collect --ensemble` writes it anew."
-        raise ModelError(message) from error
 
 
 def write_ensemble(path: Path, ensemble: EnsembleRecord) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from glrnn_hpc import layout
 from glrnn_hpc.errors import ModelError, RecordError
 from glrnn_hpc.records.ensemble import IntervalTransform
+from glrnn_hpc.records.formats import validated
 
 #: Format of the files that are written.
 FORMAT = 1
@@ -93,24 +93,13 @@ def read_error_covariance(path: Path) -> ErrorCovarianceRecord | None:
     """
     if not path.exists():
         return None
+    otherwise = (
+        "write it anew with `glrnn collect`, or remove the file: the calibration then takes one error for each label"
+    )
     try:
-        content: Any = layout.read_record(path, "format", "groups")
+        return validated(ErrorCovarianceRecord, layout.read_record(path, "format", "groups"), path, FORMAT, otherwise)
     except RecordError as error:
         raise ModelError(str(error)) from error
-    if isinstance(content["format"], int) and content["format"] > FORMAT:
-        raise ModelError(
-            f"{path}: has format {content['format']}, this version reads formats up to {FORMAT}; install a later "
-            "version of glrnn_hpc, or remove the file: the calibration then takes one error for each label."
-        )
-    try:
-        return ErrorCovarianceRecord.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "content"
-        raise ModelError(
-            f"{path}: is broken: {key}: {first['msg']}; `glrnn collect` writes it anew. Without the file, the "
-            "calibration takes one error for each label."
-        ) from error
 
 
 def write_error_covariance(path: Path, record: ErrorCovarianceRecord) -> None:

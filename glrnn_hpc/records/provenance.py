@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from glrnn_hpc import layout
-from glrnn_hpc.errors import RecordError
 from glrnn_hpc.records.baseline import BaselineComparison
+from glrnn_hpc.records.formats import validated
 
 #: Formats of the files that are written: of a single model, which earlier versions read, too, and of an ensemble.
 FORMAT, ENSEMBLE_FORMAT = 1, 2
@@ -299,17 +299,7 @@ def read_provenance(path: Path) -> Provenance:
         If it is broken, or a later version wrote it in another format.
     """
     content = layout.read_record(path)
-    if isinstance(content.get("format"), int) and content["format"] > ENSEMBLE_FORMAT:
-        raise RecordError(
-            f"{path}: has format {content['format']}, this version reads formats up to {ENSEMBLE_FORMAT}; "
-            "install a later version of glrnn_hpc, or export the model again with `glrnn collect`."
-        )
-    try:
-        return Provenance.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise RecordError(f"{path}: is broken: {key}: {first['msg']}; `glrnn collect` writes it anew.") from error
+    return validated(Provenance, content, path, ENSEMBLE_FORMAT, "write it anew with `glrnn collect`")
 
 
 def write_provenance(path: Path, provenance: Provenance) -> None:

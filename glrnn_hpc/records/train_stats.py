@@ -157,6 +157,21 @@ def shape_in(stats: Mapping[str, Any], name: str) -> int:
     return int(stats[name])
 
 
+def input_names_of(stats: Mapping[str, Any]) -> list[str]:
+    """Return the load features of a model, `input_<k>` where its statistics do not name them."""
+    return list(stats.get("input_names") or (f"input_{k}" for k in range(stats["num_input_features"])))
+
+
+def param_names_of(stats: Mapping[str, Any]) -> list[str]:
+    """Return the parameters of a model, `param_<k>` where its statistics do not name them."""
+    return list(stats.get("param_names") or (f"param_{k}" for k in range(stats["num_params"])))
+
+
+def label_names_of(stats: Mapping[str, Any]) -> list[str]:
+    """Return the labels of a model, `label_<k>` where its statistics do not name them."""
+    return list(stats.get("label_names") or (f"label_{k}" for k in range(stats["num_labels"])))
+
+
 def columns_in(stats: Mapping[str, Any], name: str) -> NDArray[Any]:
     """Return a statistic of all columns, (n_columns,), float64.
 

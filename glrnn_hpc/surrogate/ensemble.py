@@ -21,6 +21,7 @@ from glrnn_hpc.config import PREPROCESSING_KEYS
 from glrnn_hpc.errors import ModelError, WindowError
 from glrnn_hpc.preprocessor.splits import label_scaling
 from glrnn_hpc.records.ensemble import EnsembleRecord, read_ensemble
+from glrnn_hpc.records.train_stats import input_names_of, label_names_of, param_names_of
 from glrnn_hpc.surrogate import artifact
 from glrnn_hpc.surrogate.intervals import Intervals, intervals_of_record
 from glrnn_hpc.surrogate.one_load import OneLoadModel
@@ -282,21 +283,6 @@ def describe_whole(ensemble: Ensemble) -> tuple[dict[str, Any], dict[str, Any]]:
     if scaling is not None:
         stats |= {"labels_mean": scaling.mean, "labels_std": scaling.std}
     return stats, config
-
-
-def input_names_of(stats: Mapping[str, Any]) -> list[str]:
-    """Return the load features of a model, `input_<k>` where its statistics do not name them."""
-    return list(stats.get("input_names") or (f"input_{k}" for k in range(stats["num_input_features"])))
-
-
-def param_names_of(stats: Mapping[str, Any]) -> list[str]:
-    """Return the parameters of a model, `param_<k>` where its statistics do not name them."""
-    return list(stats.get("param_names") or (f"param_{k}" for k in range(stats["num_params"])))
-
-
-def label_names_of(stats: Mapping[str, Any]) -> list[str]:
-    """Return the labels of a model, `label_<k>` where its statistics do not name them."""
-    return list(stats.get("label_names") or (f"label_{k}" for k in range(stats["num_labels"])))
 
 
 def _check_member(files: layout.RunFolder, record: EnsembleRecord, stats: Mapping[str, Any]) -> None:

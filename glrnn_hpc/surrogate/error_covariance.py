@@ -23,10 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glrnn_hpc.experiments.labels import LabelTransform
-from glrnn_hpc.records.ensemble import IntervalTransform
 from glrnn_hpc.records.error_covariance import ErrorCovarianceRecord, ErrorGroup
-from glrnn_hpc.surrogate.intervals import LabelSpace, believed_range
+from glrnn_hpc.surrogate.intervals import LabelSpace, space_of_records, transformed_truth
 
 Array = NDArray[Any]
 
@@ -117,11 +115,7 @@ class ErrorCovariance:
         return ErrorCovarianceRecord(
             edges=[int(edge) for edge in self.edges],
             labels=list(self.space.label_names),
-            transforms=[
-                IntervalTransform(label=each.label, kind=each.kind, reference=each.reference, offset=each.offset)
-                for each in self.space.transforms
-                if each.label in self.space.label_names
-            ],
+            transforms=self.space.records(),
             lows=_rounded(self.lows),
             noise=_rounded(self.noise),
             groups=[_group(code, self.counts[code], each) for code, each in self.covariances.items()],
@@ -130,7 +124,6 @@ class ErrorCovariance:
 
 def covariance_of_record(record: ErrorCovarianceRecord, param_names: Sequence[str]) -> ErrorCovariance:
     """Return the covariance that was written."""
-    transforms = tuple(LabelTransform(each.label, each.kind, each.reference, each.offset) for each in record.transforms)
     n_blocks, n_labels = len(record.edges) - 1, len(record.labels)
     covariances: dict[float | None, Array] = {}
     for group in record.groups:
@@ -141,7 +134,7 @@ def covariance_of_record(record: ErrorCovarianceRecord, param_names: Sequence[st
         covariance = correlations * np.outer(group.deviations, group.deviations)
         covariances[group.type_code] = covariance.reshape(n_blocks, n_labels, n_blocks, n_labels)
     return ErrorCovariance(
-        LabelSpace(tuple(record.labels), tuple(param_names), transforms),
+        space_of_records(record.labels, param_names, record.transforms),
         np.array(record.lows),
         np.array(record.edges),
         np.array(record.noise),
@@ -177,10 +170,7 @@ def fit_error_covariance(
     """
     if len(simulated) < _FEWEST_SEQUENCES or not np.isfinite(predicted).all():
         return None
-    truth = space.forward(simulated, params)
-    # The logarithm of a stress that is zero is not finite.
-    lows, _ = believed_range(np.where(np.isfinite(truth), truth, np.nan))
-    truth = space.forward(simulated, params, lows)
+    truth, lows, _ = transformed_truth(space, simulated, params)
     edges = block_edges(truth.shape[1])
     errors = block_means(truth - space.forward(predicted, params, lows), edges)
     codes: list[float | None] = [None] * len(errors) if type_codes is None else [float(code) for code in type_codes]

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,10 @@ class LabelSpace:
                 values = np.clip(values, -_GREATEST_LOGARITHM, _GREATEST_LOGARITHM)
             labels[..., column] = transform.inverse(values, reference, np)
         return labels
+
+    def records(self) -> list[IntervalTransform]:
+        """Return the transforms as they are written; see `space_of_records`."""
+        return [IntervalTransform(**asdict(each)) for each in self.transforms if each.label in self.label_names]
 
     def _columns(self, params: Array) -> list[tuple[int, LabelTransform, Array | None]]:
         columns = []
@@ -170,16 +174,7 @@ class Intervals:
         """Return what is written."""
         return IntervalRecord(
             level=self.level,
-            transforms=[
-                IntervalTransform(
-                    label=transform.label,
-                    kind=transform.kind,
-                    reference=transform.reference,
-                    offset=transform.offset,
-                )
-                for transform in self.space.transforms
-                if transform.label in self.space.label_names
-            ],
+            transforms=self.space.records(),
             labels={
                 name: LabelInterval(
                     factor=float(self.factors[k]),
@@ -197,13 +192,20 @@ class Intervals:
         return floors
 
 
+def space_of_records(
+    label_names: Sequence[str], param_names: Sequence[str], transforms: Sequence[IntervalTransform]
+) -> LabelSpace:
+    """Return the transformed units that were written."""
+    known = tuple(LabelTransform(**each.model_dump()) for each in transforms)
+    return LabelSpace(tuple(label_names), tuple(param_names), known)
+
+
 def intervals_of_record(record: IntervalRecord, param_names: Sequence[str]) -> Intervals:
     """Return the intervals that were written."""
     of_labels = list(record.labels.values())
-    transforms = tuple(LabelTransform(each.label, each.kind, each.reference, each.offset) for each in record.transforms)
     n_steps = min(len(each.floor) for each in of_labels)
     return Intervals(
-        LabelSpace(tuple(record.labels), tuple(param_names), transforms),
+        space_of_records(list(record.labels), param_names, record.transforms),
         factors=np.array([each.factor for each in of_labels]),
         lows=np.array([each.low for each in of_labels]),
         highs=np.array([each.high for each in of_labels]),
@@ -245,7 +247,7 @@ def transformed_truth(space: LabelSpace, simulated: Array, params: Array) -> tup
     """
     truth = space.forward(simulated, params)
     is_known = np.isfinite(truth)
-    lows, highs = believed_range(np.where(is_known, truth, np.nan))
+    lows, highs = _believed_range(np.where(is_known, truth, np.nan))
     return np.where(is_known, truth, lows), lows, highs
 
 
@@ -273,7 +275,7 @@ def _scale(spread: Array, floors: Array) -> Array:
     return scale
 
 
-def believed_range(truth: Array) -> tuple[Array, Array]:
+def _believed_range(truth: Array) -> tuple[Array, Array]:
     """Return the range of the truth per label, wider by half of it at both ends; 0 where nothing is known."""
     columns = truth.reshape(-1, truth.shape[-1])
     known = np.isfinite(columns).any(axis=0)

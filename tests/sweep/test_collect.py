@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 
@@ -175,19 +174,6 @@ def test_the_export_says_where_it_comes_from_and_for_what_it_holds(whole: layout
         "model-best.keras",
         "provenance.json",
     }
-
-
-def test_the_export_of_a_model_that_sees_one_load_feature_tells_its_range_and_its_path(tmp_path: Path):
-    data = write_data(tmp_path / "a.hdf5")
-    with h5py.File(data, "r+") as file:  # each sequence turns round where another one does not
-        steps = np.where(np.arange(N_STEPS)[None] <= np.arange(N_SAMPLES)[:, None] % 8 + 2, 0.5, -0.5)
-        file["0.2e6/drained/inputs"][:, :, 2] = np.cumsum(steps, axis=1) - 0.5
-    study = swept(tmp_path / "sweep", spec_of(data, learning_rate={"value": 1e-3}, inputs={"value": ["e_z"]}))
-    collect(study.root)
-    (column,) = layout.read_json(study.best.provenance)["load_features"]
-    values = (np.cumsum(steps, axis=1) - 0.5)[split_ids(N_SAMPLES, 0.7, 0.15, 42)["train"]]
-    path = {"start": 0.0, "step": 0.5, "reverses": True}
-    assert column == {"name": "e_z", "min": values.min(), "max": values.max(), **path}
 
 
 def test_numbers_that_the_files_do_not_give_refuse_a_trial(copied: layout.SweepFolder):

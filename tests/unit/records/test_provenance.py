@@ -54,7 +54,7 @@ def test_parts_that_a_file_lacks_are_empty_and_entries_of_others_stay(tmp_path: 
     ("content", "message"),
     [
         ([], "a mapping is needed, it holds a list"),
-        ({"parameters": [1]}, r"parameters\.0: .*`glrnn collect` writes it anew"),
+        ({"parameters": [1]}, r"parameters\.0: .*write it anew with `glrnn collect`"),
         ({"labels": [{"min": 0, "max": 1}]}, r"labels\.0\.name: Field required"),
         ({"errors": {"test": {"p": {"rmse": "small"}}}}, r"errors\.test\.p\.rmse: "),
         ({"format": "one"}, "format: "),

@@ -237,7 +237,7 @@ def test_members_that_do_not_fit_together_are_refused(copied: layout.RunFolder):
     ("edit", "message"),
     [
         ({"format": 2}, "has format 2, this version reads formats up to 1; install a later version"),
-        ({"members": []}, r"is broken: members: .*`glrnn collect --ensemble` writes it anew"),
+        ({"members": []}, r"is broken: members: .*write it anew with `glrnn collect --ensemble`"),
         ({"members": [{"folder": 0, "weight": 0}]}, r"is broken: members\.0\.weight: "),
         ({"label_names": ["e"]}, r"is broken: content: .*intervals\.labels has e, p, .*, label_names e"),
         ({"first_step": 5}, r"members/2: predicts from step 7 on, ensemble\.json says .*from step 5 on"),
