@@ -87,7 +87,7 @@ $(VENV)/.created:
 # build/ goes first: setuptools would ship modules from it that no longer exist.
 $(VENV)/.installed: $(VENV)/.created pyproject.toml .ci/constraints.txt $(SOURCES)
 	rm -rf build
-	$(INSTALL) '.[embedded-mpi]'
+	$(INSTALL) '.[embedded-mpi,baseline]'
 	rm -f $(VENV)/.installed-dev
 	touch $@
 
