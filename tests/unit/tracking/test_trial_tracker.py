@@ -317,6 +317,13 @@ def test_a_full_disk_leaves_a_run_that_is_known_to_lack_something(tmp_path: Path
     assert len([each for each in caplog.records if each.levelno >= logging.WARNING and "W&B" in each.message]) == 1
 
 
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def test_a_rank_has_a_service_of_its_own_and_none_is_left_when_it_is_killed(sweep: layout.SweepFolder):
     program = (
         "import os, sys, time\n"
@@ -342,7 +349,11 @@ def test_a_rank_has_a_service_of_its_own_and_none_is_left_when_it_is_killed(swee
     # The end of what it prints: mpiexec waits for it.
     assert rank.stdout.read() == b""
     rank.stdout.close()
-    assert not Path(f"/proc/{service}").exists() or "Z" in Path(f"/proc/{service}/stat").read_text().split()[2]
+    # A process that ends closes its files before it is gone.
+    deadline = time.monotonic() + 30
+    while is_alive(service):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.usefixtures("anew")
