@@ -24,14 +24,15 @@ from glrnn_hpc.experiments.base import (
 from glrnn_hpc.experiments.derived_features import DerivedFeatures
 from glrnn_hpc.experiments.labels import ExactRelation, LabelTransform
 from glrnn_hpc.experiments.load_history import history_features
+from glrnn_hpc.experiments.small_strain import small_strain_features
 
 Array = NDArray[Any]
 
 #: No laboratory reaches this confining pressure [MPa]; it must be one in Pa.
 _HIGHEST_PRESSURE = 1e3
 
-#: The history of the axial strain.
-_HISTORY = history_features("e_z")
+#: The history of the axial strain, and its logarithm.
+_DERIVED = (history_features("e_z"), small_strain_features("e_z"))
 
 #: The output whose first value is the initial void ratio.
 VOID_RATIO = "e"
@@ -112,8 +113,8 @@ class TriaxialCompression(Experiment):
             raise DataError(f"known parameter: pressure={value:g} cannot be in MPa; divide by 1e6 if it is in Pa.")
 
     def derived_features(self) -> Sequence[DerivedFeatures]:
-        """Return the history of the axial strain: its direction, extremes, path and reversals."""
-        return (_HISTORY,)
+        """Return the history of the axial strain (its direction, extremes, path and reversals), and its logarithm."""
+        return _DERIVED
 
     def label_transforms(self) -> Sequence[LabelTransform]:
         """Return stresses over the confining pressure, the volume strain, and logarithms; q may have any sign."""
