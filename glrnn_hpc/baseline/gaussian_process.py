@@ -104,6 +104,17 @@ def import_scikit_learn() -> Any:
     return sklearn.gaussian_process
 
 
+def on_one_thread() -> Any:
+    """Return a context manager inside which linear algebra runs on one thread.
+
+    Several threads wait for each other in loops, on a busy machine for most of their time, and this counts as
+    processor time.
+    """
+    import threadpoolctl
+
+    return threadpoolctl.threadpool_limits(1)
+
+
 def fit_gaussian_process(
     features: Array, values: Array, deadline: float, smoothness: Smoothness = "smooth"
 ) -> GaussianProcess:

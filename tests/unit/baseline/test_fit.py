@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 from glrnn_hpc.baseline import fit as baseline
 from glrnn_hpc.config import RunConfig
@@ -167,6 +168,25 @@ def test_many_sequences_end_in_time_on_a_subset_of_them(tmp_path: Path):
     assert fit.rmse["s"] < 0.05 * deviation(data)[0]
     # Each process is fitted to half of the sequences of the one before, once the time is over.
     assert fit.n_fitted < fit.n_train / 2
+
+
+def test_it_is_fitted_on_one_thread_because_threads_that_wait_for_each_other_use_up_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # Processor time counts the waiting, and the fit of a busy machine would be worse than that of an idle one.
+    during: list[int] = []
+    fit_emulator = baseline.fit_emulator
+
+    def counted(*arguments: Any) -> Any:
+        during.extend(each["num_threads"] for each in threadpoolctl.threadpool_info() if each["user_api"] == "blas")
+        return fit_emulator(*arguments)
+
+    monkeypatch.setattr(baseline, "fit_emulator", counted)
+    params = parameters(60)
+    with threadpoolctl.threadpool_limits(2):
+        fitted(tmp_path / "a.hdf5", params, loads(60), {"q": linear(params)})
+    assert during
+    assert set(during) == {1}
 
 
 def test_without_scikit_learn_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
