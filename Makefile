@@ -63,7 +63,7 @@ system-packages:
 	}
 
 bench: $(VENV)/.installed-dev
-	python -m pytest tests/benchmarks -s
+	python -m pytest tests/benchmarks -s --timeout 0
 
 clean:
 	rm -rf $(VENV) $(MPIO) $(OPENWANDB) $(SWEEPS) build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
