@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -264,8 +265,14 @@ def _relations(
     if not applied:
         raise ConfigError(_no_relation("no label is exact here", reasons, targets))
     for reason in reasons:
-        logger.info("exact: is learnt where the model lacks columns: %s", reason)
+        _tell_what_is_learnt(reason)
     return tuple(applied)
+
+
+@functools.lru_cache(maxsize=64)
+def _tell_what_is_learnt(reason: str) -> None:
+    """Log it once in a process, which may read the models of all trials of a sweep."""
+    logger.info("exact: is learnt where the model lacks columns: %s", reason)
 
 
 def _check_order(experiment: Experiment, targets: Targets, learnt: Sequence[str]) -> None:
