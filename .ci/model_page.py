@@ -59,7 +59,7 @@ def provenance_of(name: str) -> Provenance:
 def members_of(provenance: Provenance) -> list[MemberOrigin]:
     """Return the members of a shipped model."""
     if provenance.ensemble is None:
-        raise SystemExit("the page is written for ensembles: `glrnn collect --ensemble 4`")
+        raise SystemExit("the page is written for ensembles: `glrnn collect --ensemble K`")
     return provenance.ensemble.members
 
 
