@@ -129,7 +129,8 @@ def test_groups_with_other_columns_have_derived_features_of_their_own_strain(fil
         (
             {"inputs": ["e_z", "e_z_trn_1"]},
             r"inputs: 0.2e6/drained of .* no load feature e_z_trn_1; it has e_x, e_y, e_z, and derived from them "
-            r"history \(e_z_direction, e_z_max, .*e_z_since_3\)\. did you mean e_z_turn_1\?",
+            r"history \(e_z_direction, e_z_max, .*e_z_since_3\); small_strain \(e_z_log_path\)\. "
+            r"did you mean e_z_turn_1\?",
         ),
         ({"inputs": ["e_z", "histroy"]}, r"no load feature histroy; .*ean history\?"),
         ({"inputs": ["e_x", "e_z_max"]}, "inputs: e_z_max is derived from e_z; choose e_z, too"),
