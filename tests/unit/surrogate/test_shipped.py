@@ -187,7 +187,7 @@ def test_the_page_gives_the_members_and_the_errors_of_each_model_and_of_the_gaus
 
 def test_the_page_gives_the_errors_for_drained_tests_from_the_axial_strain_in_units_of_the_drained_labels() -> None:
     model, stats, config = predict.get_pretrained_model("dem-drained")
-    assert stats["input_names"] == ["e_z"]
+    assert stats["input_names"] == ["e_z", "e_z_log_path"]
     inputs, params, labels = arrays_of("dem-drained", config, "test")
     _, of_training, simulated = arrays_of("dem-drained", config, "train")
     column = stats["param_names"].index("experiment_type")
